@@ -1,0 +1,19 @@
+"""Reading, checking and explaining configurations."""
+
+from snakepit_port.config.model import (
+    Config,
+    ConfigError,
+    PoolSettings,
+    Problem,
+    ProfileSettings,
+    SupervisorSettings,
+)
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "PoolSettings",
+    "Problem",
+    "ProfileSettings",
+    "SupervisorSettings",
+]

@@ -1,0 +1,145 @@
+"""The configuration as the rest of the program sees it: checked, complete and unchanging.
+
+Durations are float seconds (``math.inf`` where a setting may be "infinity"), sizes are bytes,
+paths are absolute. Field defaults here are the defaults of the settings: the table in
+``settings`` reads them, so a default is written once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+def available_cpus() -> int:
+    """How many CPUs this process may use, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def default_python() -> str:
+    """The interpreter of a pool that names none: ``$SNAKEPIT_PYTHON``, else the one running this.
+
+    As in the setting, a value with a slash is a path (here relative to the working directory) and
+    a bare name is left to be looked up on ``PATH``.
+    """
+    named = os.environ.get("SNAKEPIT_PYTHON")
+    if named:
+        return os.path.join(os.getcwd(), named) if "/" in named else named
+    return sys.executable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorSettings:
+    """The supervisor process itself."""
+
+    max_frame_bytes: int = 64 * 1024 * 1024
+    shutdown_grace_period: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileSettings:
+    """How the workers of a pool run: a built-in kind, or a named profile built on one."""
+
+    name: str
+    kind: Literal["process"] = "process"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """One pool of workers.
+
+    ``adapter_args`` is a mapping of keyword arguments or a tuple of positional ones.
+    ``python`` is an absolute path, or a bare name to look up on ``PATH``.
+    """
+
+    name: str
+    adapter: str
+    worker_profile: str = "process"
+    pool_size: int = field(default_factory=available_cpus)
+    adapter_args: tuple[Any, ...] | Mapping[str, Any] = ()
+    adapter_env: Mapping[str, str] = field(default_factory=dict)
+    inherit_env: bool | tuple[str, ...] = True
+    python: str = field(default_factory=default_python)
+    python_path: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    start_method: Literal["forkserver", "spawn"] = "forkserver"
+    startup_batch_size: int = 32
+    startup_batch_delay_ms: int = 0
+    pool_startup_timeout: float = 30.0
+    max_queue_size: int = 1000
+    queue_timeout: float = 5.0
+    call_timeout: float = 60.0
+    cancel_grace_period: float = 1.0
+    worker_shutdown_grace_period: float = 2.0
+    direct_calls: tuple[str, ...] = ()
+    prefetch: int | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration. ``profiles`` holds the named profiles only, by name."""
+
+    supervisor: SupervisorSettings
+    profiles: dict[str, ProfileSettings]
+    pools: tuple[PoolSettings, ...]
+
+    def profile_of(self, pool: PoolSettings) -> ProfileSettings:
+        """The profile *pool* runs under: the named one, or the bare built-in kind."""
+        return self.profiles.get(pool.worker_profile) or ProfileSettings(name=pool.worker_profile)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration.
+
+    ``place`` is the path of the setting (empty when the whole configuration is meant), ``hint``
+    what might have been meant (or empty), ``line`` counts from 1. ``file`` and ``line`` are None
+    where there is none.
+    """
+
+    place: str
+    message: str
+    hint: str = ""
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.line}, " if self.line is not None else ""
+        place = f"{self.place}: " if self.place else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{place}{self.message}{hint}"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; ``problems`` has everything that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__(problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        source = self.problems[0].file or "the configuration"
+        if len(self.problems) == 1:
+            return f"{source}: {self.problems[0]}"
+        lines = [f"{source} has {len(self.problems)} problems:"]
+        lines += [f"  {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+    def as_term(self) -> list[dict[str, str | int | None]]:
+        """The problems as maps that can be sent to the host."""
+        return [
+            {
+                "place": problem.place,
+                "message": problem.message,
+                "hint": problem.hint,
+                "file": problem.file,
+                "line": problem.line,
+            }
+            for problem in self.problems
+        ]
