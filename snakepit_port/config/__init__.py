@@ -8,6 +8,8 @@ from snakepit_port.config.model import (
     ProfileSettings,
     SupervisorSettings,
 )
+from snakepit_port.config.terms import load_terms
+from snakepit_port.config.toml import load_toml, load_toml_text
 
 __all__ = [
     "Config",
@@ -16,4 +18,7 @@ __all__ = [
     "Problem",
     "ProfileSettings",
     "SupervisorSettings",
+    "load_terms",
+    "load_toml",
+    "load_toml_text",
 ]

@@ -1,0 +1,175 @@
+"""From a plain tree to a ``Config``, or to everything that is wrong with the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snakepit_port.config.kinds import as_table
+from snakepit_port.config.model import (
+    Config,
+    ConfigError,
+    PoolSettings,
+    Problem,
+    ProfileSettings,
+    SupervisorSettings,
+)
+from snakepit_port.config.report import INVALID, At, Path, did_you_mean, found, place_of, quoted
+from snakepit_port.config.settings import (
+    POOL,
+    PROFILE,
+    PROFILE_KINDS,
+    REFUSED_KINDS,
+    SECTIONS,
+    SUPERVISOR,
+    Section,
+)
+
+NO_POOLS_HINT = "a configuration needs at least one pool with a name and an adapter"
+Mistake = tuple[Path, str, str]
+
+
+def check(
+    tree: Mapping[str, Any],
+    base_dir: str,
+    *,
+    mistakes: list[Mistake],
+    file: str | None = None,
+    lines: Callable[[], Mapping[Path, int]] = dict,
+) -> Config:
+    """The configuration in *tree*, a tree of plain dicts, lists and scalars.
+
+    *mistakes* are those found while the tree was made. *lines* is asked only when there are
+    mistakes, for the lines on which paths are set.
+
+    Raises ConfigError with every mistake, those of a file in the order of its lines.
+    """
+
+    def report(path: Path, message: str, hint: str) -> None:
+        mistakes.append((path, message, hint))
+
+    config = _config(tree, At(report, base_dir))
+    if not mistakes and config is not None:
+        return config
+    line_of = lines()
+    problems = [
+        Problem(place_of(path, tree), message, hint, file, _line(path, line_of))
+        for path, message, hint in mistakes
+    ]
+    raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
+
+
+def _line(path: Path, line_of: Mapping[Path, int]) -> int | None:
+    """The line of *path*, or of the nearest thing around it that is in the file."""
+    for length in range(len(path), 0, -1):
+        if path[:length] in line_of:
+            return line_of[path[:length]]
+    return None
+
+
+def _config(tree: Mapping[str, Any], at: At) -> Config | None:
+    if not tree:
+        at.wrong("the configuration is empty", NO_POOLS_HINT)
+        return None
+    unknown = [key for key in tree if key not in SECTIONS]
+    for key in unknown:
+        hint = did_you_mean(key, SECTIONS) or f"known here: {', '.join(SECTIONS)}"
+        at.child(key).wrong("unknown setting", _elsewhere(key) or hint)
+    supervisor = _read(SUPERVISOR, tree.get("supervisor", {}), at.child("supervisor"))
+    profiles = _profiles(tree.get("profiles", {}), at.child("profiles"))
+    if "pools" in tree or not unknown:
+        pools = _pools(tree.get("pools", []), tree.get("profiles", {}), at.child("pools"))
+    else:
+        pools = INVALID
+    if INVALID in (supervisor, profiles, pools):
+        return None
+    return Config(
+        SupervisorSettings(**supervisor),
+        {name: ProfileSettings(name=name, **values) for name, values in profiles.items()},
+        tuple(PoolSettings(**values) for values in pools),
+    )
+
+
+def _read(section: Section, value: object, at: At) -> Any:
+    """The checked values of one table, by name, or ``INVALID``."""
+    table = as_table(value)
+    if table is None:
+        return at.unexpected("a table", value)
+    values = {}
+    for key in table:
+        if key not in section.settings:
+            hint = _elsewhere(key) or did_you_mean(key, section.settings)
+            values[key] = at.child(key).wrong("unknown setting", hint)
+    for name, setting in section.settings.items():
+        if name in table:
+            values[name] = setting.kind.parse(table[name], at.child(name))
+        elif section.is_required(setting):
+            values[name] = at.child(name).wrong(f"missing; expected {setting.kind.expects}")
+    return INVALID if any(value is INVALID for value in values.values()) else values
+
+
+def _elsewhere(key: str) -> str:
+    """A hint for a setting that exists, but in another table."""
+    homes = [section.title for section in SECTIONS.values() if key in section.settings]
+    return f"it is a setting of {' and '.join(homes)}" if homes else ""
+
+
+def _profiles(value: object, at: At) -> Any:
+    table = as_table(value)
+    if table is None:
+        return at.unexpected("a table of named profiles", value)
+    profiles = {}
+    for name, settings in table.items():
+        profiles[name] = _read(PROFILE, settings, at.child(name))
+        if name in PROFILE_KINDS or name in REFUSED_KINDS:
+            profiles[name] = at.child(name).wrong(
+                "this is the name of a built-in profile", "choose another name"
+            )
+        elif POOL.settings["worker_profile"].kind.parse(name, at.child(name)) is INVALID:
+            profiles[name] = INVALID
+    return INVALID if any(profile is INVALID for profile in profiles.values()) else profiles
+
+
+def _pools(value: object, profiles: object, at: At) -> Any:
+    if not isinstance(value, list):
+        hint = (
+            "one entry for each pool: [[pools]] in TOML, a list of maps or keyword lists in terms"
+        )
+        return at.unexpected("a list of pools", value, hint)
+    if not value:
+        return at.wrong("no pool is defined", NO_POOLS_HINT)
+    known_profiles = [*PROFILE_KINDS, *(as_table(profiles) or {})]
+    first_with: dict[str, int] = {}
+    pools = []
+    for index, table in enumerate(value):
+        pool = _read(POOL, table, at.child(index))
+        if isinstance(table, Mapping):
+            valid = _check_together(table, known_profiles, at.child(index))
+            name = table.get("name")
+            if isinstance(name, str) and first_with.setdefault(name, index) != index:
+                first = first_with[name]
+                valid = at.child(index).child("name").wrong(f"pools[{first}] has this name too")
+            pool = INVALID if valid is INVALID else pool
+        pools.append(pool)
+    return INVALID if any(pool is INVALID for pool in pools) else pools
+
+
+def _check_together(pool: Mapping[str, Any], known_profiles: list[str], at: At) -> Any:
+    """What no setting shows alone. Settings that are wrong by themselves are passed over."""
+    valid: Any = None
+    profile = pool.get("worker_profile")
+    at_profile = at.child("worker_profile")
+    if profile in REFUSED_KINDS:
+        valid = at_profile.wrong(
+            f"{quoted(profile)} {REFUSED_KINDS[profile]}", 'use "process" or a profile of that kind'
+        )
+    elif isinstance(profile, str) and profile and profile not in known_profiles:
+        hint = did_you_mean(profile, known_profiles) or "profiles are defined under profiles.NAME"
+        valid = at_profile.wrong(f"no profile is named {found(profile)}", hint)
+    adapter = pool.get("adapter")
+    if pool.get("adapter_args") and isinstance(adapter, str) and ":" not in adapter:
+        valid = at.child("adapter_args").wrong(
+            "the adapter is a module, which takes no arguments",
+            'name a class in adapter, as "module:Class"',
+        )
+    return valid

@@ -1,0 +1,366 @@
+"""The kinds of value a setting can have: how each is described, parsed and written back."""
+
+from __future__ import annotations
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from snakepit_port.config.report import INVALID, At, did_you_mean, quoted
+
+# TOML promises 64 bits, so a larger integer could not be written back for every reader.
+MAX_INTEGER = 2**63 - 1
+
+# Longer than any use; whoever means for ever says "infinity".
+MAX_SECONDS = 100 * 365 * 86400
+
+DURATION_UNITS = {
+    "ms": Decimal("0.001"),
+    "s": Decimal(1),
+    "m": Decimal(60),
+    "h": Decimal(3600),
+    "d": Decimal(86400),
+}
+# The names Snakepit gives units in tuples such as {3600, :seconds}.
+TERM_UNITS = {"milliseconds": "ms", "seconds": "s", "minutes": "m", "hours": "h", "days": "d"}
+
+SIZE_UNITS = {
+    "B": 1,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+}
+
+_AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-z]+)")
+
+
+def as_table(value: object) -> Mapping[str, Any] | None:
+    """*value* if it is a table. An empty list is one too: it is Elixir's empty keyword list."""
+    if isinstance(value, Mapping):
+        return value
+    return {} if value == [] and isinstance(value, list) else None
+
+
+def _is_integer(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _encodable(value: str) -> bool:
+    """Whether UTF-8 can hold *value*: lone surrogates cannot travel or be written to a file."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class Kind(ABC):
+    """A kind of value. ``expects`` is what it takes, as words that follow "expected"."""
+
+    expects: str
+
+    @abstractmethod
+    def parse(self, value: object, at: At) -> Any:
+        """The checked value, or ``INVALID`` after reporting everything wrong with it to *at*."""
+
+    def dump(self, value: Any) -> Any:
+        """A value that TOML has and that parses to *value*."""
+        return value
+
+
+class Text(Kind):
+    """A string that is not empty and that the operating system can take (it has no NUL)."""
+
+    def __init__(self, expects: str, max_bytes: int | None = None, without: str = "\0") -> None:
+        self.expects = expects
+        self._max_bytes = max_bytes
+        self._without = without
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, str) or not value or not _encodable(value):
+            return at.unexpected(self.expects, value)
+        if any(character in value for character in self._without):
+            return at.unexpected(self.expects, value)
+        if self._max_bytes is not None and len(value.encode()) > self._max_bytes:
+            return at.unexpected(self.expects, value, f"it has {len(value.encode())} bytes")
+        return value
+
+
+class FilePath(Text):
+    """A path, made absolute: relative ones start from the folder of the configuration.
+
+    With *bare_names*, a value without a slash is a program's name and stays as it is. Symbolic
+    links and ``..`` are left alone: following a virtual environment's interpreter leads out of it.
+    """
+
+    def __init__(self, expects: str, bare_names: bool = False) -> None:
+        super().__init__(expects)
+        self._bare_names = bare_names
+
+    def parse(self, value: object, at: At) -> Any:
+        text = super().parse(value, at)
+        if text is INVALID or (self._bare_names and "/" not in text):
+            return text
+        return str(Path(at.base_dir, text))
+
+
+class Integer(Kind):
+    def __init__(self, minimum: int, maximum: int = MAX_INTEGER, what: str = "an integer") -> None:
+        self._range = range(minimum, maximum + 1)
+        bounds = f"of at least {minimum}"
+        if maximum != MAX_INTEGER:
+            bounds = f"from {minimum} to {maximum}"
+        self.expects = f"{what} {bounds}"
+
+    def parse(self, value: object, at: At) -> Any:
+        if not _is_integer(value) or value not in self._range:
+            return at.unexpected(self.expects, value)
+        return value
+
+
+class Size(Kind):
+    """A number of bytes."""
+
+    def __init__(self, minimum: str, maximum: str) -> None:
+        low, high = self._bytes(minimum), self._bytes(maximum)
+        assert low is not None
+        assert high is not None
+        self._range = range(low, high + 1)
+        self.expects = f'a size from "{minimum}" to "{maximum}", as bytes or like "64MiB"'
+
+    def parse(self, value: object, at: At) -> Any:
+        size = self._bytes(value)
+        if size is None or size not in self._range:
+            hint = f"units: {', '.join(SIZE_UNITS)}" if size is None else ""
+            return at.unexpected(self.expects, value, hint)
+        return size
+
+    @staticmethod
+    def _bytes(value: object) -> int | None:
+        if _is_integer(value):
+            return value
+        match = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+        if match is None or "." in match[1] or match[2] not in SIZE_UNITS:
+            return None
+        return int(match[1]) * SIZE_UNITS[match[2]]
+
+    def dump(self, value: int) -> str | int:
+        for unit in ("GiB", "MiB", "KiB"):
+            if value % SIZE_UNITS[unit] == 0:
+                return f"{value // SIZE_UNITS[unit]}{unit}"
+        return value
+
+
+class Duration(Kind):
+    """A time span, kept as float seconds to the microsecond; "infinity" is ``math.inf``."""
+
+    def __init__(self, zero: bool = False, infinity: bool = False) -> None:
+        self._zero = zero
+        self._infinity = infinity
+        bound = "" if zero else " above zero"
+        alternative = ', or "infinity"' if infinity else ""
+        self.expects = f'a duration{bound} like "250ms" or "1.5h", or milliseconds{alternative}'
+
+    def parse(self, value: object, at: At) -> Any:
+        if value == "infinity" and self._infinity:
+            return math.inf
+        seconds = self._seconds(value)
+        if seconds is None:
+            return at.unexpected(self.expects, value, f"units: {', '.join(DURATION_UNITS)}")
+        if seconds > MAX_SECONDS or seconds < 0 or (seconds == 0 and not self._zero):
+            return at.unexpected(self.expects, value)
+        return float(seconds.quantize(Decimal("0.000001"), ROUND_HALF_EVEN))
+
+    @staticmethod
+    def _seconds(value: object) -> Decimal | None:
+        amount: object = value
+        unit = "ms"
+        if isinstance(value, str):
+            match = _AMOUNT.fullmatch(value)
+            amount, unit = (Decimal(match[1]), match[2]) if match else (None, "")
+        elif isinstance(value, tuple):
+            amount, unit = value if len(value) == 2 else (None, "")
+            unit = TERM_UNITS.get(unit, "") if isinstance(unit, str) else ""
+        elif not _is_integer(value):
+            return None
+        if not (_is_integer(amount) or isinstance(amount, float | Decimal)) or amount != amount:
+            return None
+        if unit not in DURATION_UNITS:
+            return None
+        # Clamped before it is multiplied, so that no amount is too large for Decimal.
+        clamped = max(-1, min(amount, MAX_SECONDS * 1000 + 1))
+        return Decimal(str(clamped)) * DURATION_UNITS[unit]
+
+    def dump(self, value: float) -> str:
+        if value == math.inf:
+            return "infinity"
+        seconds = Decimal(repr(value))
+        for unit in ("d", "h", "m", "s"):
+            if seconds and seconds % DURATION_UNITS[unit] == 0:
+                return f"{seconds / DURATION_UNITS[unit]:.0f}{unit}"
+        return f"{(seconds * 1000).normalize():f}ms"
+
+
+class Choice(Kind):
+    """One of a few words. *refused* gives the reason why a word that is known is not accepted."""
+
+    def __init__(self, *words: str, refused: Mapping[str, str] | None = None) -> None:
+        self._words = words
+        self._refused = refused or {}
+        self.expects = " or ".join(map(quoted, words))
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, str):
+            return at.unexpected(self.expects, value)
+        if value in self._refused:
+            return at.wrong(f"{quoted(value)} {self._refused[value]}", f"use {self.expects}")
+        if value not in self._words:
+            return at.unexpected(self.expects, value, did_you_mean(value, self._words))
+        return value
+
+
+class Either(Kind):
+    """A few fixed values, or else another kind."""
+
+    def __init__(self, *words: str | bool, other: Kind) -> None:
+        self._words = words
+        self._other = other
+        shown = [quoted(word) if isinstance(word, str) else str(word).lower() for word in words]
+        self.expects = f"{', '.join(shown)} or {other.expects}"
+
+    def _is_word(self, value: object) -> bool:
+        # By type as well: 1 equals True.
+        return any(type(value) is type(word) and value == word for word in self._words)
+
+    def parse(self, value: object, at: At) -> Any:
+        if self._is_word(value):
+            return value
+        return self._other.parse(value, replace(at, expects=self.expects))
+
+    def dump(self, value: Any) -> Any:
+        return value if self._is_word(value) else self._other.dump(value)
+
+
+class Reference(Kind):
+    """A dotted module name, with ``:attribute`` where *attribute* is "optional" or "required"."""
+
+    def __init__(self, expects: str, attribute: str = "none", star: bool = False) -> None:
+        self.expects = expects
+        self._attribute = attribute
+        self._star = star
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, str) or not self._is_valid(value):
+            return at.unexpected(self.expects, value)
+        return value
+
+    def _is_valid(self, value: str) -> bool:
+        module, colon, attribute = value.partition(":")
+        if not all(part.isidentifier() for part in module.split(".")):
+            return False
+        if not colon:
+            return self._attribute != "required"
+        if self._attribute == "none":
+            return False
+        return attribute.isidentifier() or (self._star and attribute == "*")
+
+
+class Listing(Kind):
+    """A list of values of one kind, kept as a tuple."""
+
+    def __init__(self, item: Kind, items: str) -> None:
+        self._item = item
+        self.expects = f"a list of {items}"
+
+    def parse(self, value: object, at: At) -> Any:
+        if not isinstance(value, list):
+            return at.unexpected(self.expects, value)
+        parsed = [self._item.parse(item, at.child(index)) for index, item in enumerate(value)]
+        return INVALID if INVALID in parsed else tuple(parsed)
+
+    def dump(self, value: tuple[Any, ...]) -> list[Any]:
+        return [self._item.dump(item) for item in value]
+
+
+ENV_NAME = Text("the name of an environment variable", without="\0=")
+
+
+class EnvTable(Kind):
+    """Environment variables. Integers are accepted and become strings."""
+
+    expects = "a table of environment variables, each a string or an integer"
+
+    def parse(self, value: object, at: At) -> Any:
+        table = as_table(value)
+        if table is None:
+            return at.unexpected(self.expects, value)
+        parsed = {
+            ENV_NAME.parse(name, at.child(name)): self._value(setting, at.child(name))
+            for name, setting in table.items()
+        }
+        return INVALID if INVALID in parsed or INVALID in parsed.values() else parsed
+
+    @staticmethod
+    def _value(value: object, at: At) -> Any:
+        if _is_integer(value) and abs(value) <= MAX_INTEGER:
+            return str(value)
+        if not isinstance(value, str) or "\0" in value or not _encodable(value):
+            return at.unexpected("a string or an integer", value)
+        return value
+
+
+class Arguments(Kind):
+    """Arguments of the adapter's class: a table of keywords, or a list of positions.
+
+    They reach the worker as terms and are written as TOML, so they hold what both have: strings,
+    integers, finite floats, booleans, lists and tables.
+    """
+
+    expects = "a table (keyword arguments) or a list (positional arguments)"
+
+    def parse(self, value: object, at: At) -> Any:
+        if isinstance(value, list):
+            plain = self._plain(value, at)
+            return INVALID if plain is INVALID else tuple(plain)
+        if not isinstance(value, Mapping):
+            return at.unexpected(self.expects, value)
+        for name in value:
+            if not name.isidentifier():
+                at.child(name).wrong("this cannot be the name of a keyword argument")
+        named = all(name.isidentifier() for name in value)
+        return self._plain(value, at) if named else INVALID
+
+    def _plain(self, value: object, at: At) -> Any:
+        match value:
+            case list():
+                items = [self._plain(item, at.child(index)) for index, item in enumerate(value)]
+                return INVALID if any(item is INVALID for item in items) else items
+            case Mapping():
+                table = {key: self._plain(item, at.child(key)) for key, item in value.items()}
+                if not all(map(_encodable, table)):
+                    return at.wrong("a key is not valid Unicode")
+                return INVALID if any(item is INVALID for item in table.values()) else table
+            case str() if _encodable(value):
+                return value
+            case bool():
+                return value
+            case int() if abs(value) <= MAX_INTEGER:
+                return value
+            case float() if math.isfinite(value):
+                return value
+            case None:
+                return at.wrong("nil cannot be written here", "leave the argument out")
+        return at.unexpected(
+            "a string, a 64-bit integer, a finite float, a boolean, a list or a table", value
+        )
+
+    def dump(self, value: tuple[Any, ...] | Mapping[str, Any]) -> Any:
+        return list(value) if isinstance(value, tuple) else value

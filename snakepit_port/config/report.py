@@ -1,0 +1,108 @@
+"""Collecting mistakes: where in the tree one is, and how the tree is spoken of in messages."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+Path = tuple[str | int, ...]
+"""The keys and list positions that lead to a value from the top of the configuration."""
+
+INVALID: Any = object()
+"""What a parser returns for a value it has reported as wrong."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A place in the tree, handed down while the tree is checked.
+
+    ``expects`` replaces a parser's own words for what it takes, where it is one of alternatives.
+    """
+
+    report: Callable[[Path, str, str], None]
+    base_dir: str
+    path: Path = ()
+    expects: str = ""
+
+    def child(self, key: str | int) -> At:
+        return replace(self, path=(*self.path, key), expects="")
+
+    def wrong(self, message: str, hint: str = "") -> Any:
+        """Report a mistake here. Returns ``INVALID``."""
+        self.report(self.path, message, hint)
+        return INVALID
+
+    def unexpected(self, expects: str, value: object, hint: str = "") -> Any:
+        """Report that *value* is not what *expects* says. Returns ``INVALID``."""
+        return self.wrong(f"expected {self.expects or expects}, found {found(value)}", hint)
+
+
+def quoted(text: str) -> str:
+    """*text* for a message: in quotes, on one line, shortened, encodable whatever it holds."""
+    if len(text) > 60:
+        text = text[:57] + "..."
+    return json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def found(value: object) -> str:
+    """What a value is, in the words of a message."""
+    match value:
+        case None:
+            return "nil"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            # Python refuses to print integers beyond some 4,300 digits.
+            return str(value) if abs(value) < 10**20 else "a huge integer"
+        case float():
+            return str(value)
+        case str():
+            return quoted(value)
+        case list():
+            return "a list" if value else "an empty list"
+        case Mapping():
+            return "a table"
+        case tuple():
+            return "a tuple"
+        case datetime.date() | datetime.time():
+            return "a date or time"
+        case _:
+            return type(value).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint naming the known word closest to *word*, or nothing."""
+    close = difflib.get_close_matches(word[:64], list(known), n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def _key(key: str | int) -> str:
+    if isinstance(key, int):
+        return f"[{key}]"
+    return "." + (key if _BARE.fullmatch(key) else quoted(key))
+
+
+def place_of(path: Path, tree: object) -> str:
+    """A path as a reader would say it: ``pools[1] "gpu": adapter_env.HOME``."""
+    match path:
+        case ("pools", int(index), *rest):
+            head = f"pools[{index}]"
+            match tree:
+                case {"pools": list(pools)} if index < len(pools):
+                    match pools[index]:
+                        case {"name": str(name)}:
+                            head += f" {quoted(name)}"
+        case ("profiles", str(name), *rest):
+            head = f"profiles {quoted(name)}"
+        case ("supervisor", *rest):
+            head = "supervisor"
+        case _:
+            return "".join(map(_key, path)).removeprefix(".")
+    return f"{head}: {''.join(map(_key, rest)).removeprefix('.')}" if rest else head

@@ -1,0 +1,233 @@
+"""Every setting, once: its name, kind of value and meaning.
+
+Reading, the finding of mistakes, the reference page and the resolved dump are all made from these
+tables. Defaults are the defaults of the model's fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any
+
+from snakepit_port.config.kinds import (
+    ENV_NAME,
+    Arguments,
+    Choice,
+    Duration,
+    Either,
+    EnvTable,
+    FilePath,
+    Integer,
+    Kind,
+    Listing,
+    Reference,
+    Size,
+    Text,
+)
+from snakepit_port.config.model import PoolSettings, ProfileSettings, SupervisorSettings
+
+PROFILE_KINDS = ("process",)
+REFUSED_KINDS = {"thread": "is not supported by this version"}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. ``default`` is only there where words say more than the value would."""
+
+    name: str
+    kind: Kind
+    doc: str
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """The settings of one table of the configuration, and the dataclass that holds them."""
+
+    title: str
+    doc: str
+    model: type[Any]
+    settings: Mapping[str, Setting]
+
+    def is_required(self, setting: Setting) -> bool:
+        field = next(field for field in fields(self.model) if field.name == setting.name)
+        return field.default is MISSING and field.default_factory is MISSING
+
+    def default_of(self, setting: Setting) -> Any:
+        """The default of a setting that is not required."""
+        field = next(field for field in fields(self.model) if field.name == setting.name)
+        return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _section(title: str, doc: str, model: type[Any], settings: Iterable[Setting]) -> Section:
+    return Section(title, doc, model, {setting.name: setting for setting in settings})
+
+
+SUPERVISOR = _section(
+    "supervisor",
+    "The supervisor process itself.",
+    SupervisorSettings,
+    [
+        Setting(
+            "max_frame_bytes",
+            # The least leaves room for greetings and errors; a frame's length has four bytes.
+            Size("1KiB", "4095MiB"),
+            "The largest frame either side may send. A larger one is skipped, and its call fails.",
+        ),
+        Setting(
+            "shutdown_grace_period",
+            Duration(zero=True),
+            "How long running calls may take to finish when the host closes stdin, or on SIGTERM.",
+        ),
+    ],
+)
+
+PROFILE = _section(
+    "profiles.NAME",
+    "A named profile: a way to run workers that several pools can share.",
+    ProfileSettings,
+    [
+        Setting(
+            "kind",
+            Choice(*PROFILE_KINDS, refused=REFUSED_KINDS),
+            "The built-in kind the profile builds on. `process` runs one call at a time in each "
+            "process, with every numeric library limited to one thread.",
+        ),
+        Setting(
+            "env",
+            EnvTable(),
+            "Environment variables of the workers. They override those of the kind.",
+        ),
+    ],
+)
+
+POOL = _section(
+    "pools",
+    "One pool of workers; written once for each pool.",
+    PoolSettings,
+    [
+        Setting(
+            "name",
+            Text("a name of 1 to 255 bytes", max_bytes=255),
+            "What calls name the pool by. Unique.",
+        ),
+        Setting(
+            "adapter",
+            Reference('"module" or "module:Class"', attribute="optional"),
+            "The Python code the pool serves: a module of commands, or a class in one, of which "
+            "each worker makes one instance.",
+        ),
+        Setting(
+            "adapter_args",
+            Arguments(),
+            "Arguments for the adapter's class: a table of keyword arguments, or a list of "
+            "positional ones. A module takes none.",
+            "none",
+        ),
+        Setting(
+            "worker_profile",
+            Text('"process" or the name of a profile'),
+            "How the workers run: the built-in `process`, or a profile defined under `profiles`.",
+        ),
+        Setting(
+            "pool_size",
+            Integer(1),
+            "How many workers the pool keeps.",
+            "the number of CPUs the supervisor may use",
+        ),
+        Setting(
+            "python",
+            FilePath("a path to an interpreter or a program's name", bare_names=True),
+            "The workers' interpreter, for example of a virtual environment. A value with a slash "
+            "is a path, relative to the configuration file; a bare name is looked up on `PATH`.",
+            "`$SNAKEPIT_PYTHON` if it is set, else the supervisor's own interpreter",
+        ),
+        Setting(
+            "python_path",
+            Listing(FilePath("a path to a folder"), "folders"),
+            "Folders to put in front of the workers' module search path, relative to the "
+            "configuration file.",
+        ),
+        Setting(
+            "adapter_env",
+            EnvTable(),
+            "Environment variables of the workers. They override all others.",
+        ),
+        Setting(
+            "inherit_env",
+            Either(True, False, other=Listing(ENV_NAME, "names of environment variables")),
+            "Whether workers start from the supervisor's environment: all of it, nothing, or the "
+            "variables listed.",
+        ),
+        Setting(
+            "start_method",
+            Choice("forkserver", "spawn"),
+            "How workers are started: forked from a process that has imported what they need, in "
+            "milliseconds and sharing its memory, or each as a new interpreter.",
+        ),
+        Setting(
+            "preload",
+            Listing(Reference('a module name such as "package.module"'), "module names"),
+            "Modules the fork server imports before it forks, once for all workers. They must "
+            "not start threads or open connections when imported.",
+        ),
+        Setting(
+            "startup_batch_size",
+            Integer(1),
+            "How many workers may be starting at once.",
+        ),
+        Setting(
+            "startup_batch_delay_ms",
+            Integer(0, what="a number of milliseconds"),
+            "The pause between one batch of starting workers and the next.",
+        ),
+        Setting(
+            "pool_startup_timeout",
+            Duration(),
+            "How long a worker may take to be ready. One that takes longer is killed.",
+        ),
+        Setting(
+            "max_queue_size",
+            Integer(1),
+            "How many calls may wait for a worker. Further ones are answered `pool_saturated`.",
+        ),
+        Setting(
+            "queue_timeout",
+            Duration(infinity=True),
+            "How long a call may wait for a worker.",
+        ),
+        Setting(
+            "call_timeout",
+            Duration(infinity=True),
+            "The deadline of a call that brings none of its own, counted from its arrival.",
+        ),
+        Setting(
+            "cancel_grace_period",
+            Duration(zero=True),
+            "How long an interrupted command may take to stop before its worker is killed.",
+        ),
+        Setting(
+            "worker_shutdown_grace_period",
+            Duration(zero=True),
+            "How long a worker that was told to stop may take before it is killed.",
+        ),
+        Setting(
+            "direct_calls",
+            Listing(
+                Reference('"module:function" or "module:*"', attribute="required", star=True),
+                "functions",
+            ),
+            "Functions that may be called by module and name, past the adapter: "
+            "`module:function`, or `module:*` for all of a module.",
+        ),
+        Setting(
+            "prefetch",
+            Either("auto", other=Integer(1, 1024)),
+            "How many calls may be with a worker at once, the running one included. `auto` sends "
+            "ahead only commands that have proved to be fast.",
+        ),
+    ],
+)
+
+SECTIONS = {"supervisor": SUPERVISOR, "profiles": PROFILE, "pools": POOL}

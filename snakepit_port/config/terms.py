@@ -1,0 +1,69 @@
+"""Configurations that the host sends: maps or keyword lists with atom or binary keys."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from snakepit_port.config.check import Mistake, check
+from snakepit_port.config.model import Config, ConfigError, Problem
+from snakepit_port.config.report import Path, found
+
+# Far beyond any real configuration, and within what Python and TOML readers can recurse into.
+MAX_DEPTH = 64
+
+
+def load_terms(term: object, base_dir: str | os.PathLike[str]) -> Config:
+    """The configuration in *term*; relative paths in it start from *base_dir*.
+
+    A list of two-tuples that begin with a string is a keyword list. Atoms may be any subclass of
+    str and end up as plain strings.
+
+    Raises ConfigError with everything that is wrong.
+    """
+    mistakes: list[Mistake] = []
+    tree = _plain(term, (), mistakes)
+    if tree == [] and isinstance(tree, list):
+        tree = {}
+    if not isinstance(tree, dict):
+        message = f"expected a map or a keyword list, found {found(tree)}"
+        raise ConfigError([Problem("", message)])
+    return check(tree, os.path.abspath(base_dir), mistakes=mistakes)
+
+
+def _plain(term: object, path: Path, mistakes: list[Mistake]) -> Any:
+    """*term* as plain dicts, lists and strings; anything else is left for the check to judge."""
+    if len(path) > MAX_DEPTH:
+        mistakes.append((path[:4], "nested too deeply", f"the limit is {MAX_DEPTH} levels"))
+        return None
+    if isinstance(term, str):
+        return str.__str__(term)
+    if isinstance(term, dict):
+        return _table(list(term.items()), path, mistakes)
+    if isinstance(term, list):
+        if term and all(_is_pair(item) for item in term):
+            return _table(term, path, mistakes)
+        return [_plain(item, (*path, index), mistakes) for index, item in enumerate(term)]
+    if isinstance(term, tuple):
+        return tuple(str.__str__(item) if isinstance(item, str) else item for item in term)
+    return term
+
+
+def _is_pair(item: object) -> bool:
+    return isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+
+
+def _table(items: list[tuple[Any, Any]], path: Path, mistakes: list[Mistake]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in items:
+        if not isinstance(key, str):
+            mistakes.append(
+                (path, f"expected keys to be atoms or binaries, found {found(key)}", "")
+            )
+            continue
+        name = str.__str__(key)
+        if name in table:
+            mistakes.append(((*path, name), "set twice", ""))
+            continue
+        table[name] = _plain(value, (*path, name), mistakes)
+    return table
