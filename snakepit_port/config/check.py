@@ -157,13 +157,15 @@ def _pools(value: object, profiles: object, at: At) -> Any:
 def _check_together(pool: Mapping[str, Any], known_profiles: list[str], at: At) -> Any:
     """What no setting shows alone. Settings that are wrong by themselves are passed over."""
     valid: Any = None
-    profile = pool.get("worker_profile")
+    profile = pool.get("worker_profile", "process")
     at_profile = at.child("worker_profile")
-    if profile in REFUSED_KINDS:
+    if not isinstance(profile, str) or profile in known_profiles:
+        pass
+    elif profile in REFUSED_KINDS:
         valid = at_profile.wrong(
             f"{quoted(profile)} {REFUSED_KINDS[profile]}", 'use "process" or a profile of that kind'
         )
-    elif isinstance(profile, str) and profile and profile not in known_profiles:
+    elif profile:
         hint = did_you_mean(profile, known_profiles) or "profiles are defined under profiles.NAME"
         valid = at_profile.wrong(f"no profile is named {found(profile)}", hint)
     adapter = pool.get("adapter")

@@ -15,6 +15,7 @@ from snakepit_port.config.report import INVALID, At, did_you_mean, quoted
 
 # TOML promises 64 bits, so a larger integer could not be written back for every reader.
 MAX_INTEGER = 2**63 - 1
+INTEGERS = range(-(2**63), 2**63)
 
 # Longer than any use; whoever means for ever says "infinity".
 MAX_SECONDS = 100 * 365 * 86400
@@ -310,7 +311,7 @@ class EnvTable(Kind):
 
     @staticmethod
     def _value(value: object, at: At) -> Any:
-        if _is_integer(value) and abs(value) <= MAX_INTEGER:
+        if _is_integer(value) and value in INTEGERS:
             return str(value)
         if not isinstance(value, str) or "\0" in value or not _encodable(value):
             return at.unexpected("a string or an integer", value)
@@ -352,7 +353,7 @@ class Arguments(Kind):
                 return value
             case bool():
                 return value
-            case int() if abs(value) <= MAX_INTEGER:
+            case int() if value in INTEGERS:
                 return value
             case float() if math.isfinite(value):
                 return value

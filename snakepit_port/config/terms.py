@@ -7,7 +7,7 @@ from typing import Any
 
 from snakepit_port.config.check import Mistake, check
 from snakepit_port.config.model import Config, ConfigError, Problem
-from snakepit_port.config.report import Path, found
+from snakepit_port.config.report import Path, found, place_of
 
 # Far beyond any real configuration, and within what Python and TOML readers can recurse into.
 MAX_DEPTH = 64
@@ -34,8 +34,9 @@ def load_terms(term: object, base_dir: str | os.PathLike[str]) -> Config:
 def _plain(term: object, path: Path, mistakes: list[Mistake]) -> Any:
     """*term* as plain dicts, lists and strings; anything else is left for the check to judge."""
     if len(path) > MAX_DEPTH:
-        mistakes.append((path[:4], "nested too deeply", f"the limit is {MAX_DEPTH} levels"))
-        return None
+        place = place_of(path[:3], None)
+        hint = f"the limit is {MAX_DEPTH} levels"
+        raise ConfigError([Problem(place, "nested too deeply", hint)])
     if isinstance(term, str):
         return str.__str__(term)
     if isinstance(term, dict):

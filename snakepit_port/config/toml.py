@@ -23,13 +23,14 @@ def load_toml(path: str | os.PathLike[str]) -> Config:
         with open(path, "rb") as file:
             # Some editors put a byte order mark first.
             text = file.read().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise _failure(name, "there is no such file") from None
-    except OSError as error:
-        raise _failure(name, f"the file cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _failure(name, "the file is not UTF-8 text", line) from error
+    except FileNotFoundError:
+        raise _failure(name, "there is no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise _failure(name, f"the file cannot be read: {reason}") from error
     return load_toml_text(text, os.path.dirname(os.path.abspath(path)), name)
 
 

@@ -1,0 +1,232 @@
+"""The exact words of mistakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from snakepit_port.config import ConfigError, load_terms, load_toml_text
+
+FIVE_MISTAKES = """\
+# Five mistakes.
+[supervisor]
+max_frame_bytes = "64 parrots"
+
+[profiles.gpu]
+kind = "process"
+env = { CUDA_VISIBLE_DEVICES = 0, DEBUG = true }
+
+[[pools]]
+name = "default"
+adapter = "my_app/adapter.py"
+
+[[pools]]
+name = "gpu"
+adapter = "my_app.gpu:Model"
+worker_profile = "gpo"
+python_path = [
+  "lib",
+]
+pool_sise = 4
+"""
+
+
+def error_of(text: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_toml_text(text, "/base", "snakepit.toml")
+    return caught.value
+
+
+def test_five_mistakes_at_once() -> None:
+    error = error_of(FIVE_MISTAKES)
+    assert str(error) == (
+        "snakepit.toml has 5 problems:\n"
+        '  line 3, supervisor: max_frame_bytes: expected a size from "1KiB" to "4095MiB", as bytes '
+        'or like "64MiB", found "64 parrots" (units: B, KiB, MiB, GiB, KB, MB, GB)\n'
+        '  line 7, profiles "gpu": env.DEBUG: expected a string or an integer, found true\n'
+        '  line 11, pools[0] "default": adapter: expected "module" or "module:Class", '
+        'found "my_app/adapter.py"\n'
+        '  line 16, pools[1] "gpu": worker_profile: no profile is named "gpo" '
+        "(did you mean gpu?)\n"
+        '  line 20, pools[1] "gpu": pool_sise: unknown setting (did you mean pool_size?)'
+    )
+    assert error.as_term()[-1] == {
+        "place": 'pools[1] "gpu": pool_sise',
+        "message": "unknown setting",
+        "hint": "did you mean pool_size?",
+        "file": "snakepit.toml",
+        "line": 20,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "",
+            "the configuration is empty "
+            "(a configuration needs at least one pool with a name and an adapter)",
+        ),
+        (
+            "[supervisor]\n",
+            "pools: no pool is defined "
+            "(a configuration needs at least one pool with a name and an adapter)",
+        ),
+        (
+            "\n[pools]\nname = 'a'\n",
+            "line 2, pools: expected a list of pools, found a table "
+            "(one entry for each pool: [[pools]] in TOML, a list of maps or keyword lists in "
+            "terms)",
+        ),
+        ("a = 1\nb = ]\n", "line 2, not valid TOML: Unexpected character: ']'"),
+        (
+            "[[pools]]\nname = 'a'\n",
+            'line 1, pools[0] "a": adapter: missing; expected "module" or "module:Class"',
+        ),
+    ],
+)
+def test_one_mistake(text: str, message: str) -> None:
+    assert str(error_of(text)) == f"snakepit.toml: {message}"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            {"worker_profile": "thread"},
+            'worker_profile: "thread" is not supported by this version '
+            '(use "process" or a profile of that kind)',
+        ),
+        (
+            {"adapter_args": {"x": 1}},
+            "adapter_args: the adapter is a module, which takes no "
+            'arguments (name a class in adapter, as "module:Class")',
+        ),
+        (
+            {"name": "x" * 256},
+            f'name: expected a name of 1 to 255 bytes, found "{"x" * 57}..." (it has 256 bytes)',
+        ),
+        (
+            {"name": "é" * 128},
+            f'name: expected a name of 1 to 255 bytes, found "{"é" * 57}..." (it has 256 bytes)',
+        ),
+        ({"name": ""}, 'name: expected a name of 1 to 255 bytes, found ""'),
+        ({"pool_size": 0}, "pool_size: expected an integer of at least 1, found 0"),
+        ({"pool_size": True}, "pool_size: expected an integer of at least 1, found true"),
+        (
+            {"pool_size": 10**5000},
+            "pool_size: expected an integer of at least 1, found a huge integer",
+        ),
+        ({"prefetch": 1025}, 'prefetch: expected "auto" or an integer from 1 to 1024, found 1025'),
+        (
+            {"inherit_env": "yes"},
+            "inherit_env: expected true, false or a list of names of "
+            'environment variables, found "yes"',
+        ),
+        (
+            {"inherit_env": ["A=B"]},
+            'inherit_env[0]: expected the name of an environment variable, found "A=B"',
+        ),
+        (
+            {"start_method": "fork_server"},
+            'start_method: expected "forkserver" or "spawn", found "fork_server" '
+            "(did you mean forkserver?)",
+        ),
+        ({"preload": "numpy"}, 'preload: expected a list of module names, found "numpy"'),
+        (
+            {"preload": ["numpy", "a b"]},
+            'preload[1]: expected a module name such as "package.module", found "a b"',
+        ),
+        (
+            {"direct_calls": ["math"]},
+            'direct_calls[0]: expected "module:function" or "module:*", found "math"',
+        ),
+        (
+            {"adapter_env": {"A=": "1"}},
+            'adapter_env."A=": expected the name of an environment variable, found "A="',
+        ),
+        ({"adapter_env": {"A": 1.5}}, "adapter_env.A: expected a string or an integer, found 1.5"),
+        (
+            {"call_timeout": "0s"},
+            'call_timeout: expected a duration above zero like "250ms" or '
+            '"1.5h", or milliseconds, or "infinity", found "0s"',
+        ),
+        (
+            {"cancel_grace_period": "infinity"},
+            "cancel_grace_period: expected a duration like "
+            '"250ms" or "1.5h", or milliseconds, found "infinity" (units: ms, s, m, h, d)',
+        ),
+        (
+            {"max_frame_bytes": 1},
+            "max_frame_bytes: unknown setting (it is a setting of supervisor)",
+        ),
+        ({"qqq": 1}, "qqq: unknown setting"),
+    ],
+)
+def test_mistakes_in_a_pool(setting: dict[str, Any], message: str) -> None:
+    pool = {"name": "a", "adapter": "my_app", **setting}
+    name = "" if "name" in setting and setting["name"] == "" else pool["name"]
+    with pytest.raises(ConfigError) as caught:
+        load_terms({"pools": [pool]}, "/base")
+    shown = name if len(name) <= 60 else name[:57] + "..."
+    assert str(caught.value) == f'the configuration: pools[0] "{shown}": {message}'
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"x": None}, ".x: nil cannot be written here (leave the argument out)"),
+        (
+            {"not an identifier": 1},
+            '."not an identifier": this cannot be the name of a keyword argument',
+        ),
+        (
+            [1, {"x": b""}],
+            "[1].x: expected a string, a 64-bit integer, a finite float, a boolean, "
+            "a list or a table, found bytes",
+        ),
+        (
+            [float("inf")],
+            "[0]: expected a string, a 64-bit integer, a finite float, a boolean, "
+            "a list or a table, found inf",
+        ),
+        ("x", ': expected a table (keyword arguments) or a list (positional arguments), found "x"'),
+    ],
+)
+def test_mistakes_in_arguments(value: Any, message: str) -> None:
+    pool = {"name": "a", "adapter": "my_app:Model", "adapter_args": value}
+    with pytest.raises(ConfigError) as caught:
+        load_terms({"pools": [pool]}, "/base")
+    assert str(caught.value) == f'the configuration: pools[0] "a": adapter_args{message}'
+
+
+def test_mistakes_between_tables() -> None:
+    tree = {
+        "profiles": {"process": {}, "threads": {"kind": "thread"}, "other": 3},
+        "pools": [
+            {"name": "a", "adapter": "b"},
+            {"name": "a", "adapter": "b", "worker_profile": "threads"},
+            "c",
+        ],
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_terms(tree, "/base")
+    assert [str(problem) for problem in caught.value.problems] == [
+        'profiles "process": this is the name of a built-in profile (choose another name)',
+        'profiles "threads": kind: "thread" is not supported by this version (use "process")',
+        'profiles "other": expected a table, found 3',
+        'pools[1] "a": name: pools[0] has this name too',
+        'pools[2]: expected a table, found "c"',
+    ]
+
+
+def test_settings_of_older_configurations_are_unknown() -> None:
+    tree = {"pooling_enabled": True, "pool_size": 4, "python_thread_limits": {"openblas": 1}}
+    with pytest.raises(ConfigError) as caught:
+        load_terms(tree, "/base")
+    assert [str(problem) for problem in caught.value.problems] == [
+        "pooling_enabled: unknown setting (known here: supervisor, profiles, pools)",
+        "pool_size: unknown setting (it is a setting of pools)",
+        "python_thread_limits: unknown setting (known here: supervisor, profiles, pools)",
+    ]
