@@ -16,11 +16,10 @@ def resolved(config: Config) -> str:
     """*config*, as it was loaded, as TOML text. Loading the text gives an equal configuration."""
     document = tomlkit.document()
     document.add("supervisor", _table(SUPERVISOR, config.supervisor))
-    if config.profiles:
-        profiles = tomlkit.table(is_super_table=True)
-        for name, profile in config.profiles.items():
-            profiles.add(name, _table(PROFILE, profile))
-        document.add("profiles", profiles)
+    profiles = tomlkit.table(is_super_table=True)
+    for name, profile in config.profiles.items():
+        profiles.add(name, _table(PROFILE, profile))
+    document.add("profiles", profiles)
     pools = tomlkit.aot()
     for pool in config.pools:
         pools.append(_table(POOL, pool))

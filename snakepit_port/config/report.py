@@ -95,7 +95,7 @@ def place_of(path: Path, tree: object) -> str:
         case ("pools", int(index), *rest):
             head = f"pools[{index}]"
             match tree:
-                case {"pools": list(pools)} if index < len(pools):
+                case {"pools": list(pools)}:
                     match pools[index]:
                         case {"name": str(name)}:
                             head += f" {quoted(name)}"

@@ -45,8 +45,6 @@ def _plain(term: object, path: Path, mistakes: list[Mistake]) -> Any:
         if term and all(_is_pair(item) for item in term):
             return _table(term, path, mistakes)
         return [_plain(item, (*path, index), mistakes) for index, item in enumerate(term)]
-    if isinstance(term, tuple):
-        return tuple(str.__str__(item) if isinstance(item, str) else item for item in term)
     return term
 
 

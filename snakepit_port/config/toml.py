@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from typing import Any
 
 import tomlkit
@@ -47,7 +49,7 @@ def load_toml_text(
         message = str(error).removesuffix(f" at line {error.line} col {error.col}")
         raise _failure(filename, f"not valid TOML: {message}", error.line) from error
     except (TOMLKitError, ValueError, RecursionError) as error:
-        raise _failure(filename, f"not valid TOML: {error}") from error
+        raise _failure(filename, f"not valid TOML: {error}", _error_line(text)) from error
     return check(
         tree,
         os.path.abspath(base_dir),
@@ -55,6 +57,16 @@ def load_toml_text(
         file=filename,
         lines=lambda: lines_of(text),
     )
+
+
+def _error_line(text: str) -> int | None:
+    """Where the standard library's parser stops: tomlkit does not say it of keys set twice."""
+    try:
+        tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        match = re.search(r"at line (\d+)", str(error))
+        return int(match[1]) if match else None
+    return None
 
 
 def _failure(file: str | None, message: str, line: int | None = None) -> ConfigError:

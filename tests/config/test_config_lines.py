@@ -23,7 +23,7 @@ when = 1979-05-27 07:32:00 # a space in a value
 text = """
 not_a_key = 1
 \""" [nor.a.table] ""
-"""
+"""""
 raw = '''
     + "'''\n[x]\ny = 1'''''"
     + r"""

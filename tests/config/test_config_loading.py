@@ -209,8 +209,20 @@ def test_no_term_raises_anything_else(
         assert load_toml_text(resolved(config), "/base") == config
 
 
+toml_lines = st.builds(
+    str.format,
+    st.sampled_from(["[{0}]\n", "[[{0}]]\n", "{0} = {1}\n"]),
+    st.sampled_from(["supervisor", "pools", "a", "a.b", "pools.a", '"a"', "''"]),
+    st.sampled_from(["1", "[]", "{}", "{a=1,a=2}", "[{a=1}]", "25:61:61", "1e999", "nan"]),
+)
+
+
 @quick
-@given(st.text() | st.text("[]{}=.,#'\"\\\n ab1", max_size=30))
+@given(
+    st.lists(toml_lines, max_size=5).map("".join)
+    | st.text()
+    | st.text("[]{}=.,#'\"\\\n ab1", max_size=30)
+)
 def test_no_text_raises_anything_else(text: str) -> None:
     with pytest.raises(ConfigError):
         load_toml_text(text, "/base")

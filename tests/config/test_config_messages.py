@@ -81,6 +81,10 @@ def test_five_mistakes_at_once() -> None:
         ),
         ("a = 1\nb = ]\n", "line 2, not valid TOML: Unexpected character: ']'"),
         (
+            "[supervisor]\na = 1\na = 2\n\n[[pools]]\n",
+            'line 3, not valid TOML: Key "a" already exists.',
+        ),
+        (
             "[[pools]]\nname = 'a'\n",
             'line 1, pools[0] "a": adapter: missing; expected "module" or "module:Class"',
         ),
@@ -93,6 +97,10 @@ def test_one_mistake(text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
+        (
+            {"worker_profile": {}},
+            'worker_profile: expected "process" or the name of a profile, found a table',
+        ),
         (
             {"worker_profile": "thread"},
             'worker_profile: "thread" is not supported by this version '
@@ -111,6 +119,7 @@ def test_one_mistake(text: str, message: str) -> None:
             {"name": "é" * 128},
             f'name: expected a name of 1 to 255 bytes, found "{"é" * 57}..." (it has 256 bytes)',
         ),
+        ({"name": "\udc80"}, r'name: expected a name of 1 to 255 bytes, found "\udc80"'),
         ({"name": ""}, 'name: expected a name of 1 to 255 bytes, found ""'),
         ({"pool_size": 0}, "pool_size: expected an integer of at least 1, found 0"),
         ({"pool_size": True}, "pool_size: expected an integer of at least 1, found true"),
@@ -146,6 +155,19 @@ def test_one_mistake(text: str, message: str) -> None:
             {"adapter_env": {"A=": "1"}},
             'adapter_env."A=": expected the name of an environment variable, found "A="',
         ),
+        ({"adapter": "my_app:*"}, 'adapter: expected "module" or "module:Class", found "my_app:*"'),
+        (
+            {"adapter_env": {"A": "x\0"}},
+            r'adapter_env.A: expected a string or an integer, found "x\u0000"',
+        ),
+        (
+            {"adapter_env": {"A": "\udc80"}},
+            r'adapter_env.A: expected a string or an integer, found "\udc80"',
+        ),
+        (
+            {"adapter_env": {"A": 2**63}},
+            "adapter_env.A: expected a string or an integer, found 9223372036854775808",
+        ),
         ({"adapter_env": {"A": 1.5}}, "adapter_env.A: expected a string or an integer, found 1.5"),
         (
             {"call_timeout": "0s"},
@@ -162,11 +184,12 @@ def test_one_mistake(text: str, message: str) -> None:
             "max_frame_bytes: unknown setting (it is a setting of supervisor)",
         ),
         ({"qqq": 1}, "qqq: unknown setting"),
+        ({"\udc80": 1}, r'"\udc80": unknown setting'),
     ],
 )
 def test_mistakes_in_a_pool(setting: dict[str, Any], message: str) -> None:
     pool = {"name": "a", "adapter": "my_app", **setting}
-    name = "" if "name" in setting and setting["name"] == "" else pool["name"]
+    name = pool["name"].replace("\udc80", r"\udc80")
     with pytest.raises(ConfigError) as caught:
         load_terms({"pools": [pool]}, "/base")
     shown = name if len(name) <= 60 else name[:57] + "..."
@@ -186,6 +209,12 @@ def test_mistakes_in_a_pool(setting: dict[str, Any], message: str) -> None:
             "[1].x: expected a string, a 64-bit integer, a finite float, a boolean, "
             "a list or a table, found bytes",
         ),
+        ({"x": {"\udc80": 1}}, ".x: a key is not valid Unicode"),
+        (
+            [2**63],
+            "[0]: expected a string, a 64-bit integer, a finite float, a boolean, "
+            "a list or a table, found 9223372036854775808",
+        ),
         (
             [float("inf")],
             "[0]: expected a string, a 64-bit integer, a finite float, a boolean, "
@@ -203,7 +232,7 @@ def test_mistakes_in_arguments(value: Any, message: str) -> None:
 
 def test_mistakes_between_tables() -> None:
     tree = {
-        "profiles": {"process": {}, "threads": {"kind": "thread"}, "other": 3},
+        "profiles": {"process": {}, "": {}, "threads": {"kind": "thread"}, "other": 3},
         "pools": [
             {"name": "a", "adapter": "b"},
             {"name": "a", "adapter": "b", "worker_profile": "threads"},
@@ -214,6 +243,7 @@ def test_mistakes_between_tables() -> None:
         load_terms(tree, "/base")
     assert [str(problem) for problem in caught.value.problems] == [
         'profiles "process": this is the name of a built-in profile (choose another name)',
+        'profiles "": expected "process" or the name of a profile, found ""',
         'profiles "threads": kind: "thread" is not supported by this version (use "process")',
         'profiles "other": expected a table, found 3',
         'pools[1] "a": name: pools[0] has this name too',
