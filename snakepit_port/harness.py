@@ -1,0 +1,317 @@
+"""The host's side of the protocol, in Trio: what a BEAM does, for tests and for people without one.
+
+    async with open_host("pools.toml") as host:
+        await host.await_ready()
+        print(await host.call("default", "add", [1, 2]))
+
+`open_host` starts a supervisor the way a BEAM does: as a child with a pipe on its stdin and one on
+its stdout. `host_over` speaks the same protocol over any Trio stream.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal as signals
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import IO, Any
+
+import trio
+
+from snakepit_port import __version__
+from snakepit_port.harness_link import Link
+from snakepit_port.harness_process import start_supervisor
+from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, Subscription
+from snakepit_port.wire import encode, messages
+
+__all__ = [
+    "CallError",
+    "Event",
+    "Host",
+    "LogLine",
+    "RawFrame",
+    "Subscription",
+    "host_over",
+    "open_host",
+]
+
+#: The largest frame the harness accepts, in bytes: the supervisor's own default.
+MAX_FRAME_BYTES = 64 * 2**20
+
+#: Seconds a supervisor gets to stop after end-of-file before SIGKILL, when its host is in a hurry:
+#: the body of `open_host` raised or was cancelled. Twice the default `shutdown_grace_period`.
+KILL_GRACE = 10.0
+
+
+class Host(Link):
+    """A host: calls commands, and sees what the supervisor reports.
+
+    Made by `open_host` and `host_over`. Its methods may be used by any number of tasks at once.
+    """
+
+    # -- calling ------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        pool: str | None,
+        command: str,
+        args: Sequence[Any] | Mapping[Any, Any] = (),
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 (the supervisor keeps this deadline)
+        queue_timeout: float | None = None,
+    ) -> Any:
+        """Calls a command and returns its result.
+
+        `pool` None is the pool named "default", else the only one. `args` is a sequence of
+        positions or a mapping of keywords. `timeout` and `queue_timeout` are in seconds; None
+        leaves them to the pool, `math.inf` means none.
+
+        Cancelling sends a cancel and forgets the call: its late answer is dropped.
+
+        Raises:
+            CallError: the call ended without a result; `type` "supervisor_down" if the supervisor
+                went first, "protocol_error" if it broke the protocol.
+            EncodeError: `args` hold a value that has no term; nothing was sent.
+        """
+        payload = encode(list(args) if isinstance(args, tuple) else args)
+        options: dict[str, Any] = {}
+        if timeout is not None:
+            options["timeout"] = _milliseconds(timeout)
+        if queue_timeout is not None:
+            options["queue_timeout"] = _milliseconds(queue_timeout)
+        return await self._ask(
+            lambda id: messages.call(id, pool, command, payload, options), messages.cancel
+        )
+
+    async def control(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
+        """Asks the supervisor itself (SPEC, section 9) and returns its answer.
+
+        Cancelling forgets the question; the supervisor still answers it.
+
+        Raises: as `call`.
+        """
+        payload = encode(args or {})
+        return await self._ask(lambda id: messages.control(id, name, payload), None)
+
+    async def stats(self, pool: str | None = None) -> dict[str, Any]:
+        """Statistics of all pools, or of one (SPEC, section 9.1). Raises: as `call`."""
+        stats: dict[str, Any] = await self.control("stats", _of_pool(pool))
+        return stats
+
+    async def workers(self, pool: str | None = None) -> list[dict[str, Any]]:
+        """The workers of all pools, or of one (SPEC, section 9). Raises: as `call`."""
+        workers: list[dict[str, Any]] = await self.control("workers", _of_pool(pool))
+        return workers
+
+    async def ping(self) -> None:
+        """Returns when the supervisor has handled everything sent before. Raises: as `call`."""
+        await self._ping()
+
+    async def await_ready(self) -> Mapping[str, str]:
+        """Waits until every pool has started or failed to; returns their states by name.
+
+        Cancelling only stops the waiting.
+
+        Raises:
+            CallError: `type` "pool_unavailable" if a pool could not start, with the cause;
+                "supervisor_down" if the supervisor went first.
+        """
+        await self._settled.wait()
+        if not self.pools:
+            self._outbox.check()
+        for name, state in self.pools.items():
+            if state != "ready":
+                cause = self._unavailable.get(name, {})
+                raise CallError(
+                    {
+                        "type": "pool_unavailable",
+                        "message": cause.get("message") or f"pool {name} could not start",
+                        "traceback": cause.get("traceback"),
+                        "pool": name,
+                    }
+                )
+        return self.pools
+
+    # -- watching -----------------------------------------------------------------------------
+
+    def events(self, *, past: bool = False) -> Subscription[Event]:
+        """Events from now on; with `past`, also those received before that are still kept."""
+        return self._events.subscribe(past)
+
+    def logs(self, *, past: bool = False) -> Subscription[LogLine]:
+        """Log lines from now on; with `past`, also those received before that are still kept."""
+        return self._logs.subscribe(past)
+
+    def complaints(self, *, past: bool = False) -> Subscription[CallError]:
+        """Errors that answer no call: what the supervisor says about frames it cannot use."""
+        return self._complaints.subscribe(past)
+
+    def frames(self) -> Subscription[RawFrame]:
+        """Every frame that goes either way from now on."""
+        if self._frames is None:
+            self._frames = Feed()
+            if self._ended.is_set():
+                self._frames.end()
+        return self._frames.subscribe(past=False)
+
+    async def send_frame(self, data: bytes) -> None:
+        """Writes bytes to the link as they are: header and all, whole frames or not.
+
+        An answer shows in `frames()`, and is counted in `stray_answers`. Cancelling before the
+        bytes are queued sends nothing; after that it is too late.
+
+        Raises:
+            CallError: `type` "supervisor_down": the link is gone.
+        """
+        await trio.lowlevel.checkpoint()
+        await self._outbox.room()
+        self._post(data)
+
+    # -- the process --------------------------------------------------------------------------
+
+    @property
+    def os_pid(self) -> int:
+        """The supervisor's process id, as its hello says where this host did not start it."""
+        return self._process.os_pid if self._process else int(self.info["os_pid"])
+
+    @property
+    def exit_status(self) -> int | None:
+        """The supervisor's exit status, negative for a signal; None while it runs.
+
+        Also None for a host made by `host_over`, which has no process.
+        """
+        return self._process.exit_status if self._process else None
+
+    def kill(self, signal: int = signals.SIGKILL) -> None:
+        """Sends the supervisor a signal; does nothing once it has exited.
+
+        Raises:
+            RuntimeError: the host is one of `host_over`, and has no process.
+        """
+        if self._process is None:
+            raise RuntimeError("this host has a stream, not a process")
+        self._process.kill(signal)
+
+    async def close(self) -> int | None:
+        """Ends the supervisor's input and waits until it has exited; returns `exit_status`.
+
+        Calls that are waiting get their answers meanwhile; new ones raise `CallError`. Cancelling
+        stops the waiting, not the closing.
+        """
+        self._outbox.close()
+        await self._ended.wait()
+        if self._process is not None:
+            await self._process.wait()
+        return self.exit_status
+
+
+@asynccontextmanager
+async def open_host(
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    python: str = sys.executable,
+    base_dir: str | os.PathLike[str] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
+    stderr: int | IO[Any] | None = None,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
+    on_log: Callable[[LogLine], object] | None = None,
+) -> AsyncIterator[Host]:
+    """An async context manager: starts a supervisor, and gives the `Host` that talks to it.
+
+    `config` is the path of a TOML file, or the same keys as a mapping, which travels in the hello;
+    relative paths in a mapping start from `base_dir` (default: `cwd`). `python` is the supervisor's
+    interpreter, which has snakepit_port installed. `stderr` is what `subprocess.Popen` takes; None
+    shares this process's. `on_log` is called with every log line as it arrives; it must not raise.
+
+    On the way in it waits for the supervisor's hello, not for its pools. On the way out it closes
+    the supervisor's input and waits for it to drain and exit. If the body raised, or body or way
+    out are cancelled, it waits `KILL_GRACE` seconds at most before SIGKILL. The supervisor has
+    exited in any case.
+
+    The supervisor is started from the calling thread, which must live as long as the host.
+
+    Raises:
+        CallError: `type` "config" for mistakes in the configuration, "protocol_version" where the
+            two sides do not fit, "supervisor_down" if the supervisor exits before its hello.
+        EncodeError: the mapping holds a value that has no term.
+        OSError: `python` cannot be executed.
+    """
+    command = [python, "-P", "-m", "snakepit_port", "serve"]
+    terms = None
+    if isinstance(config, Mapping):
+        terms = config
+    else:
+        command += ["--config", os.fspath(config)]
+    hello = _hello(terms, base_dir, max_frame_bytes)
+    process, stream = start_supervisor(command, env, cwd, stderr)
+    async with _running(Host(stream, hello, max_frame_bytes, on_log, process)) as host:
+        yield host
+
+
+@asynccontextmanager
+async def host_over(
+    stream: trio.abc.HalfCloseableStream,
+    *,
+    config: Mapping[str, Any] | None = None,
+    base_dir: str | os.PathLike[str] | None = None,
+    max_frame_bytes: int = MAX_FRAME_BYTES,
+    on_log: Callable[[LogLine], object] | None = None,
+) -> AsyncIterator[Host]:
+    """An async context manager: the `Host` of a supervisor at the other end of a stream.
+
+    Options, errors and the way out are those of `open_host`; the stream is closed in any case.
+    """
+    hello = _hello(config, base_dir, max_frame_bytes)
+    async with _running(Host(stream, hello, max_frame_bytes, on_log)) as host:
+        yield host
+
+
+@asynccontextmanager
+async def _running(host: Host) -> AsyncIterator[Host]:
+    failure: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host._run)
+        try:
+            await host._greeted.wait()
+            host._outbox.check()
+            yield host
+            await host.close()
+        except BaseException as exc:
+            # Raised again below, so that the nursery does not wrap it in a group.
+            failure = exc
+            with trio.CancelScope(shield=True):
+                with trio.move_on_after(KILL_GRACE):
+                    await host.close()
+                if host._process is not None:
+                    host.kill()
+                    await host._process.wait()
+                host._life.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _hello(
+    config: Mapping[str, Any] | None,
+    base_dir: str | os.PathLike[str] | None,
+    max_frame_bytes: int,
+) -> bytes:
+    info: dict[str, Any] = {
+        "software": f"snakepit-port harness {__version__}",
+        "max_frame_bytes": max_frame_bytes,
+    }
+    if config is not None:
+        info["config"] = config
+    if base_dir is not None:
+        info["base_dir"] = os.fspath(base_dir)
+    return messages.hello(info)
+
+
+def _of_pool(pool: str | None) -> dict[str, Any]:
+    return {} if pool is None else {"pool": pool}
+
+
+def _milliseconds(seconds: float) -> int | None:
+    return None if seconds == math.inf else math.ceil(seconds * 1000)

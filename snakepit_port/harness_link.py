@@ -1,0 +1,366 @@
+"""The lower half of the harness: carries frames, and finds who waits for each answer."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from snakepit_port.harness_process import SupervisorProcess
+from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
+from snakepit_port.wire import DecodeError, decode, messages
+from snakepit_port.wire.framing import Framer, Oversized
+
+#: Seconds between the end of one sign of life (the end of output, the exit) and giving up on the
+#: other. They come together unless a stray process holds the supervisor's stdout.
+LAST_WORDS = 1.0
+
+#: One read takes what a widened pipe holds.
+_READ_BYTES = 2**20
+
+#: Callers wait while more than this many bytes have not been written yet, so that a supervisor
+#: that stops reading slows them down instead of filling this process's memory.
+MAX_UNSENT_BYTES = 2**20
+
+
+class Outbox:
+    """Frames on their way out: any number of tasks put them here, one writes what has gathered.
+
+    A caller never writes itself, so cancelling it cannot leave half a frame on the link.
+    """
+
+    def __init__(self, stream: trio.abc.HalfCloseableStream) -> None:
+        self._stream = stream
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._work = trio.Event()
+        self._room = trio.lowlevel.ParkingLot()
+        self._closing = False
+        self._refusal: CallError | None = None
+
+    def put(self, frame: bytes) -> None:
+        """Queues a frame. Whoever is not answering or cancelling something awaits `room` first."""
+        self._unsent.append(frame)
+        self._unsent_bytes += len(frame)
+        self._work.set()
+
+    async def room(self) -> None:
+        """Waits until there is little enough left to write. Raises `CallError` as `check` does."""
+        self.check()
+        while self._unsent_bytes > MAX_UNSENT_BYTES:
+            await self._room.park()
+            self.check()
+
+    def check(self) -> None:
+        """Raises the `CallError` that `refuse` was given, if it was."""
+        if self._refusal is not None:
+            raise CallError(self._refusal.details)
+
+    def refuse(self, why: CallError) -> None:
+        """From now on nobody gets room."""
+        self._refusal = why
+        self._room.unpark_all()
+
+    def close(self) -> None:
+        """Has `run` send end-of-file after what is queued."""
+        if not self._closing:
+            self._closing = True
+            self.refuse(call_error("supervisor_down", "this host closed the link"))
+            self._work.set()
+
+    async def run(self) -> None:
+        """Writes until closed, or until the peer does not read any more."""
+        try:
+            while not self._closing or self._unsent:
+                await self._work.wait()
+                self._work = trio.Event()
+                while self._unsent:
+                    batch = b"".join(self._unsent)
+                    self._unsent.clear()
+                    self._unsent_bytes = 0
+                    self._room.unpark_all()
+                    await self._stream.send_all(batch)
+            await self._stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            # Answers may still be on their way here; the reader finds the end of them.
+            self.refuse(call_error("supervisor_down", "the supervisor closed its input"))
+
+
+class _Waiter:
+    """Who waits for an answer, and the answer."""
+
+    __slots__ = ("answered", "error", "payload")
+
+    def __init__(self) -> None:
+        self.answered = trio.Event()
+        self.payload = b""
+        self.error: CallError | None = None
+
+
+class Link:
+    """A host without its public methods.
+
+    One task reads: it takes every frame that has arrived and gives it to the handler of its tag.
+    Another writes: see `Outbox`.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.HalfCloseableStream,
+        hello: bytes,
+        max_frame_bytes: int,
+        on_log: Callable[[LogLine], object] | None,
+        process: SupervisorProcess | None = None,
+    ) -> None:
+        self._stream = stream
+        self._hello = hello
+        self._max_frame_bytes = max_frame_bytes
+        self._on_log = on_log
+        self._process = process
+        self._life = trio.CancelScope(shield=True)
+        self._framer = Framer(max_frame_bytes)
+        self._outbox = Outbox(stream)
+        self._next_id = 0
+        self._waiters: dict[int, _Waiter] = {}
+        self._forgotten: set[int] = set()
+        self._pings: dict[int, _Waiter] = {}
+        self._greeted = trio.Event()
+        self._settled = trio.Event()
+        self._unavailable: dict[str, Mapping[str, Any]] = {}
+        self._read_all = trio.Event()
+        self._ended = trio.Event()
+        self._events: Feed[Event] = Feed()
+        self._logs: Feed[LogLine] = Feed()
+        self._complaints: Feed[CallError] = Feed()
+        self._frames: Feed[RawFrame] | None = None
+        self._handlers: dict[str, Callable[..., None]] = {
+            "hello": self._on_hello,
+            "ready": self._on_ready,
+            "result": self._on_result,
+            "error": self._on_error,
+            "event": self._on_event,
+            "log": self._on_log_entry,
+            "pong": self._on_pong,
+        }
+        #: What the supervisor said in its hello (SPEC, section 3).
+        self.info: Mapping[str, Any] = {}
+        #: The state of each pool, "ready" or "unavailable", as of the supervisor's `ready`.
+        self.pools: Mapping[str, str] = {}
+        #: Answers that belonged to no call of this host: a second answer to one call, or the answer
+        #: to a frame that was sent raw.
+        self.stray_answers = 0
+
+    # -- the link: tasks ----------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Carries frames until the link ends, whatever ends it, and then tells everyone who waits.
+
+        Shielded, so that a cancelled host still says goodbye; `_life.cancel()` ends it at once.
+        """
+        end = call_error("supervisor_down", "this host gave up on the link")
+        try:
+            with self._life:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._outbox.run)
+                    wrong = None
+                    with trio.CancelScope() as reading:
+                        if self._process is not None:
+                            nursery.start_soon(self._read_no_more, self._process, reading)
+                        wrong = await self._read()
+                    self._read_all.set()
+                    end = wrong or await self._describe_end()
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)
+            self._end(end)
+
+    def _end(self, why: CallError) -> None:
+        self._outbox.refuse(why)
+        for waiter in (*self._waiters.values(), *self._pings.values()):
+            waiter.error = CallError(why.details)
+            waiter.answered.set()
+        self._waiters.clear()
+        for event in (self._greeted, self._settled, self._ended):
+            event.set()
+        for feed in (self._events, self._logs, self._complaints, self._frames):
+            if feed is not None:
+                feed.end()
+
+    async def _read(self) -> CallError | None:
+        """Handles frames until the end of the link; returns what the supervisor did wrong."""
+        self._post(self._hello)
+        try:
+            while data := await self._stream.receive_some(_READ_BYTES):
+                for frame in self._framer.feed(data):
+                    if isinstance(frame, Oversized):
+                        self._on_oversized(frame)
+                        continue
+                    if self._frames is not None:
+                        self._frames.put(RawFrame(False, frame))
+                    self._handle(*messages.parse(frame))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # An end like any other.
+        except messages.ProtocolError as exc:
+            return call_error(
+                "protocol_error", f"the supervisor sent what it must not: {exc.message}"
+            )
+        except CallError as exc:
+            return exc
+        return None
+
+    async def _read_no_more(self, process: SupervisorProcess, reading: trio.CancelScope) -> None:
+        await process.wait()
+        with trio.move_on_after(LAST_WORDS):
+            await self._read_all.wait()
+        reading.cancel()
+
+    async def _describe_end(self) -> CallError:
+        if self._process is None:
+            return call_error("supervisor_down", "the supervisor closed the link")
+        with trio.move_on_after(LAST_WORDS):
+            await self._process.wait()
+        status = self.exit_status
+        if status is None:
+            return call_error("supervisor_down", "the supervisor closed its output and still runs")
+        if status < 0:
+            name = signals.Signals(-status).name
+            return call_error(
+                "supervisor_down", f"the supervisor was killed by {name}", signal=name
+            )
+        return call_error(
+            "supervisor_down",
+            f"the supervisor exited with status {status}; see its stderr",
+            status=status,
+        )
+
+    # -- the link: sending --------------------------------------------------------------------
+
+    async def _ask(
+        self, make_frame: Callable[[int], bytes], make_cancel: Callable[[int], bytes] | None
+    ) -> Any:
+        await self._outbox.room()
+        id = self._take_id()
+        waiter = self._waiters[id] = _Waiter()
+        self._post(make_frame(id))
+        try:
+            await waiter.answered.wait()
+        except BaseException:
+            if self._waiters.pop(id, None) is not None:
+                self._forgotten.add(id)
+                if make_cancel is not None:
+                    self._post(make_cancel(id))
+            raise
+        if waiter.error is not None:
+            raise waiter.error
+        try:
+            return decode(waiter.payload)
+        except DecodeError as exc:
+            raise call_error("decode", f"the result cannot be read here: {exc}") from exc
+
+    async def _ping(self) -> None:
+        await self._outbox.room()
+        number = self._take_id()
+        waiter = self._pings[number] = _Waiter()
+        self._post(messages.ping(number))
+        try:
+            await waiter.answered.wait()
+        finally:
+            self._pings.pop(number, None)
+        if waiter.error is not None:
+            raise waiter.error
+
+    def _take_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
+
+    def _post(self, frame: bytes) -> None:
+        if self._frames is not None:
+            self._frames.put(RawFrame(True, frame))
+        self._outbox.put(frame)
+
+    # -- the link: what arrives ---------------------------------------------------------------
+
+    def _handle(self, tag: str, *elements: Any) -> None:
+        if not self._greeted.is_set() and tag not in ("hello", "error"):
+            raise messages.ProtocolError(f"{tag} before its hello")
+        handler = self._handlers.get(tag)
+        if handler is None:
+            raise messages.ProtocolError(f"{tag} is not for a host that did not ask for it")
+        handler(*elements)
+
+    def _on_hello(self, version: int, info: Mapping[str, Any]) -> None:
+        if self._greeted.is_set():
+            raise messages.ProtocolError("a second hello")
+        if version != messages.PROTOCOL_VERSION:
+            raise call_error(
+                "protocol_version",
+                f"the supervisor speaks protocol version {version}, this host speaks version "
+                f"{messages.PROTOCOL_VERSION}; install the same release on both sides",
+            )
+        self.info = info
+        self._greeted.set()
+
+    def _on_ready(self, info: Mapping[str, Any]) -> None:
+        self.pools = info.get("pools", {})
+        self._settled.set()
+
+    def _on_result(self, id: int, payload: bytes) -> None:
+        self._answer(id, payload, None)
+
+    def _on_error(self, id: int | None, error: Mapping[str, Any]) -> None:
+        problem = CallError(error)
+        if not self._greeted.is_set():
+            raise problem
+        if id is None:
+            self._complaints.put(problem)
+        else:
+            self._answer(id, b"", problem)
+
+    def _on_oversized(self, frame: Oversized) -> None:
+        id = messages.read_head(frame.head)
+        message = (
+            f"the supervisor sent a frame of {frame.size} bytes, over this host's limit of "
+            f"{self._max_frame_bytes}"
+        )
+        if id is None:
+            raise messages.ProtocolError(message)
+        self._answer(id, b"", call_error("frame_too_large", message))
+
+    def _answer(self, id: int, payload: bytes, error: CallError | None) -> None:
+        waiter = self._waiters.pop(id, None)
+        if waiter is None:
+            if id in self._forgotten:
+                self._forgotten.remove(id)
+            else:
+                self.stray_answers += 1
+            return
+        waiter.payload = payload
+        waiter.error = error
+        waiter.answered.set()
+
+    def _on_event(
+        self, name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
+    ) -> None:
+        if name == "pool.unavailable":
+            self._unavailable[str(metadata.get("pool"))] = metadata
+        self._events.put(Event(name, measurements, metadata))
+
+    def _on_log_entry(self, entry: Mapping[str, Any]) -> None:
+        line = LogLine(
+            entry.get("pool"),
+            entry.get("worker"),
+            str(entry.get("source", "supervisor")),
+            str(entry.get("level", "info")),
+            str(entry.get("line", "")),
+        )
+        self._logs.put(line)
+        if self._on_log is not None:
+            self._on_log(line)
+
+    def _on_pong(self, number: int) -> None:
+        waiter = self._pings.pop(number, None)
+        if waiter is not None:
+            waiter.answered.set()

@@ -1,0 +1,210 @@
+"""The pytest plugin: fixtures for authors of adapters. They start real processes.
+
+    def test_add(snakepit_adapter):
+        assert snakepit_adapter("my_app.adapter").call("add", [1, 2]) == 3
+
+    async def test_add(snakepit_host):          # with pytest-trio
+        pools = [{"name": "default", "adapter": "my_app.adapter"}]
+        async with snakepit_host({"pools": pools}) as host:
+            assert await host.call("default", "add", [1, 2]) == 3
+
+What workers print is printed in the test. A test that leaves a process of its own running fails.
+pytest-trio's `autojump_clock` does not go with processes: it takes waiting for one for idleness.
+
+pytest imports this module in every project that has snakepit_port installed, so Trio and the
+harness are imported only when a fixture is used.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import concurrent.futures
+
+    import trio
+
+    from snakepit_port.harness import Host, LogLine
+    from snakepit_port.testing_processes import Run
+
+    HostFactory = Callable[..., AbstractAsyncContextManager[Host]]
+
+#: Seconds that what is left of a supervisor killed by its test has to end. It takes milliseconds;
+#: the time is for machines that are busy.
+SURVIVOR_GRACE = 5.0
+
+
+@pytest.fixture
+def snakepit_host(request: pytest.FixtureRequest, _snakepit_run: Run) -> HostFactory:
+    """A factory of hosts: `async with snakepit_host(config, **options) as host`.
+
+    Takes what `snakepit_port.harness.open_host` takes. Relative paths of a mapping start from
+    pytest's root directory unless `base_dir` says otherwise.
+    """
+    return _host_factory(request.config.rootpath, _snakepit_run)
+
+
+@pytest.fixture
+def snakepit_adapter(
+    request: pytest.FixtureRequest, _snakepit_run: Run
+) -> Iterator[Callable[..., AdapterRun]]:
+    """A factory for tests that are not async: `snakepit_adapter(adapter, **settings)`.
+
+    Starts a pool of one worker that serves `adapter`, a name such as "my_app.adapter" or
+    "my_app.adapter:Class", and returns an `AdapterRun`. `settings` are further settings of the
+    pool, such as `adapter_args`. Workers run in the interpreter of the test, and import from
+    where the test does.
+    """
+    factory = _host_factory(request.config.rootpath, _snakepit_run)
+    runs: list[AdapterRun] = []
+
+    def start(adapter: str, **settings: Any) -> AdapterRun:
+        pool = {
+            "name": "default",
+            "adapter": adapter,
+            "pool_size": 1,
+            "python": sys.executable,
+            "python_path": _own_import_path(),
+            **settings,
+        }
+        runs.append(AdapterRun(factory({"pools": [pool]})))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+class AdapterRun:
+    """An adapter in a worker process, for tests that are not async. Made by `snakepit_adapter`."""
+
+    def __init__(self, opened: AbstractAsyncContextManager[Host]) -> None:
+        import concurrent.futures
+
+        self._opened = opened
+        self._ready: concurrent.futures.Future[tuple[Host, trio.lowlevel.TrioToken]] = (
+            concurrent.futures.Future()
+        )
+        self._failure: BaseException | None = None
+        self._stop: trio.Event
+        # The thread lives as long as the supervisor it starts.
+        self._thread = threading.Thread(target=self._run, name="snakepit_adapter", daemon=True)
+        self._thread.start()
+        self._host, self._token = self._ready.result()
+
+    def call(
+        self,
+        command: str,
+        args: Sequence[Any] | Mapping[Any, Any] = (),
+        *,
+        timeout: float | None = None,
+    ) -> Any:
+        """Calls a command and returns its result; see `snakepit_port.harness.Host.call`.
+
+        Raises:
+            CallError: the call ended without a result.
+            EncodeError: `args` hold a value that has no term.
+        """
+        import trio
+
+        async def call() -> Any:
+            return await self._host.call(None, command, args, timeout=timeout)
+
+        return trio.from_thread.run(call, trio_token=self._token)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The process ids of the workers."""
+        import trio
+
+        workers = trio.from_thread.run(self._host.workers, trio_token=self._token)
+        return [worker["os_pid"] for worker in workers]
+
+    def close(self) -> None:
+        """Stops the worker and its supervisor. The fixture does it at the end of the test."""
+        if self._thread.is_alive():
+            self._token.run_sync_soon(self._stop.set)
+            self._thread.join()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _run(self) -> None:
+        import trio
+
+        try:
+            trio.run(self._hold_open)
+        except BaseException as exc:
+            if self._ready.done():
+                self._failure = exc
+            else:
+                self._ready.set_exception(exc)
+
+    async def _hold_open(self) -> None:
+        import trio
+
+        async with self._opened as host:
+            await host.await_ready()
+            self._stop = trio.Event()
+            self._ready.set_result((host, trio.lowlevel.current_trio_token()))
+            await self._stop.wait()
+
+
+@pytest.fixture
+def _snakepit_run() -> Iterator[Run]:
+    """Fails the test if a process that a supervisor of its own started outlives it."""
+    from snakepit_port.testing_processes import Run
+
+    run = Run()
+    yield run
+    survivors = run.end(SURVIVOR_GRACE)
+    if survivors:
+        lines = "\n".join(f"  {process}" for process in survivors)
+        pytest.fail(
+            f"processes outlived their supervisor, and were killed now:\n{lines}", pytrace=False
+        )
+
+
+def _host_factory(root: os.PathLike[str], run: Run) -> HostFactory:
+    @asynccontextmanager
+    async def opened(
+        config: str | os.PathLike[str] | Mapping[str, Any], **options: Any
+    ) -> AsyncIterator[Host]:
+        from snakepit_port.harness import open_host
+
+        if isinstance(config, Mapping):
+            options.setdefault("base_dir", root)
+        options.setdefault("on_log", _print)
+        options["env"] = run.mark(options.get("env"))
+        async with open_host(config, **options) as host:
+            try:
+                yield host
+            finally:
+                run.note_children_of(host.os_pid)
+
+    return opened
+
+
+def _own_import_path() -> list[str]:
+    """The folders that this process imports from and a fresh interpreter would not."""
+    installed = (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+    return [
+        os.path.abspath(folder)
+        for folder in sys.path
+        if os.path.isdir(folder or ".")
+        and not any(os.path.abspath(folder).startswith(prefix + os.sep) for prefix in installed)
+    ]
+
+
+def _print(line: LogLine) -> None:
+    if line.source in ("stdout", "stderr"):
+        print(line.line, file=sys.stdout if line.source == "stdout" else sys.stderr)
+    else:
+        print(f"[{line.worker or line.pool}] {line.level}: {line.line}", file=sys.stderr)

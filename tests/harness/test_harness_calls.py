@@ -1,0 +1,380 @@
+"""Calls and answers of the harness, over a stream in memory and Trio's mock clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from fake_supervisor import FakeSupervisor, args_of, connected
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from snakepit_port.harness import CallError, Host, LogLine, RawFrame, host_over
+from snakepit_port.wire import EncodeError, encode, messages
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def test_hello_carries_limit_and_configuration() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    supervisor = FakeSupervisor(theirs)
+    hellos: list[tuple[Any, ...]] = []
+
+    async def greet() -> None:
+        hellos.append(await supervisor.greet(run_id="r1", os_pid=77))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(greet)
+        config = {"pools": [{"name": "a", "adapter": "m"}]}
+        async with host_over(
+            ours, config=config, base_dir="/srv/app", max_frame_bytes=4096
+        ) as host:
+            assert host.info["run_id"] == "r1"
+            assert host.os_pid == 77
+            nursery.start_soon(supervisor.close_at_eof)
+    ((version, info),) = hellos
+    assert version == 1
+    assert info["software"].startswith("snakepit-port")
+    assert {key: info[key] for key in ("max_frame_bytes", "config", "base_dir")} == {
+        "max_frame_bytes": 4096,
+        "config": config,
+        "base_dir": "/srv/app",
+    }
+
+
+async def test_a_call_without_options_is_the_short_frame() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        nursery.start_soon(host.call, None, "add", (1, 2))
+        call = await supervisor.expect("call")
+        assert call[1:3] == (None, "add")
+        assert args_of(call) == [1, 2]
+        assert call[4] is None
+        await supervisor.answer(call, 3)
+
+
+async def test_times_travel_in_milliseconds() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+
+        async def call() -> None:
+            await host.call("p", "c", {"k": 1}, timeout=0.0101, queue_timeout=math.inf)
+
+        nursery.start_soon(call)
+        frame = await supervisor.expect("call")
+        assert args_of(frame) == {"k": 1}
+        assert frame[4] == {"timeout": 11, "queue_timeout": None}
+        await supervisor.answer(frame, None)
+
+
+async def test_answers_come_in_any_order() -> None:
+    results: dict[int, Any] = {}
+
+    async def call(host: Host, number: int) -> None:
+        results[number] = await host.call("p", "echo", [number])
+
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(call, host, number)
+        calls = [await supervisor.expect("call") for _ in range(5)]
+        for frame in sorted(calls, key=args_of, reverse=True):
+            await supervisor.answer(frame, args_of(frame))
+    assert results == {number: [number] for number in range(5)}
+
+
+@settings(deadline=None, max_examples=40)
+@given(order=st.permutations(range(6)), cuts=st.lists(st.integers(1, 40), max_size=12))
+def test_answers_may_arrive_in_any_order_and_any_pieces(order: list[int], cuts: list[int]) -> None:
+    async def main() -> None:
+        results = {}
+
+        async def call(host: Host, number: int) -> None:
+            results[number] = await host.call("p", "echo", [number])
+
+        async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(call, host, number)
+            calls = sorted([await supervisor.expect("call") for _ in range(6)], key=args_of)
+            data = b"".join(messages.result(calls[n][0], encode([n] * n)) for n in order)
+            for cut in cuts:
+                if data[:cut]:
+                    await supervisor.send(data[:cut])
+                    await trio.testing.wait_all_tasks_blocked()
+                data = data[cut:]
+            if data:
+                await supervisor.send(data)
+        assert results == {number: [number] * number for number in range(6)}
+
+    trio.run(main)
+
+
+async def test_an_error_carries_what_the_supervisor_knows() -> None:
+    details = {
+        "type": "exception",
+        "message": "division by zero",
+        "exception": "ZeroDivisionError",
+        "traceback": "Traceback (most recent call last):\nZeroDivisionError: division by zero\n",
+        "pool": "p",
+        "worker": "p-1",
+        "command": "divide",
+        "not_known_yet": 1,
+    }
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+
+        async def call() -> None:
+            with pytest.raises(CallError) as caught:
+                await host.call("p", "divide", [1, 0])
+            error = caught.value
+            assert error.details == details
+            assert (error.type, error.message) == ("exception", "division by zero")
+            assert (error.exception, error.pool) == ("ZeroDivisionError", "p")
+            assert (error.worker, error.command) == ("p-1", "divide")
+            assert (error.signal, error.status, error.stderr) == (None, None, None)
+            lines = str(error).splitlines()
+            assert lines[0] == "exception: division by zero"
+            assert lines[1] == "  in pool p, worker p-1, command divide"
+            assert lines[-1] == "ZeroDivisionError: division by zero"
+
+        nursery.start_soon(call)
+        (id, *_) = await supervisor.expect("call")
+        await supervisor.send(messages.error(id, details))
+
+
+async def test_a_cancelled_call_tells_the_supervisor_and_drops_the_late_answer() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        with trio.move_on_after(5) as scope:
+            await host.call("p", "slow")
+        assert scope.cancelled_caught
+        call = await supervisor.expect("call")
+        assert await supervisor.expect("cancel") == (call[0],)
+
+        nursery.start_soon(host.call, "p", "next")
+        following = await supervisor.expect("call")
+        assert following[0] != call[0]
+        await supervisor.answer(call, "late")
+        await supervisor.answer(following, "in time")
+    assert host.stray_answers == 0
+
+
+async def test_an_answer_to_no_call_is_counted() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        nursery.start_soon(host.call, "p", "c")
+        call = await supervisor.expect("call")
+        await supervisor.answer(call, 1)
+        await supervisor.answer(call, 1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert host.stray_answers == 1
+
+
+async def test_a_result_that_cannot_be_decoded_fails_that_call_only() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+
+        async def call() -> None:
+            with pytest.raises(CallError, match="decode") as caught:
+                await host.call("p", "c")
+            assert caught.value.type == "decode"
+
+        nursery.start_soon(call)
+        (id, *_) = await supervisor.expect("call")
+        await supervisor.send(messages.result(id, b"\x83\xff"))
+        nursery.start_soon(host.ping)
+        (number,) = await supervisor.expect("ping")
+        await supervisor.send(messages.pong(number))
+
+
+async def test_arguments_without_a_term_are_refused_before_anything_is_sent() -> None:
+    async with connected() as (host, supervisor):
+        with pytest.raises(EncodeError):
+            await host.call("p", "c", [object()])
+        with pytest.raises(EncodeError):
+            await host.control("c", {"a": object()})
+        with trio.move_on_after(1) as nothing_came:
+            await supervisor.next()
+        assert nothing_came.cancelled_caught
+
+
+async def test_a_result_over_the_limit_fails_that_call_only() -> None:
+    async with (
+        connected(max_frame_bytes=1024) as (host, supervisor),
+        trio.open_nursery() as nursery,
+    ):
+
+        async def call() -> None:
+            with pytest.raises(CallError) as caught:
+                await host.call("p", "big")
+            assert caught.value.type == "frame_too_large"
+            assert "1024" in caught.value.message
+
+        nursery.start_soon(call)
+        await supervisor.answer(await supervisor.expect("call"), "x" * 2000)
+        nursery.start_soon(host.call, "p", "small")
+        await supervisor.answer(await supervisor.expect("call"), "x")
+
+
+async def test_control_calls() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+
+        async def answer(name: str, args: Any, value: Any) -> None:
+            frame = await supervisor.expect("control")
+            assert frame[1] == name
+            assert args_of(frame) == args
+            await supervisor.answer(frame, value)
+
+        nursery.start_soon(answer, "stats", {}, {"requests": 3})
+        assert await host.stats() == {"requests": 3}
+        nursery.start_soon(answer, "workers", {"pool": "p"}, [{"id": "p-1"}])
+        assert await host.workers("p") == [{"id": "p-1"}]
+        nursery.start_soon(answer, "recycle", {"worker": "p-1"}, 1)
+        assert await host.control("recycle", {"worker": "p-1"}) == 1
+
+
+async def test_cancelling_a_control_call_sends_no_cancel() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        with trio.move_on_after(1):
+            await host.stats()
+        control = await supervisor.expect("control")
+        nursery.start_soon(host.ping)
+        (number,) = await supervisor.expect("ping")
+        await supervisor.answer(control, {})
+        await supervisor.send(messages.pong(number))
+    assert host.stray_answers == 0
+
+
+async def test_many_callers_share_few_writes() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        before = supervisor.reads
+        for number in range(200):
+            nursery.start_soon(host.call, "p", "echo", [number])
+        await trio.testing.wait_all_tasks_blocked()
+        calls = [await supervisor.expect("call") for _ in range(200)]
+        # The memory stream joins what was written; count what the host wrote.
+        assert supervisor.reads - before == 1
+        await supervisor.send(*(messages.result(call[0], encode(1)) for call in calls))
+
+
+async def test_a_supervisor_that_does_not_read_holds_callers_back() -> None:
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    supervisor = FakeSupervisor(theirs)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(supervisor.greet)
+        async with host_over(ours) as host:
+            large = "x" * 2**18
+            answered = 0
+
+            async def call() -> None:
+                nonlocal answered
+                await host.call("p", "c", [large])
+                answered += 1
+
+            async with trio.open_nursery() as callers:
+                for _ in range(40):
+                    callers.start_soon(call)
+                await trio.testing.wait_all_tasks_blocked()
+                waiting = host._outbox._unsent_bytes
+                assert 2**20 <= waiting < 2**20 + 2 * 2**18
+                with trio.move_on_after(1) as scope:
+                    await host.call("p", "cancelled before it was sent")
+                assert scope.cancelled_caught
+                for _ in range(40):
+                    frame = await supervisor.expect("call")
+                    assert frame[2] == "c"
+                    await supervisor.answer(frame, None)
+            assert answered == 40
+            nursery.start_soon(supervisor.close_at_eof)
+
+
+# -- watching -----------------------------------------------------------------------------------
+
+
+async def test_events_go_to_every_subscriber() -> None:
+    async with connected() as (host, supervisor):
+        first, second = host.events(), host.events()
+        await supervisor.send(messages.event("worker.started", {"startup_ms": 4}, {"pool": "p"}))
+        for subscription in (first, second):
+            event = await anext(subscription)
+            assert event == ("worker.started", {"startup_ms": 4}, {"pool": "p"})
+        late = host.events()
+        assert (await anext(host.events(past=True))).name == "worker.started"
+        await supervisor.send(messages.event("pool.ready", {}, {"pool": "p"}))
+        assert (await anext(late)).name == "pool.ready"
+        assert (await anext(first)).name == "pool.ready"
+
+
+async def test_a_slow_subscriber_loses_the_oldest_and_knows_how_many() -> None:
+    async with connected() as (host, supervisor):
+        events = host.events()
+        await supervisor.send(*(messages.event("e", {"n": n}, {}) for n in range(1010)))
+        assert (await anext(events)).measurements == {"n": 10}
+        assert events.dropped == 10
+        assert (await anext(events)).measurements == {"n": 11}
+        assert events.dropped == 10
+
+
+async def test_subscriptions_end_with_the_link() -> None:
+    async with connected() as (host, supervisor):
+        kinds: list[Callable[[], Any]] = [host.events, host.logs, host.complaints, host.frames]
+        subscriptions = [kind() for kind in kinds]
+        await supervisor.send(messages.log({"line": "last words"}))
+    assert [[item async for item in subscription] for subscription in subscriptions] == [
+        [],
+        [LogLine(None, None, "supervisor", "info", "last words")],
+        [],
+        [RawFrame(False, messages.log({"line": "last words"}))],
+    ]
+    assert [item async for item in host.frames()] == []
+
+
+async def test_log_lines_reach_the_callback_and_subscribers() -> None:
+    seen: list[LogLine] = []
+    async with connected(on_log=seen.append) as (host, supervisor):
+        entry = {
+            "pool": "p",
+            "worker": "p-1",
+            "source": "stdout",
+            "level": "info",
+            "line": "hello",
+        }
+        await supervisor.send(messages.log(entry))
+        line = await anext(host.logs(past=True))
+    assert line == ("p", "p-1", "stdout", "info", "hello")
+    assert seen == [line]
+
+
+async def test_raw_frames_are_seen_both_ways() -> None:
+    async with connected() as (host, supervisor):
+        frames = host.frames()
+        await host.send_frame(messages.cancel(7))
+        assert await supervisor.expect("cancel") == (7,)
+        complaint = messages.error(None, {"type": "protocol_error", "message": "no"})
+        await supervisor.send(complaint)
+        assert await anext(frames) == RawFrame(True, messages.cancel(7))
+        assert await anext(frames) == RawFrame(False, complaint)
+        error = await anext(host.complaints(past=True))
+        assert (error.type, error.message) == ("protocol_error", "no")
+
+
+async def test_ready_gives_the_states_of_the_pools() -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        nursery.start_soon(
+            supervisor.send,
+            messages.event("pool.ready", {}, {"pool": "a"}),
+            messages.ready({"pools": {"a": "ready"}}),
+        )
+        assert await host.await_ready() == {"a": "ready"}
+
+
+async def test_ready_raises_the_cause_of_a_pool_that_could_not_start() -> None:
+    async with connected() as (host, supervisor):
+        cause = {"pool": "b", "message": "no module named b", "traceback": "Traceback: b"}
+        await supervisor.send(
+            messages.event("pool.unavailable", {}, cause),
+            messages.ready({"pools": {"a": "ready", "b": "unavailable"}}),
+        )
+        with pytest.raises(CallError) as caught:
+            await host.await_ready()
+        error = caught.value
+        assert (error.type, error.pool) == ("pool_unavailable", "b")
+        assert (error.message, error.traceback) == ("no module named b", "Traceback: b")
+        assert host.pools == {"a": "ready", "b": "unavailable"}

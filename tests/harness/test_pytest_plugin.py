@@ -1,0 +1,166 @@
+"""The pytest plugin in a project of its own: an adapter, tests of it, and what pytest says."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+ADAPTER = """
+    import os
+    import subprocess
+    import sys
+    from snakepit_port.adapter import command
+
+    @command
+    def add(a, b):
+        return a + b
+
+    @command
+    def greet(name):
+        print(f"greeting {name}", flush=True)
+        return f"hello {name}"
+
+    @command
+    def fail():
+        raise ValueError("broken on purpose")
+
+    @command
+    def leave_a_process_behind():
+        # A session of its own, so that no process group takes it along.
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        return child.pid
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    package = pytester.mkpydir("my_app")
+    pytester.makepyfile(**{f"{package.name}/adapter": ADAPTER})
+    pytester.makepyprojecttoml(
+        """
+        [tool.pytest.ini_options]
+        pythonpath = ["."]
+        filterwarnings = ["error"]
+        """
+    )
+    return pytester
+
+
+def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import os
+        import pytest
+        from snakepit_port.harness import CallError
+
+        def test_calls(snakepit_adapter):
+            adapter = snakepit_adapter("my_app.adapter")
+            assert adapter.call("add", [1, 2]) == 3
+            assert adapter.call("greet", {"name": "Ada"}) == "hello Ada"
+            (pid,) = adapter.worker_pids
+            assert pid != os.getpid()
+
+        def test_errors(snakepit_adapter):
+            with pytest.raises(CallError, match="broken on purpose") as caught:
+                snakepit_adapter("my_app.adapter").call("fail")
+            assert caught.value.exception == "ValueError"
+
+        def test_settings(snakepit_adapter):
+            assert len(snakepit_adapter("my_app.adapter", pool_size=2).worker_pids) == 2
+
+        def test_an_adapter_that_does_not_load(snakepit_adapter):
+            with pytest.raises(CallError, match="no_such_module") as caught:
+                snakepit_adapter("no_such_module")
+            assert caught.value.type == "pool_unavailable"
+
+        def test_what_a_worker_prints_is_printed(snakepit_adapter, capsys):
+            adapter = snakepit_adapter("my_app.adapter")
+            adapter.call("greet", ["Grace"])
+            adapter.close()
+            assert "greeting Grace" in capsys.readouterr().out
+        """
+    )
+    result = project.runpytest_subprocess("-p", "no:trio")
+    result.assert_outcomes(passed=5)
+
+
+def test_async_tests_get_a_host(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import sys
+
+        CONFIG = {"pools": [{
+            "name": "default", "adapter": "my_app.adapter", "pool_size": 1,
+            "python": sys.executable, "python_path": ["."],
+        }]}
+
+        async def test_calls(snakepit_host):
+            async with snakepit_host(CONFIG) as host:
+                assert await host.call("default", "add", [1, 2]) == 3
+
+        async def test_kill(snakepit_host):
+            async with snakepit_host(CONFIG) as host:
+                await host.await_ready()
+                host.kill()
+        """
+    )
+    result = project.runpytest_subprocess("-o", "trio_mode=true")
+    result.assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("inherit_env", [True, False], ids=["by its mark", "as a child"])
+def test_a_process_that_survives_fails_its_test(
+    project: pytest.Pytester, inherit_env: bool
+) -> None:
+    project.makepyfile(
+        f"""
+        def test_leak(snakepit_adapter):
+            adapter = snakepit_adapter("my_app.adapter", inherit_env={inherit_env})
+            with open("leaked", "w") as file:
+                print(adapter.call("leave_a_process_behind"), file=file)
+
+        def test_clean(snakepit_adapter):
+            snakepit_adapter("my_app.adapter").call("add", [1, 2])
+        """
+    )
+    project.makeconftest(
+        """
+        from snakepit_port import testing
+
+        # Long enough for processes that are going, short for the one that is not.
+        testing.SURVIVOR_GRACE = 0.5
+        """
+    )
+    result = project.runpytest_subprocess("-p", "no:trio")
+    result.assert_outcomes(passed=2, errors=1)
+    pid = (project.path / "leaked").read_text().strip()
+    result.stdout.fnmatch_lines(["*outlived their supervisor*", f"*{pid}: sleep 600*"])
+
+
+def test_other_projects_do_not_import_trio(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_nothing(request):
+            assert request.config.pluginmanager.has_plugin("snakepit_port.testing")
+            loaded = {name.partition(".")[0] for name in sys.modules}
+            assert not loaded & {"trio", "tomlkit", "erlpack"}
+            assert {name for name in sys.modules if name.startswith("snakepit_port")} == {
+                "snakepit_port", "snakepit_port.testing"
+            }
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "snakepit_port.testing")
+    result.assert_outcomes(passed=1)
+
+
+def test_the_plugin_is_found_by_its_entry_point(pytester: pytest.Pytester) -> None:
+    result = pytester.run(sys.executable, "-m", "pytest", "--fixtures", "-p", "no:trio")
+    result.stdout.fnmatch_lines(["snakepit_host*", "snakepit_adapter*"])
