@@ -148,11 +148,14 @@ def _json_args(text: str) -> Any:
     try:
         value = from_json(json.loads(text))
     except json.JSONDecodeError as exc:
-        pointer = f"\n  {exc.doc.splitlines()[exc.lineno - 1]}\n  {' ' * (exc.colno - 1)}^"
+        line = exc.doc.split("\n")[exc.lineno - 1]
         raise argparse.ArgumentTypeError(
-            f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}{pointer}"
+            f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}\n"
+            f"  {line}\n  {' ' * (exc.colno - 1)}^"
         ) from None
-    except (ValueError, RecursionError) as exc:
+    except RecursionError:
+        raise argparse.ArgumentTypeError("nested too deeply") from None
+    except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
     if not isinstance(value, (list, dict)):
         raise argparse.ArgumentTypeError(
@@ -291,9 +294,9 @@ def _print_json(value: Any) -> None:
 
 def _print_problems(problems: Sequence[Mapping[str, Any]]) -> None:
     for problem in problems:
-        file, line = problem.get("file"), problem.get("line")
-        place = ":".join(str(part) for part in (file, line, problem.get("place")) if part)
-        _complain(f"{place}: {problem['message']}" if place else problem["message"])
+        source = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
+        parts = (source, problem.get("place"), problem["message"])
+        _complain(": ".join(part for part in parts if part))
         if problem.get("hint"):
             print(f"  {problem['hint']}", file=sys.stderr)
 

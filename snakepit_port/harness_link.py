@@ -65,10 +65,10 @@ class Outbox:
 
     def close(self) -> None:
         """Has `run` send end-of-file after what is queued."""
-        if not self._closing:
-            self._closing = True
+        self._closing = True
+        self._work.set()
+        if self._refusal is None:
             self.refuse(call_error("supervisor_down", "this host closed the link"))
-            self._work.set()
 
     async def run(self) -> None:
         """Writes until closed, or until the peer does not read any more."""
@@ -222,11 +222,11 @@ class Link:
             return call_error("supervisor_down", "the supervisor closed the link")
         with trio.move_on_after(LAST_WORDS):
             await self._process.wait()
-        status = self.exit_status
+        status = self._process.exit_status
         if status is None:
             return call_error("supervisor_down", "the supervisor closed its output and still runs")
         if status < 0:
-            name = signals.Signals(-status).name
+            name = _signal_name(-status)
             return call_error(
                 "supervisor_down", f"the supervisor was killed by {name}", signal=name
             )
@@ -364,3 +364,10 @@ class Link:
         waiter = self._pings.pop(number, None)
         if waiter is not None:
             waiter.answered.set()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:  # Most real-time signals have none.
+        return f"signal {number}"

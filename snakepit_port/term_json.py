@@ -16,7 +16,6 @@ What JSON has no word for is an object with one key that begins with a dollar:
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any
 
 from snakepit_port.wire import Atom, DecodeError, decode, encode
@@ -58,16 +57,19 @@ def from_json(form: Any) -> Any:
         return {key: from_json(item) for key, item in form.items()}
     try:
         (content,) = form.values()
-        if key == "$atom":
-            return Atom(content)
-        if key == "$bytes":
-            return base64.b64decode(content, validate=True)
-        if key == "$tuple":
-            return tuple(from_json(list(content)))
-        if key == "$map":
+        if key in ("$tuple", "$map"):
+            if not isinstance(content, list):
+                raise ValueError("a list belongs here")
+            if key == "$tuple":
+                return tuple(from_json(content))
             return {from_json(name): from_json(item) for name, item in content}
-        if key == "$term":
-            return decode(base64.b64decode(content, validate=True))
-    except (ValueError, TypeError, binascii.Error, DecodeError) as exc:
+        if key in ("$atom", "$bytes", "$term"):
+            if not isinstance(content, str):
+                raise ValueError("a string belongs here")
+            if key == "$atom":
+                return Atom(content)
+            raw = base64.b64decode(content, validate=True)
+            return raw if key == "$bytes" else decode(raw)
+    except (ValueError, TypeError, DecodeError) as exc:
         raise ValueError(f"{key}: {exc}") from None
     raise ValueError(f"there is no form {key}; write a key with a dollar as a $map")

@@ -12,8 +12,7 @@ from fake_supervisor import FakeSupervisor, connected
 
 from snakepit_port.harness import CallError, Host, host_over
 from snakepit_port.wire import encode, messages
-
-pytestmark = pytest.mark.usefixtures("autojump_clock")
+from snakepit_port.wire.framing import pack
 
 
 class Connection:
@@ -91,11 +90,11 @@ async def test_a_supervisor_that_stops_reading_refuses_new_calls_and_answers_old
         b"\0\0\0\x01\xff",
         messages.hello({}),
         messages.call(1, None, "c", b""),
-        messages.result(1, b"")[:-1] + b"\0\0",
-        b"\0\0\0\x0d\x83h\x02w\x07unheardj",
+        pack(messages.result(1, b"")[4:] + b"\0"),
+        pack(b"\x83h\x02w\x07unheardj"),
         b"\x7f\xff\xff\xff" + b"\x83h\x02w\x07unheard" * 100,
     ],
-    ids=["garbage", "second hello", "misplaced", "wrong length", "unknown tag", "endless"],
+    ids=["garbage", "second hello", "misplaced", "trailing byte", "unknown tag", "endless"],
 )
 async def test_what_a_supervisor_must_not_send_ends_the_link(data: bytes) -> None:
     async with connected() as (host, supervisor), trio.open_nursery() as nursery:
@@ -184,7 +183,9 @@ async def test_what_the_body_raises_comes_out_as_it_is() -> None:
             raise KeyError("mine")
 
 
-async def test_a_supervisor_that_does_not_go_is_given_up_after_a_grace() -> None:
+async def test_a_supervisor_that_does_not_go_is_given_up_after_a_grace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     start = trio.current_time()
     with pytest.raises(KeyError):
         async with Connection(closes=False) as host:
@@ -193,7 +194,9 @@ async def test_a_supervisor_that_does_not_go_is_given_up_after_a_grace() -> None
     await expect_error("supervisor_down", host.ping)
 
 
-async def test_a_cancelled_host_gives_up_after_a_grace() -> None:
+async def test_a_cancelled_host_gives_up_after_a_grace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     start = trio.current_time()
     with trio.move_on_after(3) as scope:
         async with Connection(closes=False):
@@ -202,7 +205,9 @@ async def test_a_cancelled_host_gives_up_after_a_grace() -> None:
     assert trio.current_time() - start == 13
 
 
-async def test_a_way_out_that_is_cancelled_gives_up_after_a_grace() -> None:
+async def test_a_way_out_that_is_cancelled_gives_up_after_a_grace(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     start = trio.current_time()
     with trio.move_on_after(3) as scope:
         async with Connection(closes=False):

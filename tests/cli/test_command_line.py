@@ -1,0 +1,263 @@
+"""The command line, run as people run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snakepit_port import __version__
+
+GOOD = """
+[[pools]]
+name = "default"
+adapter = "my_adapter"
+pool_size = 2
+adapter_env = { OMP_NUM_THREADS = "4" }
+
+[[pools]]
+name = "other"
+adapter = "my_adapter"
+pool_size = 1
+"""
+
+BAD = """
+[[pools]]
+name = "default"
+adapter = "my_adapter"
+pool_sise = 2
+call_timeout = "soon"
+"""
+
+
+def run(*args: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "snakepit_port", *args],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of the commands, with a good and a bad configuration."""
+    (tmp_path / "good.toml").write_text(GOOD)
+    (tmp_path / "bad.toml").write_text(BAD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SNAKEPIT_PYTHON", raising=False)
+    return tmp_path
+
+
+# -- what every command does ------------------------------------------------------------------
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert (result.returncode, result.stdout) == (0, f"snakepit-port {__version__}\n")
+
+
+def test_the_installed_script_is_the_same() -> None:
+    script = Path(sys.executable).with_name("snakepit-port")
+    result = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    assert result.stdout == run("--help").stdout
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "call"])
+def test_help_has_examples(command: str) -> None:
+    result = run(command, "--help")
+    assert result.returncode == 0
+    assert f"  snakepit-port {command} " in result.stdout.partition("examples:")[2]
+
+
+def test_help_imports_little() -> None:
+    program = (
+        "import sys\n"
+        "from snakepit_port.cli import main\n"
+        "try: main(['call', '--help'])\n"
+        "finally: print({'trio', 'tomlkit', 'snakepit_port.wire'} & set(sys.modules))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["no-such-command"],
+        ["check"],
+        ["call", "default", "add"],
+        ["check", "--resolved", "--env", "default", "good.toml"],
+        ["call", "--config", "good.toml", "default", "add", "[]", "--timeout", "soon"],
+        ["call", "--config", "good.toml", "default", "add", "[]", "--timeout", "-1"],
+        ["call", "--config", "good.toml", "default", "add", "[]", "--timeout", "nan"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(args: list[str]) -> None:
+    result = run(*args)
+    assert result.returncode == 64
+    assert result.stdout == ""
+    assert result.stderr.startswith("usage: snakepit-port")
+    assert "Traceback" not in result.stderr
+
+
+def test_an_interrupt_is_no_traceback(folder: Path) -> None:
+    os.mkfifo(folder / "fifo.toml")
+    # Opening a fifo without a writer waits.
+    with subprocess.Popen(
+        [sys.executable, "-m", "snakepit_port", "check", "fifo.toml"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        writer = os.open(folder / "fifo.toml", os.O_WRONLY)  # returns when the reader is there
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate()
+        os.close(writer)
+    assert (process.returncode, stderr) == (130, "")
+
+
+# -- serve ------------------------------------------------------------------------------------
+
+
+def test_serve_at_a_terminal_explains_itself() -> None:
+    master, terminal = pty.openpty()
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "snakepit_port", "serve"],
+            stdin=terminal,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(master)
+        os.close(terminal)
+    assert result.returncode == 64
+    assert result.stdout == ""
+    assert "SnakepitPort.start_link" in result.stderr
+    assert "snakepit-port call" in result.stderr
+
+
+# -- check ------------------------------------------------------------------------------------
+
+
+def test_check_shows_the_pools(folder: Path) -> None:
+    result = run("check", "good.toml")
+    assert result.returncode == 0
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines == [
+        ["ok"],
+        ["pool", "pool_size", "worker_profile", "adapter", "python"],
+        ["default", "2", "process", "my_adapter", sys.executable],
+        ["other", "1", "process", "my_adapter", sys.executable],
+    ]
+
+
+def test_check_names_every_mistake(folder: Path) -> None:
+    result = run("check", "bad.toml")
+    assert (result.returncode, result.stdout) == (78, "")
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("error: bad.toml:5: pools[0]")
+    assert "pool_sise" in lines[0]
+    assert lines[1] == "  did you mean pool_size?"
+    assert lines[2].startswith("error: bad.toml:6: pools[0]")
+    assert "call_timeout" in lines[2]
+    assert "\033" not in result.stderr
+
+
+def test_check_without_a_file(folder: Path) -> None:
+    result = run("check", "none.toml")
+    assert result.returncode == 78
+    assert result.stderr == "error: none.toml: there is no such file\n"
+
+
+def test_check_prints_the_whole_configuration(folder: Path) -> None:
+    result = run("check", "--resolved", "good.toml")
+    assert result.returncode == 0
+    (folder / "resolved.toml").write_text(result.stdout)
+    assert run("check", "--resolved", "resolved.toml").stdout == result.stdout
+    as_json = json.loads(run("check", "--resolved", "--json", "good.toml").stdout)
+    assert [pool["name"] for pool in as_json["pools"]] == ["default", "other"]
+    assert "max_queue_size" in as_json["pools"][0]
+
+
+def test_check_prints_an_environment_with_its_sources(folder: Path) -> None:
+    env = {**os.environ, "SHADE": "dark", "OMP_NUM_THREADS": "9"}
+    lines = run("check", "--env", "default", "good.toml", env=env).stdout.splitlines()
+    assert "SHADE=dark  # inherited" in lines
+    assert "OMP_NUM_THREADS=4  # adapter_env" in lines
+    assert "MKL_NUM_THREADS=1  # kind process" in lines
+    rows = json.loads(run("check", "--env", "other", "--json", "good.toml", env=env).stdout)
+    assert {"name": "OMP_NUM_THREADS", "value": "1", "source": "kind process"} in rows
+
+
+def test_check_of_a_pool_that_is_not_there(folder: Path) -> None:
+    result = run("check", "--env", "defualt", "good.toml")
+    assert result.returncode == 64
+    assert result.stderr == "error: there is no pool 'defualt'; there is default, other\n"
+
+
+def test_check_as_json(folder: Path) -> None:
+    good = json.loads(run("check", "--json", "good.toml").stdout)
+    assert good["ok"] is True
+    assert [pool["pool"] for pool in good["pools"]] == ["default", "other"]
+    result = run("check", "--json", "bad.toml")
+    assert (result.returncode, result.stderr) == (78, "")
+    bad = json.loads(result.stdout)
+    assert bad["ok"] is False
+    assert [problem["line"] for problem in bad["problems"]] == [5, 6]
+
+
+def test_colours_are_for_terminals(folder: Path) -> None:
+    def stdout_of_check(env: dict[str, str]) -> bytes:
+        master, terminal = pty.openpty()
+        try:
+            subprocess.run(
+                [sys.executable, "-m", "snakepit_port", "check", "good.toml"],
+                stdout=terminal,
+                env=env,
+                check=True,
+            )
+            return os.read(master, 4096)
+        finally:
+            os.close(master)
+            os.close(terminal)
+
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    assert stdout_of_check(env).startswith(b"\033[32mok\033[0m\r\n")
+    assert stdout_of_check({**env, "NO_COLOR": "1"}).startswith(b"ok\r\n")
+
+
+# -- the arguments of call --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2", "line 1, column 6"),
+        ('{"a": 1,\n "b": oops}', 'line 2, column 7\n   "b": oops}\n        ^'),
+        ("", "line 1, column 1"),
+        ("5", "a list of positions or an object of keywords"),
+        ('"[1]"', "a list of positions or an object of keywords"),
+        ('[{"$bytes": "?"}]', "$bytes: "),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+    ids=["cut", "line two", "empty", "number", "string", "no base64", "deep"],
+)
+def test_json_that_cannot_be_used(folder: Path, text: str, said: str) -> None:
+    result = run("call", "--config", "good.toml", "default", "add", text)
+    assert result.returncode == 64
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
