@@ -1,0 +1,122 @@
+"""`snakepit-port call`, with a real supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ADAPTER = """
+import signal
+from snakepit_port.adapter import command
+
+@command
+def add(a, b):
+    return a + b
+
+@command
+def echo(value):
+    print("echoing", flush=True)
+    return value
+
+@command
+def fail():
+    raise ValueError("on purpose")
+
+@command
+def hang():
+    print("hanging", flush=True)
+    while True:
+        signal.pause()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an adapter and a configuration of it."""
+    (tmp_path / "my_adapter.py").write_text(ADAPTER)
+    (tmp_path / "pools.toml").write_text(
+        "[[pools]]\nname = 'default'\nadapter = 'my_adapter'\npool_size = 1\n"
+        f"python = '{sys.executable}'\npython_path = ['.']\n"
+    )
+    (tmp_path / "bad.toml").write_text("[[pools]]\nname = 'default'\nadaptor = 'my_adapter'\n")
+    return tmp_path
+
+
+def command(*args: str, config: str = "pools.toml") -> list[str]:
+    return [sys.executable, "-m", "snakepit_port", "call", "--config", config, *args]
+
+
+def call(folder: Path, *args: str, config: str = "pools.toml") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*args, config=config), cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("args", "result"),
+    [
+        (["add", "[1, 2]"], 3),
+        (["add", '{"a": "ž", "b": "!"}'], "ž!"),
+        (["echo", '[{"$bytes": "/wA="}]'], {"$bytes": "/wA="}),
+        (["echo", '[{"$tuple": [{"$atom": "ok"}, 1]}]'], {"$tuple": [{"$atom": "ok"}, 1]}),
+        (["add", "[1, 2]", "--timeout", "20"], 3),
+    ],
+)
+def test_the_result_is_json(folder: Path, args: list[str], result: object) -> None:
+    process = call(folder, "default", *args)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout) == result
+
+
+def test_what_the_worker_prints_goes_to_stderr(folder: Path) -> None:
+    process = call(folder, "default", "echo", "[1]")
+    assert process.stdout == "1\n"
+    (line,) = (line for line in process.stderr.splitlines() if "echoing" in line)
+    assert line.startswith("[default")
+    assert line.endswith("] echoing")
+
+
+def test_an_error_is_readable(folder: Path) -> None:
+    process = call(folder, "default", "fail")
+    assert (process.returncode, process.stdout) == (1, "")
+    lines = process.stderr.splitlines()
+    assert any(line.startswith("error: exception: ") for line in lines)
+    assert lines[-1] == "ValueError: on purpose"
+    assert "snakepit_port/cli.py" not in process.stderr
+
+
+def test_a_deadline(folder: Path) -> None:
+    process = call(folder, "default", "hang", "--timeout", "0.5")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert "error: timeout: " in process.stderr
+
+
+def test_mistakes_in_the_configuration(folder: Path) -> None:
+    process = call(folder, "default", "add", "[1, 2]", config="bad.toml")
+    assert (process.returncode, process.stdout) == (78, "")
+    assert process.stderr.count("did you mean adapter?") == 1
+
+
+def test_an_interrupt_from_the_keyboard(folder: Path) -> None:
+    # A terminal signals its whole foreground group: here, a session that only the call is in.
+    with subprocess.Popen(
+        command("default", "hang"),
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "hanging" in line:
+                break
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in rest

@@ -1,0 +1,481 @@
+"""The harness with a real supervisor and real workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from snakepit_port.harness import CallError, Host, RawFrame, Subscription, open_host
+from snakepit_port.harness_process import SupervisorProcess, start_supervisor
+from snakepit_port.wire import encode, messages
+from snakepit_port.wire.framing import Framer, pack
+
+HERE = Path(__file__).parent
+
+
+def config(**pool: Any) -> dict[str, Any]:
+    """A configuration with one pool, `default`, of one worker that serves `trouble_adapter`."""
+    settings = {
+        "name": "default",
+        "adapter": "trouble_adapter",
+        "pool_size": 1,
+        "python": sys.executable,
+        "python_path": [str(HERE)],
+        **pool,
+    }
+    return {"pools": [settings]}
+
+
+async def failure_of(wait: Callable[[], Awaitable[Any]]) -> CallError:
+    with pytest.raises(CallError) as caught:
+        await wait()
+    return caught.value
+
+
+async def line(host: Host, text: str) -> None:
+    """Waits until a worker has printed a line."""
+    async for entry in host.logs(past=True):
+        if entry.line == text:
+            return
+    pytest.fail("the link ended")
+
+
+async def answer_to(id: int | None, frames: Subscription[RawFrame]) -> tuple[Any, ...]:
+    """The answer with an id that a raw frame gets."""
+    async for frame in frames:
+        if not frame.sent:
+            answer = messages.parse(frame.data)
+            if answer[0] in ("result", "error") and answer[1] == id:
+                return answer
+    pytest.fail("the link ended")
+
+
+@asynccontextmanager
+async def in_flight(host: Host, command: str, *args: Any) -> AsyncIterator[None]:
+    """A call that goes on in the background; whatever ends it is not looked at."""
+
+    async def call() -> None:
+        with suppress(CallError):
+            await host.call(None, command, args)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def watch(pid: int) -> int:
+    """A descriptor that becomes readable when a process that is alive now ends."""
+    return os.pidfd_open(pid)
+
+
+async def all_gone(pidfds: list[int]) -> None:
+    for pidfd in pidfds:
+        await trio.lowlevel.wait_readable(pidfd)
+        os.close(pidfd)
+
+
+# -- calls ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_calls(start_method: str) -> None:
+    async with open_host(config(start_method=start_method)) as host:
+        assert await host.await_ready() == {"default": "ready"}
+        assert await host.call("default", "add", [1, 2]) == 3
+        assert await host.call(None, "add", {"a": "x", "b": "y"}) == "xy"
+        value = [None, True, 2**70, -1.5, "žluť", b"\xff\0", (1, "two"), {"k": [1, {}]}]
+        assert await host.call("default", "echo", [value]) == value
+        (worker,) = await host.workers()
+        assert worker["os_pid"] == await host.call(None, "pid") != host.os_pid
+        assert host.os_pid == host.info["os_pid"]
+    assert host.exit_status == 0
+
+
+async def test_many_callers_at_once() -> None:
+    results: dict[int, int] = {}
+
+    async def call(number: int) -> None:
+        results[number] = await host.call(None, "add", [number, 1])
+
+    async with open_host(config(pool_size=2)) as host:
+        async with trio.open_nursery() as nursery:
+            for number in range(500):
+                nursery.start_soon(call, number)
+        stats = await host.stats()
+        assert (stats["requests"], stats["errors"]) == (500, 0)
+    assert results == {number: number + 1 for number in range(500)}
+    assert host.stray_answers == 0
+
+
+async def test_a_file_configures_as_terms_do(tmp_path: Path) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text(
+        "[[pools]]\nname = 'one'\nadapter = 'trouble_adapter'\npool_size = 1\n"
+        f"python = '{sys.executable}'\npython_path = ['adapters']\n"
+    )
+    (tmp_path / "adapters").symlink_to(HERE)
+    async with open_host(file) as host:
+        assert [pool["name"] for pool in host.info["pools"]] == ["one"]
+        assert await host.call(None, "add", [1, 2]) == 3
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+
+async def test_errors_of_commands_and_arguments() -> None:
+    async with open_host(config()) as host:
+        for command, args, type in [
+            ("fail", ["on purpose"], "exception"),
+            ("no_such_command", [], "unknown_command"),
+            ("add", [1], "bad_arguments"),
+            ("add", {"a": 1, "c": 2}, "bad_arguments"),
+            ("add", 5, "bad_arguments"),
+            ("unencodable", [], "encode"),
+        ]:
+            error = await failure_of(lambda c=command, a=args: host.call("default", c, a))
+            assert (error.type, error.pool, error.command) == (type, "default", command), error
+            assert error.worker is not None
+            assert error.message
+        error = await failure_of(lambda: host.call("default", "fail", ["on purpose"]))
+        assert error.exception == "ValueError"
+        assert error.traceback is not None
+        assert "trouble_adapter.py" in error.traceback
+        assert str(error).endswith("ValueError: on purpose")
+        error = await failure_of(lambda: host.call("nowhere", "add", [1, 2]))
+        assert error.type == "unknown_pool"
+        error = await failure_of(lambda: host.control("no_such_control"))
+        assert error.type == "unknown_control"
+        assert await host.call("default", "add", [1, 2]) == 3
+
+
+async def test_arguments_that_have_no_python_form() -> None:
+    async with open_host(config()) as host:
+        frames = host.frames()
+        not_utf8 = b"\x83l\0\0\0\x01m\0\0\0\x01\xffj"
+        await host.send_frame(messages.call(10**6, None, "echo", not_utf8))
+        answer = await answer_to(10**6, frames)
+        assert (answer[0], answer[2]["type"]) == ("error", "decode")
+
+
+async def test_a_deadline_frees_the_worker() -> None:
+    async with open_host(config()) as host:
+        pid = await host.call(None, "pid")
+        error = await failure_of(lambda: host.call(None, "hang", timeout=0.05))
+        assert (error.type, error.command) == ("timeout", "hang")
+        assert await host.call(None, "pid") == pid
+
+
+async def test_a_cancelled_call_frees_the_worker() -> None:
+    async with open_host(config()) as host:
+        pid = await host.call(None, "pid")
+        async with in_flight(host, "hang"):
+            await line(host, "hanging")
+        assert await host.call(None, "pid") == pid
+        assert (await host.stats())["pools"]["default"]["cancelled"] == 1
+    assert host.stray_answers == 0
+
+
+async def test_a_call_nobody_has_time_for() -> None:
+    async with (
+        open_host(config(max_queue_size=1, prefetch=1)) as host,
+        in_flight(host, "hang"),
+    ):
+        await line(host, "hanging")
+        error = await failure_of(lambda: host.call(None, "pid", queue_timeout=0.05))
+        assert error.type == "queue_timeout"
+        frames = host.frames()
+        for id in (10**6, 10**6 + 1):
+            await host.send_frame(messages.call(id, None, "pid", encode([])))
+        answer = await answer_to(10**6 + 1, frames)
+        assert (answer[0], answer[2]["type"]) == ("error", "pool_saturated")
+
+
+@pytest.mark.parametrize(
+    ("how", "signal_name", "status"), [(signal.SIGKILL, "SIGKILL", None), (-3, None, 3)]
+)
+async def test_a_worker_that_dies(how: int, signal_name: str | None, status: int | None) -> None:
+    async with open_host(config()) as host:
+        pid = await host.call(None, "pid")
+        error = await failure_of(lambda: host.call(None, "crash", [how]))
+        assert error.type == "worker_crashed"
+        assert (error.signal, error.status) == (signal_name, status)
+        assert error.stderr is not None
+        assert "last words" in error.stderr
+        assert await host.call(None, "pid") != pid
+
+
+async def test_a_pool_that_cannot_start() -> None:
+    async with open_host(config(adapter="no_such_module")) as host:
+        error = await failure_of(host.await_ready)
+        assert (error.type, error.pool) == ("pool_unavailable", "default")
+        assert "no_such_module" in str(error)
+        error = await failure_of(lambda: host.call(None, "add", [1, 2]))
+        assert error.type == "pool_unavailable"
+        assert "no_such_module" in str(error)
+
+
+async def test_a_result_over_the_hosts_limit() -> None:
+    async with open_host(config(), max_frame_bytes=2**16) as host:
+        error = await failure_of(lambda: host.call(None, "echo", ["x" * 2**16]))
+        assert error.type == "frame_too_large"
+        assert await host.call(None, "add", [1, 2]) == 3
+
+
+# -- bad input (SPEC, section 12) -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "id"),
+    [
+        (pack(b""), None),
+        (pack(b"\xff"), None),
+        (pack(b"\x83h\x02w\x04call"), None),
+        (pack(b"\x83j"), None),
+        (pack(b"\x83h\x02w\x07unknowna\x01"), None),
+        (pack(b"\x83h\x02w\x04calla\x09"), 9),
+        (pack(b"\x83h\x05w\x04calla\x09jjj"), 9),
+        (pack(b"\x83h\x04w\x07controla\x09a\x01a\x01"), 9),
+        (pack(messages.call(9, None, "add", encode([1, 2]))[4:] + b"\0"), 9),
+        (messages.result(9, encode(1)), None),
+        (messages.hello({}), None),
+    ],
+    ids=[
+        "empty",
+        "no version",
+        "cut",
+        "no tuple",
+        "unknown tag",
+        "short call",
+        "wrong kinds",
+        "control call of wrong kinds",
+        "trailing byte",
+        "misplaced",
+        "second hello",
+    ],
+)
+async def test_a_bad_frame_changes_nothing(frame: bytes, id: int | None) -> None:
+    async with open_host(config()) as host:
+        frames = host.frames()
+        await host.send_frame(frame)
+        answer = await answer_to(id, frames)
+        assert (answer[0], answer[2]["type"]) == ("error", "protocol_error")
+        assert answer[2]["message"]
+        assert await host.call(None, "add", [1, 2]) == 3
+    assert host.exit_status == 0
+
+
+async def test_an_identifier_in_use_leaves_its_call_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with open_host(config()) as host:
+        frames = host.frames()
+        complaints = host.complaints()
+        call = messages.call(10**6, None, "wait_for", encode([str(pipe)]))
+        await host.send_frame(call)
+        await line(host, "waiting")
+        await host.send_frame(call)
+        assert (await anext(complaints)).type == "protocol_error"
+        await trio.Path(pipe).write_text("first")
+        assert await answer_to(10**6, frames) == ("result", 10**6, encode("first"))
+
+
+async def test_a_frame_that_is_too_large_is_skipped() -> None:
+    terms = {**config(), "supervisor": {"max_frame_bytes": 2**16}}
+    async with open_host(terms) as host:
+        assert host.info["max_frame_bytes"] == 2**16
+        error = await failure_of(lambda: host.call(None, "echo", ["x" * 2**20]))
+        assert error.type == "frame_too_large"
+        complaints = host.complaints()
+        await host.send_frame(pack(b"x" * 2**17))
+        assert (await anext(complaints)).type == "frame_too_large"
+        assert await host.call(None, "add", [1, 2]) == 3
+
+
+# -- beginnings ---------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def bare_supervisor() -> AsyncIterator[tuple[SupervisorProcess, trio.abc.Stream]]:
+    """A supervisor that nobody has said hello to."""
+    command = [sys.executable, "-P", "-m", "snakepit_port", "serve"]
+    process, stream = start_supervisor(command, None, None, None)
+    async with stream:
+        yield process, stream
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def frames_of(stream: trio.abc.Stream) -> list[tuple[Any, ...]]:
+    framer = Framer(2**20)
+    frames: list[tuple[Any, ...]] = []
+    async for data in stream:
+        for frame in framer.feed(data):
+            assert isinstance(frame, bytes)
+            frames.append(messages.parse(frame))
+    return frames
+
+
+async def test_another_version_of_the_protocol() -> None:
+    async with bare_supervisor() as (process, stream):
+        await stream.send_all(messages.hello({"config": config()}, version=2))
+        ((tag, id, error),) = await frames_of(stream)
+        assert (tag, id, error["type"]) == ("error", None, "protocol_version")
+        assert "1" in error["message"]
+        assert "2" in error["message"]
+    assert process.exit_status == 76
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0\0\0\x09\x83h\x03", messages.ping(1), pack(b"GET / HTTP/1.1")],
+    ids=["nothing", "half a frame", "another frame", "another protocol"],
+)
+async def test_no_hello(data: bytes) -> None:
+    async with bare_supervisor() as (process, stream):
+        await stream.send_all(data)
+        assert isinstance(stream, trio.StapledStream)
+        await stream.send_eof()
+        assert all(frame[0] == "error" for frame in await frames_of(stream))
+    assert process.exit_status == 76
+
+
+async def test_mistakes_in_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text("[[pools]]\nname = 'one'\nadapter = 'm'\npool_sise = 1\n")
+    for wrong in (config(pool_sise=1), file):
+        stderr = (tmp_path / "stderr").open("w")
+        with stderr, pytest.raises(CallError) as caught:
+            async with open_host(wrong, stderr=stderr):
+                pytest.fail("there was a hello")
+        assert caught.value.type == "config"
+        assert caught.value.problems is not None
+        (problem,) = caught.value.problems
+        assert "pool_sise" in str(caught.value)
+        assert "pool_size" in problem["hint"]
+    assert problem["file"] == str(file)
+    assert problem["line"] == 4
+
+
+# -- endings ------------------------------------------------------------------------------------
+
+
+async def test_end_of_file_lets_calls_finish(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    results = []
+
+    async def call(host: Host) -> None:
+        results.append(await host.call(None, "wait_for", [str(pipe)]))
+
+    async with open_host(config()) as host, trio.open_nursery() as nursery:
+        nursery.start_soon(call, host)
+        await line(host, "waiting")
+        (worker,) = await host.workers()
+        pidfds = [watch(worker["os_pid"]), watch(host.os_pid)]
+        nursery.start_soon(host.close)
+        await trio.testing.wait_all_tasks_blocked()
+        assert host.exit_status is None
+        await trio.Path(pipe).write_text("in the end")
+        await all_gone(pidfds)
+    assert results == ["in the end"]
+    assert host.exit_status == 0
+
+
+async def test_a_call_that_outlasts_the_grace_is_answered() -> None:
+    terms = {**config(), "supervisor": {"shutdown_grace_period": "50ms"}}
+    errors = []
+
+    async def call(host: Host) -> None:
+        errors.append(await failure_of(lambda: host.call(None, "hang")))
+
+    async with open_host(terms) as host, trio.open_nursery() as nursery:
+        nursery.start_soon(call, host)
+        await line(host, "hanging")
+        (worker,) = await host.workers()
+        pidfds = [watch(worker["os_pid"])]
+        assert await host.close() == 0
+        await all_gone(pidfds)
+    assert [error.type for error in errors] == ["shutting_down"]
+
+
+async def test_a_supervisor_told_to_stop_takes_no_more_calls(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    async with open_host(config()) as host, in_flight(host, "wait_for", str(pipe)):
+        await line(host, "waiting")
+        host.kill(signal.SIGTERM)
+        # The worker is busy; how the call ends tells whether the signal has arrived.
+        while (await failure_of(lambda: host.call(None, "pid", timeout=0.05))).type == "timeout":
+            pass
+        error = await failure_of(lambda: host.call(None, "pid"))
+        assert error.type == "shutting_down"
+        await trio.Path(pipe).write_text("")
+        assert await host.close() == 0
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_nothing_is_left_of_a_supervisor_that_was_killed(start_method: str) -> None:
+    async with open_host(config(pool_size=2, start_method=start_method)) as host:
+        await host.await_ready()
+        child = await host.call(None, "start_child")
+        pids = [worker["os_pid"] for worker in await host.workers()]
+        assert len(pids) == 2
+        async with in_flight(host, "hang"):
+            await line(host, "hanging")
+            pidfds = [watch(pid) for pid in (*pids, child, host.os_pid)]
+            host.kill()
+            await all_gone(pidfds)
+        error = await failure_of(lambda: host.call(None, "pid"))
+        assert (error.type, error.signal) == ("supervisor_down", "SIGKILL")
+
+
+# -- what workers write, and what stays open ----------------------------------------------------
+
+
+async def test_stdout_of_a_worker_is_no_part_of_the_protocol() -> None:
+    async with open_host(config()) as host:
+        assert await host.call(None, "write_everywhere") == "done"
+        seen: dict[str, str] = {}
+        async for entry in host.logs(past=True):
+            seen[entry.line.rpartition("by ")[2]] = entry.source
+            assert entry.pool == "default"
+            assert entry.worker == (await host.workers())[0]["id"]
+            if len(seen) == 6:
+                break
+        assert seen == {
+            "print": "stdout",
+            "buffer": "stdout",
+            "descriptor": "stdout",
+            "C": "stdout",
+            "child": "stdout",
+            "child on stderr": "stderr",
+        }
+
+
+def open_descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+async def test_descriptors_of_the_supervisor_stay_as_many() -> None:
+    async with open_host(config()) as host:
+        await host.await_ready()
+        before = open_descriptors(host.os_pid)
+        events = host.events()
+        for _ in range(5):
+            for number in range(40):
+                assert await host.call(None, "add", [number, 1]) == number + 1
+            await failure_of(lambda: host.call(None, "crash", [signal.SIGKILL]))
+            names = set()
+            while not {"worker.stopped", "worker.started"} <= names:
+                names.add((await anext(events)).name)
+        assert open_descriptors(host.os_pid) == before
