@@ -1,0 +1,196 @@
+defmodule SnakepitPort do
+  @moduledoc """
+  Runs Python in named pools of workers, behind one operating system process and one port.
+
+      {:ok, _} = SnakepitPort.start_link(config: "pools.toml")
+      :ok = SnakepitPort.await_ready()
+      {:ok, 3} = SnakepitPort.execute("add", [1, 2])
+
+  Functions and options are named as Snakepit's, so `alias SnakepitPort, as: Snakepit` carries code over.
+
+  In an application it is a child of a supervisor, which starts it again when the Python side goes:
+
+      children = [{SnakepitPort, config: "pools.toml"}]
+
+  Results are `{:ok, term}` or `{:error, %SnakepitPort.Error{}}`. How terms become Python values and come
+  back is the table in section 2 of `protocol/SPEC.md`.
+
+  ## Telemetry
+
+  Events of pools, workers and requests (section 10 of `protocol/SPEC.md`) are emitted to `:telemetry` as
+  `[:snakepit_port, :worker, :started]` where the application has it, and are sent to subscribers.
+  Metadata have the name of the server as `:server` besides what the section lists. Lines that Python
+  prints or logs go to Logger with the metadata `:pool`, `:worker`, `:source` and `:server`.
+  """
+
+  alias SnakepitPort.{Call, Error, Link, Names, Reporter, Server}
+
+  @control_timeout 5_000
+
+  @typedoc "The name of a running server, or its pid."
+  @type server :: atom | pid
+
+  @doc """
+  Starts the Python supervisor and returns as soon as it has accepted the configuration; its pools
+  start after that, see `await_ready/2`. Calls may be made at once.
+
+    * `:config` - the path of a TOML file, or the same keys as a map or keyword list. Relative
+      paths start from the working directory, those inside a TOML file from its folder
+    * `:python` - interpreter with snakepit-port installed, Python 3.11 or newer. Default:
+      `$SNAKEPIT_PORT_PYTHON`, else `.venv/bin/python` of the checkout this was compiled in, else
+      `python3`. Workers run in their own pool's interpreter, whichever this is
+    * `:name` - an atom, default `SnakepitPort`. An ETS table of the same name is made
+    * `:logs` - whether Python's output goes to Logger, default `true`
+    * `:start_timeout` - ms until the supervisor must have said hello, default 15,000
+    * `:stop_timeout` - ms it may take to stop before it is killed, default 10,000; make it longer than
+      the configuration's `shutdown_grace_period`
+
+  Errors: of type `:config` (with `problems`) for a configuration that is wrong or an interpreter
+  that is missing, `:protocol_version`, `:timeout`, `:supervisor_down`, `:protocol_error`. Unlike with
+  `GenServer.start_link/3` a caller that does not trap exits survives them.
+  """
+  @spec start_link([Server.option()]) :: {:ok, pid} | {:error, Error.t() | {:already_started, pid}}
+  def start_link(opts \\ []), do: Server.start_link(opts)
+
+  @doc "For OTP supervisors. The `id` is the server's name, so there can be several."
+  @spec child_spec([Server.option()]) :: Supervisor.child_spec()
+  def child_spec(opts) do
+    options = Server.options(opts)
+
+    shutdown =
+      case options[:stop_timeout] do
+        :infinity -> :infinity
+        ms -> ms + 1_000
+      end
+
+    %{id: options[:name], start: {__MODULE__, :start_link, [opts]}, shutdown: shutdown}
+  end
+
+  @doc """
+  Waits until every pool is ready or has failed to start.
+
+  Of the latter the error, of type `:pool_unavailable`, names all and says why; the others can be used,
+  and the supervisor keeps trying.
+  """
+  @spec await_ready(server, timeout) :: :ok | {:error, Error.t()}
+  def await_ready(server \\ SnakepitPort, timeout \\ 30_000) do
+    GenServer.call(server, :await_ready, timeout)
+  catch
+    :exit, {:timeout, _} ->
+      message = "the pools have neither started nor failed within #{timeout} ms"
+      {:error, %Error{type: :timeout, message: message}}
+
+    :exit, {{%Error{} = error, _}, _} ->
+      {:error, error}
+
+    :exit, {reason, _} ->
+      message = "#{inspect(server)}: #{Exception.format_exit(reason)}"
+      {:error, %Error{type: :supervisor_down, message: message}}
+  end
+
+  @doc """
+  Runs a command of a pool's adapter and waits for its result.
+
+  A map of arguments becomes keywords, a list positions. A binary arrives as `str` and has to be UTF-8;
+  see `bytes/1` for the others.
+
+    * `:pool` - default: the pool named `default`, else the only one
+    * `:timeout` - ms until the call fails with `:timeout` and its work is stopped, or `:infinity`.
+      Default: 60,000, or the pool's `call_timeout` if that is shorter
+    * `:queue_timeout` - ms the call may wait for a worker, or `:infinity`. Default: the pool's
+    * `:server` - default `SnakepitPort`
+
+  A process that dies while it waits has its call cancelled. The answer never comes later than 100 ms
+  after the timeout, whatever the Python side does.
+  """
+  @spec execute(String.t() | atom, map | list, keyword) :: {:ok, term} | {:error, Error.t()}
+  def execute(command, args \\ %{}, opts \\ []), do: Call.execute(command, args, opts)
+
+  @doc "`execute/3` that returns the result alone, and raises the `SnakepitPort.Error`."
+  @spec execute!(String.t() | atom, map | list, keyword) :: term
+  def execute!(command, args \\ %{}, opts \\ []), do: ok!(execute(command, args, opts))
+
+  @doc """
+  Counts of calls and workers, summed and by pool: section 9.1 of `protocol/SPEC.md`. Raises
+  `SnakepitPort.Error` if the supervisor does not answer.
+  """
+  @spec get_stats(server) :: map
+  def get_stats(server \\ SnakepitPort) do
+    stats = Names.keys(control!(server, "stats"))
+    pools = for {name, pool} <- stats.pools, into: %{}, do: {name, Names.keys(pool)}
+    %{stats | pools: pools}
+  end
+
+  @doc "The ids of all workers. Raises as `get_stats/1`."
+  @spec list_workers(server) :: [String.t()]
+  def list_workers(server \\ SnakepitPort), do: Enum.map(workers(server), & &1.id)
+
+  @doc """
+  All workers, as maps with `:id`, `:pool`, `:os_pid`, `:state`, `:requests`, `:uptime_ms` and
+  `:memory_bytes`. Raises as `get_stats/1`.
+  """
+  @spec workers(server) :: [map]
+  def workers(server \\ SnakepitPort), do: Enum.map(control!(server, "workers"), &Names.keys/1)
+
+  @doc """
+  Marks a binary as Python `bytes`. Results of that type come back the same.
+
+      iex> SnakepitPort.bytes(<<255, 0>>)
+      {:"$bytes", <<255, 0>>}
+  """
+  @spec bytes(binary) :: {:"$bytes", binary}
+  def bytes(binary) when is_binary(binary), do: {:"$bytes", binary}
+
+  @doc """
+  Has events and log lines sent to the calling process until it exits:
+
+      {:snakepit_port, :event, [:snakepit_port, :worker, :started], measurements, metadata}
+      {:snakepit_port, :log, %{level: :info, line: "hello", pool: "default", worker: "default-1", ...}}
+  """
+  @spec subscribe(server) :: :ok | {:error, Error.t()}
+  def subscribe(server \\ SnakepitPort) do
+    with {:ok, link} <- Link.find(server), do: Reporter.subscribe(link.reporter)
+  end
+
+  @doc """
+  Stops the supervisor and all its workers, and returns when they are gone. Calls that are running may
+  finish within the configuration's `shutdown_grace_period`. Does nothing if none is running.
+  """
+  @spec stop(server) :: :ok
+  def stop(server \\ SnakepitPort) do
+    GenServer.stop(server)
+  catch
+    :exit, _ -> :ok
+  end
+
+  @doc """
+  For scripts: starts, waits for the pools, runs `fun`, stops whatever happened, and returns what
+  `fun` did. Raises `SnakepitPort.Error` if the start fails.
+
+  Takes the options of `start_link/1`, and `:timeout` for `await_ready/2`.
+  """
+  @spec run_as_script((() -> result), keyword) :: result when result: term
+  def run_as_script(fun, opts \\ []) when is_function(fun, 0) do
+    {timeout, opts} = Keyword.pop(opts, :timeout, 30_000)
+    server = started!(start_link(opts))
+
+    try do
+      with {:error, error} <- await_ready(server, timeout), do: raise(error)
+      fun.()
+    after
+      stop(server)
+    end
+  end
+
+  defp started!({:ok, pid}), do: pid
+  defp started!({:error, %Error{} = error}), do: raise(error)
+
+  defp started!({:error, {:already_started, pid}}) do
+    raise ArgumentError, "a SnakepitPort server of that name is running already: #{inspect(pid)}"
+  end
+
+  defp control!(server, name), do: ok!(Call.control(server, name, %{}, @control_timeout))
+
+  defp ok!({:ok, result}), do: result
+  defp ok!({:error, error}), do: raise(error)
+end

@@ -1,0 +1,151 @@
+defmodule SnakepitPort.Frames do
+  @moduledoc """
+  The protocol's frames as bytes (`protocol/SPEC.md`), without their length: `{packet, 4}` adds and
+  takes that. Pure.
+
+  The envelopes of the hot path are built and matched by hand, so that the arguments and results
+  inside them, which are external terms already, are neither copied nor looked at.
+  """
+
+  alias SnakepitPort.Error
+
+  @version 1
+
+  # What else a supervisor may send; mentioned here, so that `:safe` decoding knows all of them.
+  @other_tags ~w(hello ready chunk tool send progress pong)a
+
+  @type id :: non_neg_integer
+
+  # SMALL_TUPLE_EXT, and the tag as SMALL_ATOM_UTF8_EXT.
+  @call5 <<131, 104, 5, 119, 4, "call">>
+  @call6 <<131, 104, 6, 119, 4, "call">>
+  @cancel <<131, 104, 2, 119, 6, "cancel">>
+  @control <<131, 104, 4, 119, 7, "control">>
+  @ping <<131, 104, 2, 119, 4, "ping">>
+  @null <<119, 3, "nil">>
+
+  @doc "The protocol version spoken here."
+  def version, do: @version
+
+  # -- to the supervisor --------------------------------------------------------------------------
+
+  @spec hello(map) :: iodata
+  def hello(info), do: :erlang.term_to_binary({:hello, @version, info}, minor_version: 2)
+
+  @doc "`args` is the external term of the arguments; `options` may be empty, which is the leanest."
+  @spec call(id, String.t() | nil, String.t(), binary, map) :: iodata
+  def call(id, pool, command, args, options) when options == %{} do
+    [@call5, integer(id), name(pool), binary(command), binary(args)]
+  end
+
+  def call(id, pool, command, args, options) do
+    <<131, options::binary>> = :erlang.term_to_binary(options, minor_version: 2)
+    [@call6, integer(id), name(pool), binary(command), binary(args), options]
+  end
+
+  @spec cancel(id) :: iodata
+  def cancel(id), do: [@cancel, integer(id)]
+
+  @spec control(id, String.t(), binary) :: iodata
+  def control(id, name, args), do: [@control, integer(id), binary(name), binary(args)]
+
+  @spec ping(id) :: iodata
+  def ping(n), do: [@ping, integer(n)]
+
+  defp name(nil), do: @null
+  defp name(text), do: binary(text)
+
+  defp binary(bytes), do: [<<109, byte_size(bytes)::32>>, bytes]
+
+  defp integer(n) when n < 256, do: <<97, n>>
+  defp integer(n) when n < 0x80000000, do: <<98, n::32>>
+
+  defp integer(n) do
+    <<131, bytes::binary>> = :erlang.term_to_binary(n)
+    bytes
+  end
+
+  # -- from the supervisor ------------------------------------------------------------------------
+
+  @doc """
+  What the port's owner has to know of a frame, and no more:
+
+    * `{:answer, id}` - belongs to whoever made call `id`, who reads it with `answer/1`
+    * `:report` - an event or a log line; `pool_event/1` and `SnakepitPort.Reporter` read it
+    * `{:other, frame}` - the frame as a tuple
+    * `:error` - not a frame
+  """
+  @spec sort(binary) :: {:answer, id} | :report | {:other, tuple} | :error
+  def sort(<<131, 104, 3, 119, 6, "result", 98, id::32, _::binary>>), do: {:answer, id}
+
+  def sort(<<131, 104, 3, 119, 6, "result", 110, n, 0, id::little-unit(8)-size(n), _::binary>>),
+    do: {:answer, id}
+
+  def sort(<<131, 104, 3, 119, 5, "error", 98, id::32, _::binary>>), do: {:answer, id}
+  def sort(<<131, 104, 4, 119, 5, "event", _::binary>>), do: :report
+  def sort(<<131, 104, 2, 119, 3, "log", _::binary>>), do: :report
+
+  def sort(frame) do
+    case read(frame) do
+      {:result, id, payload} when is_integer(id) and is_binary(payload) -> {:answer, id}
+      {:error, id, %{}} when is_integer(id) -> {:answer, id}
+      {:event, name, %{}, %{}} when is_binary(name) -> :report
+      {:log, %{}} -> :report
+      {:error, nil, %{}} = tuple -> {:other, tuple}
+      tuple when is_tuple(tuple) and elem(tuple, 0) in @other_tags -> {:other, tuple}
+      _ -> :error
+    end
+  end
+
+  @doc "An answer's content: the external term of the result, or the error."
+  @spec answer(binary) :: {:result, binary} | {:error, Error.t()}
+  def answer(<<131, 104, 3, 119, 6, "result", 98, _::32, 109, n::32, term::binary-size(n)>>) do
+    {:result, term}
+  end
+
+  def answer(
+        <<131, 104, 3, 119, 6, "result", 110, k, 0, _::binary-size(k), 109, n::32,
+          term::binary-size(n)>>
+      ) do
+    {:result, term}
+  end
+
+  def answer(frame) do
+    case read(frame) do
+      {:result, _id, term} when is_binary(term) -> {:result, term}
+      {:error, _id, %{} = error} -> {:error, Error.from_wire(error)}
+      _ -> {:error, %Error{type: :protocol_error, message: "the answer is not a legal frame"}}
+    end
+  end
+
+  @doc "Of a report: the name of an event about a pool, the pool, and the metadata; else `nil`."
+  @spec pool_event(binary) :: {String.t(), String.t(), map} | nil
+  def pool_event(<<131, 104, 2, 119, 3, "log", _::binary>>), do: nil
+
+  def pool_event(<<131, 104, 4, 119, 5, "event", 109, _::32, family::binary-size(5), _::binary>>)
+      when family != "pool.",
+      do: nil
+
+  def pool_event(frame) do
+    case read(frame) do
+      {:event, name, _, %{"pool" => pool} = metadata} -> {name, pool, metadata}
+      _ -> nil
+    end
+  end
+
+  @doc "The whole frame as a tuple; `:error` if it is no term that may be read."
+  @spec read(binary) :: tuple | :error
+  def read(<<131, 80, _::binary>>), do: :error
+
+  def read(frame) do
+    case :erlang.binary_to_term(frame, [:safe, :used]) do
+      {tuple, used} when is_tuple(tuple) and tuple_size(tuple) > 0 and used == byte_size(frame) ->
+        tuple
+
+      _ ->
+        :error
+    end
+  rescue
+    ArgumentError -> :error
+  end
+end

@@ -1,0 +1,100 @@
+defmodule SnakepitPort.Program do
+  @moduledoc """
+  The supervisor as an operating system process: finding its interpreter, starting it, saying how it
+  ended, and ending it.
+  """
+
+  alias SnakepitPort.Error
+
+  # The virtual environment of a checkout of the whole repository, which is this project's parent.
+  @checkout Path.expand("../../..", __DIR__)
+
+  # From the numbers that Linux and macOS share.
+  @signals %{
+    1 => "SIGHUP",
+    2 => "SIGINT",
+    3 => "SIGQUIT",
+    4 => "SIGILL",
+    6 => "SIGABRT",
+    8 => "SIGFPE",
+    9 => "SIGKILL",
+    11 => "SIGSEGV",
+    13 => "SIGPIPE",
+    15 => "SIGTERM"
+  }
+
+  @doc """
+  Starts the supervisor; its port belongs to the calling process. `config_file` may be `nil`.
+  """
+  @spec open(String.t() | nil, String.t() | nil) :: {:ok, port} | {:error, Error.t()}
+  def open(python, config_file) do
+    # -P: a file of the working directory must not be imported in place of a library.
+    serve = ["-P", "-m", "snakepit_port", "serve"]
+    args = if config_file, do: serve ++ ["--config", Path.expand(config_file)], else: serve
+
+    with {:ok, executable} <- interpreter(python) do
+      options = [:binary, :exit_status, :use_stdio, :hide, packet: 4, args: args]
+
+      try do
+        {:ok, Port.open({:spawn_executable, executable}, options)}
+      rescue
+        error in ErlangError ->
+          config_error("#{executable} cannot be started: #{inspect(error.original)}")
+      end
+    end
+  end
+
+  @doc """
+  The supervisor's interpreter: what is given, else `$SNAKEPIT_PORT_PYTHON`, else `.venv/bin/python`
+  of the repository this project was compiled in, else `python3` on `PATH`.
+  """
+  @spec interpreter(String.t() | nil) :: {:ok, String.t()} | {:error, Error.t()}
+  def interpreter(nil) do
+    checkout = Path.join(@checkout, ".venv/bin/python")
+
+    case System.get_env("SNAKEPIT_PORT_PYTHON") do
+      named when named not in [nil, ""] -> interpreter(named)
+      _ -> interpreter(if File.exists?(checkout), do: checkout, else: "python3")
+    end
+  end
+
+  def interpreter(python) do
+    path = if String.contains?(python, "/"), do: Path.expand(python), else: python
+
+    case System.find_executable(path) do
+      nil ->
+        config_error(
+          "there is no Python interpreter #{path}; give python: the path of one that has " <>
+            "snakepit-port installed, or set SNAKEPIT_PORT_PYTHON"
+        )
+
+      found ->
+        {:ok, found}
+    end
+  end
+
+  @doc "Why the supervisor is gone, from its exit status as a port reports it."
+  @spec exit_error(non_neg_integer) :: Error.t()
+  def exit_error(status) when status > 128 do
+    signal = Map.get(@signals, status - 128, "signal #{status - 128}")
+    message = "the supervisor was killed by #{signal}"
+    %Error{type: :supervisor_down, message: message, signal: signal, status: status}
+  end
+
+  def exit_error(status) do
+    message = "the supervisor exited with status #{status}"
+    %Error{type: :supervisor_down, message: message, status: status}
+  end
+
+  @doc "Sends a signal (`\"TERM\"`, `\"KILL\"`). The process may be gone already."
+  @spec signal(pos_integer | nil, String.t()) :: :ok
+  def signal(nil, _), do: :ok
+
+  def signal(os_pid, name) do
+    # By the shell's own kill: a slim container has no program of that name.
+    System.cmd("/bin/sh", ["-c", "kill -#{name} #{os_pid}"], stderr_to_stdout: true)
+    :ok
+  end
+
+  defp config_error(message), do: {:error, %Error{type: :config, message: message}}
+end

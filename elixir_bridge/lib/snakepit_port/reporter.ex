@@ -1,0 +1,135 @@
+defmodule SnakepitPort.Reporter do
+  @moduledoc """
+  Hands the supervisor's events and log lines on: to `:telemetry`, to Logger, to subscribers.
+
+  A process of its own, because telemetry handlers are the application's code and Logger may make its
+  callers wait: neither must hold up answers. When it cannot keep up, what is over
+  #{10_000} waiting reports is dropped, counted, and the number logged.
+
+  It ends after its owner, with everything handed on that the owner gave it.
+  """
+
+  use GenServer
+  require Logger
+  alias SnakepitPort.{Frames, Names}
+
+  @max_waiting 10_000
+  @waiting 1
+  @dropped 2
+
+  @enforce_keys [:pid, :counts]
+  defstruct @enforce_keys
+  @type t :: %__MODULE__{pid: pid, counts: :counters.counters_ref()}
+
+  @doc "Starts the reporter of the calling process."
+  @spec start(atom, boolean) :: t
+  def start(server, logs?) do
+    counts = :counters.new(2, [])
+    {:ok, pid} = GenServer.start(__MODULE__, {self(), server, logs?, counts})
+    %__MODULE__{pid: pid, counts: counts}
+  end
+
+  @doc "Hands on an event or log frame. Never waits."
+  @spec report(t, binary) :: :ok
+  def report(%__MODULE__{pid: pid, counts: counts}, frame) do
+    if :counters.get(counts, @waiting) < @max_waiting do
+      :counters.add(counts, @waiting, 1)
+      send(pid, {:report, frame})
+    else
+      :counters.add(counts, @dropped, 1)
+    end
+
+    :ok
+  end
+
+  @doc "Sends events and log lines to the calling process from now on, until it exits."
+  @spec subscribe(pid) :: :ok
+  def subscribe(pid), do: GenServer.call(pid, {:subscribe, self()})
+
+  @impl true
+  def init({owner, server, logs?, counts}) do
+    Process.monitor(owner)
+    telemetry? = Code.ensure_loaded?(:telemetry)
+
+    {:ok,
+     %{
+       owner: owner,
+       server: server,
+       logs?: logs?,
+       telemetry?: telemetry?,
+       counts: counts,
+       subscribers: MapSet.new()
+     }}
+  end
+
+  @impl true
+  def handle_call({:subscribe, pid}, _from, state) do
+    unless pid in state.subscribers, do: Process.monitor(pid)
+    {:reply, :ok, %{state | subscribers: MapSet.put(state.subscribers, pid)}}
+  end
+
+  @impl true
+  def handle_info({:report, frame}, state) do
+    :counters.sub(state.counts, @waiting, 1)
+    admit_drops(state)
+
+    case Frames.read(frame) do
+      {:event, name, %{} = measurements, %{} = metadata} when is_binary(name) ->
+        event(name, measurements, metadata, state)
+
+      {:log, %{"line" => line} = entry} when is_binary(line) ->
+        log(entry, state)
+
+      _ ->
+        Logger.warning("a log line or event that cannot be read is dropped")
+    end
+
+    {:noreply, state}
+  end
+
+  def handle_info({:DOWN, _, _, owner, _}, %{owner: owner} = state), do: {:stop, :normal, state}
+
+  def handle_info({:DOWN, _, _, pid, _}, state) do
+    {:noreply, %{state | subscribers: MapSet.delete(state.subscribers, pid)}}
+  end
+
+  def handle_info(_unexpected, state), do: {:noreply, state}
+
+  defp event(name, measurements, metadata, state) do
+    name = Names.event(name)
+    measurements = Names.keys(measurements)
+    metadata = metadata |> Names.keys() |> Map.put(:server, state.server)
+
+    if state.telemetry?, do: apply(:telemetry, :execute, [name, measurements, metadata])
+    publish({:snakepit_port, :event, name, measurements, metadata}, state)
+  end
+
+  defp log(entry, state) do
+    entry = Names.keys(entry)
+    entry = entry |> Map.put(:level, Names.level(entry[:level])) |> Map.put(:server, state.server)
+
+    if state.logs? do
+      metadata = entry |> Map.take([:pool, :worker, :source, :server]) |> Map.to_list()
+      Logger.bare_log(entry.level, entry.line, metadata)
+    end
+
+    publish({:snakepit_port, :log, entry}, state)
+  end
+
+  defp publish(message, state), do: Enum.each(state.subscribers, &send(&1, message))
+
+  defp admit_drops(%{counts: counts, server: server}) do
+    case :counters.get(counts, @dropped) do
+      0 ->
+        :ok
+
+      n ->
+        :counters.sub(counts, @dropped, n)
+
+        Logger.warning(
+          "#{inspect(server)} dropped #{n} events and log lines: Logger or a telemetry handler is " <>
+            "slower than they arrive"
+        )
+    end
+  end
+end

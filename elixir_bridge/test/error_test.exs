@@ -1,0 +1,70 @@
+defmodule SnakepitPort.ErrorTest do
+  use ExUnit.Case, async: true
+  alias SnakepitPort.Error
+
+  test "a message says what happened, where, and then Python's words" do
+    error =
+      Error.from_wire(%{
+        "type" => "exception",
+        "message" => "bad value",
+        "exception" => "ValueError",
+        "traceback" => "Traceback (most recent call last):\n  ...\nValueError: bad value\n",
+        "pool" => "default",
+        "worker" => "default-1",
+        "command" => "add"
+      })
+
+    assert Exception.message(error) == """
+           ValueError: bad value (command add, pool default, worker default-1)
+
+           Python's traceback:
+           Traceback (most recent call last):
+             ...
+           ValueError: bad value\
+           """
+  end
+
+  test "a configuration's problems are listed with their places" do
+    error =
+      Error.from_wire(%{
+        "type" => "config",
+        "message" => "the configuration has 2 problems",
+        "problems" => [
+          %{"place" => "pools[0].adaptor", "message" => "unknown", "hint" => "adapter?"},
+          %{"place" => "", "message" => "no pools", "file" => "a.toml", "line" => 3, "hint" => ""}
+        ]
+      })
+
+    assert [%{place: "pools[0].adaptor", hint: "adapter?", file: nil}, _] = error.problems
+
+    assert Exception.message(error) == """
+           the configuration has 2 problems
+             pools[0].adaptor: unknown (adapter?)
+             a.toml, line 3, no pools\
+           """
+  end
+
+  test "a crashed worker's last words are shown" do
+    error =
+      Error.from_wire(%{
+        "type" => "worker_crashed",
+        "message" => "killed",
+        "signal" => "SIGSEGV",
+        "stderr" => "oops\n"
+      })
+
+    assert %Error{type: :worker_crashed, signal: "SIGSEGV", status: nil} = error
+    assert Exception.message(error) == "killed\n\nThe worker's last words on stderr:\noops"
+  end
+
+  test "a type nobody knows, and values of the wrong kind, do no harm" do
+    assert %Error{type: :unknown, message: ~s[early (an error of type "novel_1")]} =
+             Error.from_wire(%{"type" => "novel_1", "message" => "early"})
+
+    assert %Error{type: :unknown, pool: nil, status: nil, problems: []} =
+             Error.from_wire(%{"pool" => 1, "status" => "x", "problems" => %{}, "type" => 7})
+
+    assert %Error{problems: [%{place: nil}]} =
+             Error.from_wire(%{"type" => "config", "problems" => [1, %{}]})
+  end
+end

@@ -1,0 +1,327 @@
+defmodule SnakepitPort.PeerTest do
+  @moduledoc "What the bridge does when the program behind the port is not a good supervisor."
+  use ExUnit.Case, async: true
+  import ExUnit.CaptureLog
+  import SnakepitPort.Support
+  alias SnakepitPort.{Error, Link}
+
+  defp parrot(server, raw), do: SnakepitPort.execute("parrot", [raw], server: server)
+
+  describe "starting" do
+    test "a program that exits is named with its status", context do
+      assert {:error, %Error{type: :supervisor_down, status: 3} = error} =
+               SnakepitPort.start_link(peer(context, "exits"))
+
+      assert Exception.message(error) =~ "exited with status 3, before it said hello"
+    end
+
+    test "another protocol version is refused, and both are named", context do
+      assert {:error, %Error{type: :protocol_version, message: message}} =
+               SnakepitPort.start_link(peer(context, "version"))
+
+      assert message =~ "speaks protocol version 2, this host speaks version 1"
+    end
+
+    test "something that is no hello is a protocol error", context do
+      assert {:error, %Error{type: :protocol_error}} =
+               SnakepitPort.start_link(peer(context, "junk_first"))
+    end
+
+    test "silence ends with start_timeout, and the program with it", context do
+      assert {:error, %Error{type: :timeout, message: message}} =
+               SnakepitPort.start_link(peer(context, "silent", start_timeout: 50))
+
+      assert message =~ "within 50 ms"
+      # The name can be used again at once.
+      assert Process.whereis(name(context)) == nil
+    end
+
+    test "under a supervisor the error is the child's", context do
+      assert {:error, {%Error{type: :protocol_version}, _child}} =
+               start_supervised({SnakepitPort, peer(context, "version")})
+    end
+
+    test "a name can be used once", context do
+      server = start_peer!(context, "good")
+      pid = Process.whereis(server)
+      assert SnakepitPort.start_link(peer(context, "good")) == {:error, {:already_started, pid}}
+    end
+  end
+
+  describe "answers" do
+    setup context, do: {:ok, server: start_peer!(context, "good")}
+
+    test "are read", %{server: server} do
+      assert parrot(server, :erlang.term_to_binary(%{a: [1, 2.5, "x"]})) ==
+               {:ok, %{a: [1, 2.5, "x"]}}
+    end
+
+    test "in another legal encoding are read", %{server: server} do
+      assert SnakepitPort.execute("wide", [], server: server) == {:ok, 7}
+    end
+
+    test "that come twice, unasked or to nobody disturb nothing", %{server: server} do
+      log =
+        capture_log(fn ->
+          assert SnakepitPort.execute("twice", [], server: server) == {:ok, 1}
+          assert SnakepitPort.execute("twice", [], server: server) == {:ok, 1}
+        end)
+
+      assert log =~ "not asked for is ignored: progress"
+      assert log =~ "nobody's error"
+      refute_received _
+    end
+
+    test "with an unknown atom name it", %{server: server} do
+      assert {:error, %Error{type: :decode, message: message, command: "parrot"}} =
+               parrot(server, <<131, 108, 1::32, 119, 13, "never_seen_1x", 106>>)
+
+      assert message =~ ~s(the atom "never_seen_1x")
+    end
+
+    test "that are compressed, executable, too long or no term are refused", %{server: server} do
+      for {raw, why} <- [
+            {:erlang.term_to_binary(List.duplicate(0, 1000), [:compressed]), "a compressed term"},
+            {:erlang.term_to_binary(%{k: {[1 | &String.upcase/1]}}), "an external fun"},
+            {:erlang.term_to_binary(1) <> "xy", "2 bytes after the term"},
+            {"junk", "nothing this BEAM can read"}
+          ] do
+        assert {:error, %Error{type: :decode, message: message}} = parrot(server, raw)
+        assert message =~ why
+      end
+
+      # Of local funs the terms' table says that they come back.
+      fun = fn -> :ok end
+      assert parrot(server, :erlang.term_to_binary(fun)) == {:ok, fun}
+    end
+
+    test "of an error type from the future keep its name", %{server: server} do
+      assert {:error, %Error{type: :unknown, message: message}} =
+               SnakepitPort.execute("error", [], server: server)
+
+      assert message == ~s[it is early (an error of type "of_tomorrow")]
+    end
+  end
+
+  describe "events and logs" do
+    test "reach subscribers, telemetry and Logger, without making atoms", context do
+      server = start_peer!(context, "good", logs: true)
+      :ok = SnakepitPort.subscribe(server)
+      :ok = SnakepitPort.subscribe(server)
+      :telemetry.attach(server, self())
+
+      log =
+        capture_log([metadata: [:pool, :worker, :source]], fn ->
+          SnakepitPort.execute("log", ["hello from p"], server: server)
+          assert_receive {:snakepit_port, :log, entry}
+
+          assert entry == %{
+                   pool: "p",
+                   worker: "p-1",
+                   source: "stdout",
+                   level: :warning,
+                   line: "hello from p",
+                   server: server
+                 }
+        end)
+
+      assert log =~ "hello from p"
+      assert log =~ ~r/pool=p .*source=stdout|source=stdout .*pool=p/
+
+      name = [:snakepit_port, :worker, :started]
+      metadata = %{:pool => "p", :server => server, "colour" => "red"}
+      assert_receive {:snakepit_port, :event, ^name, %{startup_ms: 3}, ^metadata}
+      assert_receive {:telemetry, ^name, %{startup_ms: 3}, ^metadata}
+      refute_received {:snakepit_port, _, _}
+      refute_received {:snakepit_port, :event, _, _, _}
+    end
+
+    test "that cannot be read are dropped", context do
+      server = start_peer!(context, "good")
+      :ok = SnakepitPort.subscribe(server)
+
+      log =
+        capture_log(fn ->
+          SnakepitPort.execute("bad_log", [], server: server)
+          SnakepitPort.execute("log", ["x"], server: server)
+          assert_receive {:snakepit_port, :log, %{line: "x"}}
+        end)
+
+      assert length(String.split(log, "cannot be read is dropped")) == 4
+    end
+
+    test "stop when the subscriber is gone", context do
+      server = start_peer!(context, "good")
+      {:ok, link} = Link.find(server)
+
+      {pid, monitor} =
+        spawn_monitor(fn ->
+          :ok = SnakepitPort.subscribe(server)
+        end)
+
+      assert_receive {:DOWN, ^monitor, _, ^pid, :normal}
+      # Asked through the same mailbox, after the reporter's own monitor has spoken.
+      SnakepitPort.execute("log", ["x"], server: server)
+      assert Enum.empty?(:sys.get_state(link.reporter).subscribers)
+    end
+  end
+
+  describe "giving up" do
+    setup context do
+      server = start_peer!(context, "good")
+      :ok = SnakepitPort.subscribe(server)
+      {:ok, server: server}
+    end
+
+    test "a timeout cancels the call, and the late answer goes nowhere", %{server: server} do
+      assert {:error, %Error{type: :timeout, command: "never", pool: "p"}} =
+               SnakepitPort.execute("never", [], server: server, pool: :p, timeout: 0)
+
+      assert_receive {:snakepit_port, :event, [_, "peer", "called"], %{id: id}, _}
+      assert_receive {:snakepit_port, :event, [_, "peer", "cancelled"], %{id: ^id}, _}
+      refute_received {_alias, _frame}
+      {:ok, link} = Link.find(server)
+      assert :ets.lookup(link.table, id) == []
+    end
+
+    test "a caller that dies has its call cancelled, and no other", %{server: server} do
+      other = Task.async(fn -> SnakepitPort.execute("never", [], server: server) end)
+      assert_receive {:snakepit_port, :event, [_, "peer", "called"], %{id: kept}, _}
+
+      {pid, monitor} = spawn_monitor(fn -> SnakepitPort.execute("never", [], server: server) end)
+      assert_receive {:snakepit_port, :event, [_, "peer", "called"], %{id: id}, _}
+      Process.exit(pid, :kill)
+      assert_receive {:DOWN, ^monitor, _, _, :killed}
+      assert_receive {:snakepit_port, :event, [_, "peer", "cancelled"], %{id: ^id}, _}
+
+      {:ok, link} = Link.find(server)
+      assert [_] = :ets.lookup(link.table, kept)
+      assert :ets.lookup(link.table, pid) == []
+      refute_received {:snakepit_port, :event, [_, "peer", "cancelled"], _, _}
+      Task.shutdown(other, :brutal_kill)
+    end
+  end
+
+  describe "a supervisor that goes" do
+    test "fails all calls with its status", context do
+      server = start_peer!(context, "good")
+      :ok = SnakepitPort.subscribe(server)
+
+      waiting =
+        for _ <- 1..5,
+            do:
+              Task.async(fn ->
+                SnakepitPort.execute("never", [], server: server, timeout: :infinity)
+              end)
+
+      for _ <- 1..5, do: assert_receive({:snakepit_port, :event, [_, "peer", "called"], _, _})
+      monitor = Process.monitor(server)
+
+      log =
+        capture_log(fn ->
+          assert {:error, %Error{type: :supervisor_down, status: 9, command: "exit"}} =
+                   SnakepitPort.execute("exit", [], server: server)
+
+          for answer <- Task.await_many(waiting) do
+            assert {:error, %Error{type: :supervisor_down, status: 9}} = answer
+          end
+
+          assert_receive {:DOWN, ^monitor, _, _, _}
+        end)
+
+      assert log =~ "the supervisor exited with status 9"
+
+      assert {:error, %Error{type: :supervisor_down, message: message}} =
+               SnakepitPort.execute("parrot", [], server: server)
+
+      assert message =~ "is running"
+      assert_raise Error, fn -> SnakepitPort.get_stats(server) end
+      assert {:error, %Error{type: :supervisor_down}} = SnakepitPort.await_ready(server)
+      assert {:error, %Error{type: :supervisor_down}} = SnakepitPort.subscribe(server)
+      assert SnakepitPort.stop(server) == :ok
+    end
+
+    @tag :capture_log
+    test "by a signal has it named", context do
+      server = start_peer!(context, "good")
+
+      assert {:error, %Error{type: :supervisor_down, signal: "SIGKILL"}} =
+               SnakepitPort.execute("kill", [], server: server)
+    end
+
+    @tag :capture_log
+    test "because it sent garbage is killed", context do
+      server = start_peer!(context, "good")
+      os_pid = os_pid(server)
+      assert alive?(os_pid)
+
+      assert {:error, %Error{type: :protocol_error}} =
+               SnakepitPort.execute("junk", [], server: server)
+
+      # Its exit status is not awaited by those who call; a port of ours can wait for it.
+      await_gone(os_pid)
+    end
+  end
+
+  describe "a supervisor that does not read" do
+    setup context, do: {:ok, server: start_peer!(context, "deaf")}
+
+    test "cannot hold callers past their timeouts, nor the owner, nor fill the memory", context do
+      %{server: server} = context
+      large = :binary.copy("x", 200_000)
+      call = fn -> SnakepitPort.execute("never", [large], server: server, timeout: 50) end
+
+      for _round <- 1..3 do
+        answers = 1..20 |> Enum.map(fn _ -> Task.async(call) end) |> Task.await_many()
+        assert Enum.all?(answers, &match?({:error, %Error{type: :timeout}}, &1))
+      end
+
+      {:ok, link} = Link.find(server)
+      assert :sys.get_state(server).port == link.port
+      # Nothing but cancels of the calls that were written; and the pump was not woken for each.
+      assert :ets.foldl(fn {_, frame}, sum -> sum + IO.iodata_length(frame) end, 0, link.outbox) <
+               1000
+
+      assert {:message_queue_len, n} = Process.info(link.pump, :message_queue_len)
+      assert n <= 1
+      assert :ets.select_count(link.table, [{{:"$1", :_, :_}, [], [true]}]) == 0
+    end
+
+    test "has waiting calls of dead callers forgotten", %{server: server} do
+      {:ok, link} = Link.find(server)
+      large = :binary.copy("x", 500_000)
+      call = fn -> SnakepitPort.execute("never", [large], server: server) end
+      callers = for _ <- 1..4, do: spawn_monitor(call)
+      await(fn -> :ets.select_count(link.table, [{{:"$1", :_, :_}, [], [true]}]) == 4 end)
+
+      for {pid, monitor} <- callers do
+        Process.exit(pid, :kill)
+        assert_receive {:DOWN, ^monitor, _, _, :killed}
+      end
+
+      # The owner has their deaths in its mailbox before this call.
+      :sys.get_state(server)
+      assert :ets.select_count(link.table, [{{:"$1", :_, :_}, [], [true]}]) == 0
+
+      assert :ets.foldl(fn {_, frame}, sum -> sum + IO.iodata_length(frame) end, 0, link.outbox) <
+               1000
+    end
+  end
+
+  test "a call over the supervisor's max_frame_bytes is refused before it is sent", context do
+    server = start_peer!(context, "good")
+
+    assert {:error, %Error{type: :frame_too_large, message: message}} =
+             SnakepitPort.execute("parrot", [:binary.copy("x", 1_048_576)], server: server)
+
+    assert message =~ "the supervisor accepts 1048576"
+  end
+
+  test "a supervisor that will not stop is killed", context do
+    server = start_peer!(context, "stubborn", stop_timeout: 50)
+    os_pid = os_pid(server)
+    assert alive?(os_pid)
+    assert SnakepitPort.stop(server) == :ok
+    await_gone(os_pid)
+  end
+end
