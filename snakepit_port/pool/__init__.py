@@ -1,0 +1,21 @@
+"""Every decision about a pool, as a state machine without I/O, clock or randomness of its own.
+
+`Machine` is fed with events (a call arrived, a worker is ready, an answer came, a worker exited,
+time is now T) and returns effects (send this call to that worker, answer that call, start a worker,
+stop one), in the order in which they are to be carried out. The words and the table of states stand
+in `protocol/SPEC.md`, section 14.
+
+    call.py      a call and where it is
+    worker.py    a worker as the pool sees it
+    effects.py   what the machine may ask for
+    timers.py    what is due when
+    speed.py     which commands are fast enough to send ahead
+    backoff.py   how long to wait before trying again
+    machine.py   the machine
+"""
+
+from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.machine import Machine, PoolState
+from snakepit_port.pool.worker import Worker, WorkerState
+
+__all__ = ["Call", "CallState", "Machine", "PoolState", "Worker", "WorkerState"]

@@ -1,0 +1,64 @@
+"""A call and where it is."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from snakepit_port.pool.timers import Timer
+    from snakepit_port.pool.worker import Worker
+
+
+class CallState(Enum):
+    QUEUED = "queued"
+    SENT = "sent"
+    ANSWERED = "answered"
+
+
+class Call:
+    """One request of the host.
+
+    `frame` is what a worker will be sent, byte for byte. `timeout` and `queue_timeout` are seconds
+    from arrival, infinity for none. A call that is answered while its worker still holds it is
+    *abandoned*: `state` is ANSWERED and `worker` is set until the worker lets go of it.
+    """
+
+    __slots__ = (
+        "arrived_at",
+        "command",
+        "deadline_timer",
+        "frame",
+        "id",
+        "queue_timeout",
+        "queue_timer",
+        "sent_at",
+        "state",
+        "timeout",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        id: int,
+        command: str,
+        frame: bytes,
+        *,
+        timeout: float = math.inf,
+        queue_timeout: float = math.inf,
+    ) -> None:
+        self.id = id
+        self.command = command
+        self.frame = frame
+        self.timeout = timeout
+        self.queue_timeout = queue_timeout
+        self.state = CallState.QUEUED
+        self.worker: Worker | None = None
+        self.arrived_at = 0.0
+        self.sent_at = 0.0
+        self.deadline_timer: Timer | None = None
+        self.queue_timer: Timer | None = None
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.command} {self.state.value}>"
