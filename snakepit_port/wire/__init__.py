@@ -1,0 +1,76 @@
+"""The wire: frames and terms as bytes. No I/O, and nothing but the standard library.
+
+What a term becomes in Python, and what it becomes on its way back:
+
+| Elixir | Python | back |
+|---|---|---|
+| integer | `int` | same |
+| float | `float`; the BEAM has neither NaN nor infinities | same; those become the atoms `nan`, `infinity`, `neg_infinity` |
+| binary | `str`; an error if it is not UTF-8 | same |
+| `SnakepitPort.bytes(binary)`, which is `{:"$bytes", binary}` | `bytes` | same; also from bytearray and memoryview |
+| `true`, `false`, `nil` | `True`, `False`, `None` | same |
+| other atom | `Atom` | same |
+| list, charlist | `list` | same |
+| tuple | `tuple` | same; also from named tuples |
+| map, struct | `dict` | same; also from dataclasses, with binary keys |
+| pid, port, reference, fun, bitstring, improper list | `Pid`, `Port`, `Reference`, `Fun`, `BitString`, `ImproperList` | same bytes |
+
+Inside a map's key, where Python takes neither list nor dict, a list is a `FrozenList` and a map a
+`FrozenMap`. A map whose keys are different terms but equal in Python (`1` and `1.0`, `:a` and `"a"`)
+is a `DecodeError`: no entry is ever lost.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import etf_encode, fastpath
+from .etf_decode import decode
+from .limits import DEFAULT_LIMITS, Limits
+from .terms import (
+    Atom,
+    BitString,
+    DecodeError,
+    EncodeError,
+    FrozenList,
+    FrozenMap,
+    Fun,
+    ImproperList,
+    Opaque,
+    Pid,
+    Port,
+    Reference,
+    TermError,
+)
+
+_CONTAINERS = frozenset((dict, list, tuple))
+
+
+def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The external term of a value, with its version byte. See `etf_encode.encode`."""
+    if fastpath.AVAILABLE and type(value) in _CONTAINERS:
+        term = fastpath.encode(value, limits)
+        if term is not None:
+            return term
+    return etf_encode.encode(value, limits=limits)
+
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Atom",
+    "BitString",
+    "DecodeError",
+    "EncodeError",
+    "FrozenList",
+    "FrozenMap",
+    "Fun",
+    "ImproperList",
+    "Limits",
+    "Opaque",
+    "Pid",
+    "Port",
+    "Reference",
+    "TermError",
+    "decode",
+    "encode",
+]

@@ -129,8 +129,8 @@ def test_a_claimed_length_takes_no_memory():
 
 @pytest.mark.parametrize(("size", "piece"), [(2_000_000, 1000), (200_000, 2), (40_000_000, 65_536)])
 def test_a_dripping_frame_costs_little_more_than_its_bytes(size, piece):
-    # Copying what has arrived for every piece would take up to 10^10 byte copies here, and an object for
-    # each piece of two bytes ten times the frame's memory.
+    # Copying what has arrived for every piece would copy up to 10^10 bytes here, and an object
+    # for each piece of two bytes would take ten times the memory of the frame.
     frame = pack(bytes(size))
     framer = Framer(size)
     tracemalloc.start()

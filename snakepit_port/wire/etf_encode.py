@@ -1,0 +1,371 @@
+"""Python values to external term format, in Python.
+
+There is no recursion: a stack holds the containers that are open. What is written for a term is
+what the BEAM itself writes for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from math import isfinite
+from struct import Struct
+from typing import Any, NoReturn
+
+from .limits import DEFAULT_LIMITS, MAX_ATOM_CHARS, Limits
+from .tags import (
+    ATOM_UTF8,
+    BINARY,
+    BYTES_NAME,
+    FLOATS,
+    INTEGER,
+    INTEGERS,
+    LARGE_BIG,
+    LARGE_TUPLE,
+    LIST,
+    MAP,
+    NEW_FLOAT,
+    NIL,
+    RUN,
+    SMALL_ATOM_UTF8,
+    SMALL_BIG,
+    SMALL_INTEGER,
+    SMALL_TUPLE,
+    STRING,
+    VERSION,
+)
+from .terms import Atom, EncodeError, FrozenList, FrozenMap, Opaque, join_path, show
+
+_tag_u16 = Struct(">BH").pack
+_tag_u32 = Struct(">BI").pack
+_tag_i32 = Struct(">Bi").pack
+_tag_f64 = Struct(">Bd").pack
+
+
+def _atom(name: str) -> bytes:
+    raw = name.encode()
+    size = len(raw)
+    return (bytes((SMALL_ATOM_UTF8, size)) if size < 256 else _tag_u16(ATOM_UTF8, size)) + raw
+
+
+_TRUE, _FALSE, _NONE = _atom("true"), _atom("false"), _atom("nil")
+_NAN, _INFINITY, _NEG_INFINITY = _atom("nan"), _atom("infinity"), _atom("neg_infinity")
+_END_OF_LIST = bytes((NIL,))
+
+_SMALL_INTEGERS = [bytes((SMALL_INTEGER, n)) for n in range(256)]
+_SMALL_TUPLES = [bytes((SMALL_TUPLE, n)) for n in range(256)]
+_SHORT_BINARIES = [_tag_u32(BINARY, n) for n in range(256)]
+
+#: Pairs that begin with one of these atoms stand for values of another type: the other half of
+#: `_WRAPPED` in `etf_decode`.
+_RESERVED = frozenset((BYTES_NAME,))
+_BYTES = _SMALL_TUPLES[2] + _atom(BYTES_NAME)
+
+
+class _Term(bytes):
+    """An encoded term, without version byte."""
+
+
+#: The types that the loop of `_parts` knows. Values of other types go through `_lower` first.
+_KNOWN = frozenset((str, int, float, bool, type(None), bytes, list, tuple, dict, Atom))
+
+#: Keys of these types become different terms when they are different in Python.
+_DISTINCT_KEYS = frozenset((str, int, bytes, Atom))
+
+
+def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """The external term of a value, with its version byte.
+
+    Raises `EncodeError`, and nothing else, for a value that has no term, contains itself or exceeds
+    a limit. While it works, a bytearray in the value cannot be resized. A dict that another thread
+    resizes meanwhile is an `EncodeError` too; never a wrong term.
+    """
+    term = b"".join(_parts(value, limits, True))
+    if len(term) > limits.size:
+        _too_large(limits)
+    return term
+
+
+def _parts(root: Any, limits: Limits, check_keys: bool) -> list[Any]:
+    """The bytes of a term, in pieces."""
+    parts: list[Any] = [bytes((VERSION,))]
+    append = parts.append
+    # For each open container: the iterator it was found in, what is written behind its last
+    # element, and itself, as found and as iterated.
+    stack: list[tuple[Iterator[Any], bytes, Any, Any]] = []
+    values: Iterator[Any] = iter((root,))
+    found: Any = None
+    elements = 0
+    large = 0
+    try:
+        while True:
+            for value in values:
+                found = value
+                kind = type(value)
+                if kind is str:
+                    raw = value.encode()
+                    size = len(raw)
+                    if size < 256:
+                        append(_SHORT_BINARIES[size] + raw)
+                    else:
+                        large += size
+                        if large > limits.size:
+                            _too_large(limits)
+                        append(_tag_u32(BINARY, size))
+                        append(raw)
+                    continue
+                if kind is int:
+                    if 0 <= value < 256:
+                        append(_SMALL_INTEGERS[value])
+                    elif -0x8000_0000 <= value <= 0x7FFF_FFFF:
+                        append(_tag_i32(INTEGER, value))
+                    else:
+                        append(_big(value, limits))
+                    continue
+                if kind not in _KNOWN:
+                    value = _lower(value, limits)
+                    kind = type(value)
+                if kind is float:
+                    append(
+                        _tag_f64(NEW_FLOAT, value) if value - value == 0.0 else _not_finite(value)
+                    )
+                elif kind is list:
+                    if not value:
+                        append(_END_OF_LIST)
+                        continue
+                    value = value[:]  # Another thread may append to it.
+                    count = len(value)
+                    numbers = _numbers(value)
+                    if numbers is None:
+                        inside, behind = iter(value), _END_OF_LIST
+                        append(_tag_u32(LIST, count))
+                        break
+                    append(numbers)
+                    elements += count
+                    if elements > limits.elements:
+                        _too_many(limits)
+                elif kind is dict:
+                    if check_keys and not _DISTINCT_KEYS.issuperset(map(type, value)):
+                        _check_keys(value, limits)
+                    # In this order: the iterator notices when the size changes afterwards.
+                    inside, behind = chain.from_iterable(value.items()), b""
+                    count = 2 * len(value)
+                    append(_tag_u32(MAP, count >> 1))
+                    break
+                elif value is None:
+                    append(_NONE)
+                elif kind is bool:
+                    append(_TRUE if value else _FALSE)
+                elif kind is tuple:
+                    count = len(value)
+                    if count == 2 and type(value[0]) is Atom and value[0] in _RESERVED:
+                        _fail(f"a pair that begins with {show(value[0])} stands for something else")
+                    append(_SMALL_TUPLES[count] if count < 256 else _tag_u32(LARGE_TUPLE, count))
+                    inside, behind = iter(value), b""
+                    break
+                elif kind is Atom:
+                    append(_checked_atom(value))
+                elif kind is _Term:
+                    append(value)
+                else:  # bytes, or what `_lower` makes of a bytearray or memoryview
+                    size = len(value)
+                    large += size
+                    if large > limits.size:
+                        _too_large(limits)
+                    append(_BYTES + _tag_u32(BINARY, size))
+                    append(value)
+            else:
+                if not stack:
+                    return parts
+                values, behind, _found, _value = stack.pop()
+                append(behind)
+                continue
+            elements += count
+            if elements > limits.elements:
+                _too_many(limits)
+            if len(stack) >= limits.depth:
+                _fail(f"nested deeper than {limits.depth}; does it contain itself?")
+            stack.append((values, behind, found, value))
+            values = inside
+    except EncodeError as exc:
+        error = exc
+    except UnicodeEncodeError as exc:
+        error = EncodeError(f"a str that is not valid Unicode: {exc.reason}")
+    except RuntimeError as exc:  # An iterator found its dict resized.
+        error = EncodeError(str(exc))
+        found = stack.pop()[2]
+    error.path = _path(stack, found)
+    raise error from None
+
+
+def _path(stack: list[tuple[Iterator[Any], bytes, Any, Any]], found: Any) -> str:
+    """Where the value is that was found last."""
+    children = [entry[2] for entry in stack[1:]] + [found]
+    return join_path([_step(entry[3], child) for entry, child in zip(stack, children)])
+
+
+def _step(container: Any, child: Any) -> str:
+    # The first place that holds this very object is the one: an error ends everything, so an
+    # earlier one would have ended it.
+    if type(container) is dict:
+        for key, value in container.items():
+            if key is child:
+                return ".key"
+            if value is child:
+                return f"[{show(key)}]"
+    for index, value in enumerate(container):
+        if value is child:
+            return f"[{index}]"
+    return "[?]"
+
+
+def _fail(message: str) -> NoReturn:
+    raise EncodeError(message)
+
+
+def _too_large(limits: Limits) -> NoReturn:
+    _fail(f"the term exceeds the limit of {limits.size} bytes")
+
+
+def _too_many(limits: Limits) -> NoReturn:
+    _fail(f"more than {limits.elements} elements")
+
+
+def _check_keys(entries: dict[Any, Any], limits: Limits) -> None:
+    """Refuses keys that differ in Python, but not as terms: two NaNs, or None and Atom("nil").
+
+    The BEAM would refuse the whole term.
+    """
+    seen: dict[bytes, Any] = {}
+    for key in entries:
+        try:
+            term = b"".join(_parts(key, limits, False))
+        except EncodeError:
+            return  # The caller meets it again, and names its place.
+        if term in seen:
+            _fail(f"the keys {show(seen[term])} and {show(key)} of a map are the same term")
+        seen[term] = key
+
+
+# -- values that are not as common as those of the loop --------------------------------------------
+
+
+def _big(value: int, limits: Limits) -> bytes:
+    magnitude = abs(value)
+    size = (magnitude.bit_length() + 7) // 8
+    if size > limits.integer_bytes:
+        _fail(f"an integer of {size} bytes, over the limit of {limits.integer_bytes}")
+    head = bytes((SMALL_BIG, size)) if size < 256 else _tag_u32(LARGE_BIG, size)
+    return head + bytes((value < 0,)) + magnitude.to_bytes(size, "little")
+
+
+def _not_finite(value: float) -> bytes:
+    if value != value:
+        return _NAN
+    return _INFINITY if value > 0 else _NEG_INFINITY
+
+
+def _checked_atom(atom: Atom) -> bytes:
+    if len(atom) > MAX_ATOM_CHARS:
+        _fail(f"an atom of {len(atom)} characters, over the limit of {MAX_ATOM_CHARS}")
+    return _atom(atom)
+
+
+def _numbers(values: list[Any]) -> bytes | None:
+    """The term of a list that is not empty and holds nothing but floats, or nothing but integers of
+    32 bits; None if it is another, or too short to be worth it."""
+    kind = type(values[0])
+    if (kind is not int and kind is not float) or len(set(map(type, values))) != 1:
+        return None
+    count = len(values)
+    if kind is float:
+        if count < 8 or (not isfinite(sum(values)) and not all(map(isfinite, values))):
+            return None
+        body = _pack_run(FLOATS, NEW_FLOAT, values)
+    else:
+        least, most = min(values), max(values)
+        if least >= 0 and most < 256:
+            if count < 2**16:
+                return _tag_u16(STRING, count) + bytes(values)
+            body = bytearray(2 * count)
+            body[0::2] = bytes((SMALL_INTEGER,)) * count
+            body[1::2] = bytes(values)
+        elif count < 8 or least < -0x8000_0000 or most > 0x7FFF_FFFF:
+            return None
+        elif least > 255 or most < 0:
+            body = _pack_run(INTEGERS, INTEGER, values)
+        else:
+            body = bytearray().join(
+                [_SMALL_INTEGERS[v] if 0 <= v < 256 else _tag_i32(INTEGER, v) for v in values]
+            )
+    return b"".join((_tag_u32(LIST, count), body, _END_OF_LIST))
+
+
+def _pack_run(structs: list[Struct], tag: int, values: list[Any]) -> bytearray:
+    """Numbers of one size, each with the tag in front."""
+    stride = structs[1].size
+    body = bytearray(stride * len(values))
+    for start in range(0, len(values), RUN):
+        chunk = values[start : start + RUN]
+        structs[len(chunk)].pack_into(body, start * stride, *chunk)
+    body[::stride] = bytes((tag,)) * len(values)
+    return body
+
+
+def _lower(value: Any, limits: Limits) -> Any:
+    """A value of a type that the loop of `_parts` does not know, as one that it does: a float or
+    container, bytes, or a finished term.
+
+    Subclasses count as what they are built on (so an enum counts only if it is one of str or int),
+    and none of their code runs.
+    """
+    if isinstance(value, Opaque):
+        return _Term(value.raw)
+    if isinstance(value, FrozenList):
+        return list(value)
+    if isinstance(value, FrozenMap):
+        return dict(value.items())
+    if hasattr(type(value), "__dataclass_fields__"):
+        return _fields(value)
+    if isinstance(value, Atom):
+        return _Term(_checked_atom(Atom(str.__str__(value))))
+    if isinstance(value, str):
+        return _Term(encode(str.__str__(value), limits=limits)[1:])
+    if isinstance(value, int):
+        return _Term(encode(int.__index__(value), limits=limits)[1:])
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, list):
+        return list.copy(value)
+    if isinstance(value, tuple):
+        return tuple.__getitem__(value, slice(None))
+    if isinstance(value, dict):
+        return dict(dict.items(value))
+    if isinstance(value, bytes):
+        return bytes.__getitem__(value, slice(None))
+    if isinstance(value, (bytearray, memoryview)):
+        return _flat(memoryview(value))
+    kind = type(value)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
+    _fail(f"a value of type {name} has no term")
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    from dataclasses import fields  # Whoever has a dataclass has it imported.
+
+    try:
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    except AttributeError as exc:
+        _fail(f"a field of a dataclass is missing: {exc}")
+
+
+def _flat(view: memoryview) -> memoryview | bytes:
+    """The same bytes in one dimension; a copy only where they do not lie side by side."""
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError):
+        return view.tobytes()
