@@ -16,9 +16,10 @@ What JSON has no word for is an object with one key that begins with a dollar:
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
-from snakepit_port.wire import Atom, DecodeError, decode, encode
+from snakepit_port.wire import Atom, FrozenList, FrozenMap, decode, encode
 
 
 def to_json(value: Any) -> Any:
@@ -31,11 +32,11 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, list):
+    if isinstance(value, (list, FrozenList)):
         return [to_json(item) for item in value]
     if isinstance(value, tuple):
         return {"$tuple": [to_json(item) for item in value]}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         if all(type(key) is str and not key.startswith("$") for key in value):
             return {key: to_json(item) for key, item in value.items()}
         return {"$map": [[to_json(key), to_json(item)] for key, item in value.items()]}
@@ -62,7 +63,7 @@ def from_json(form: Any) -> Any:
                 raise ValueError("a list belongs here")
             if key == "$tuple":
                 return tuple(from_json(content))
-            return {from_json(name): from_json(item) for name, item in content}
+            return {_frozen(from_json(name)): from_json(item) for name, item in content}
         if key in ("$atom", "$bytes", "$term"):
             if not isinstance(content, str):
                 raise ValueError("a string belongs here")
@@ -70,6 +71,17 @@ def from_json(form: Any) -> Any:
                 return Atom(content)
             raw = base64.b64decode(content, validate=True)
             return raw if key == "$bytes" else decode(raw)
-    except (ValueError, TypeError, DecodeError) as exc:
+    except (ValueError, TypeError) as exc:
         raise ValueError(f"{key}: {exc}") from None
     raise ValueError(f"there is no form {key}; write a key with a dollar as a $map")
+
+
+def _frozen(key: Any) -> Any:
+    """A value as `decode` gives it inside a map's key."""
+    if isinstance(key, list):
+        return FrozenList(map(_frozen, key))
+    if isinstance(key, dict):
+        return FrozenMap((_frozen(name), _frozen(item)) for name, item in key.items())
+    if isinstance(key, tuple):
+        return tuple(map(_frozen, key))
+    return key
