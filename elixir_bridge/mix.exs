@@ -8,8 +8,6 @@ defmodule SnakepitPort.MixProject do
       elixir: "~> 1.14",
       start_permanent: Mix.env() == :prod,
       elixirc_paths: if(Mix.env() == :test, do: ["lib", "test/support"], else: ["lib"]),
-      # :telemetry is used where the application has it; it is no dependency of this project.
-      xref: [exclude: [:telemetry]],
       description: "Named pools of Python workers behind one port",
       deps: []
     ]

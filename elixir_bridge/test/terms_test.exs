@@ -9,7 +9,7 @@ defmodule SnakepitPort.TermsTest do
   defp everything do
     [
       [0, 255, 256, -1, 0x7FFFFFFF, -0x80000000, Bitwise.bsl(1, 70), -Bitwise.bsl(1, 3000)],
-      [0.0, 1.5, "binary", <<1::3>>, 'charlist', [1 | 2], [], {}, {1, {2}}, %{}],
+      [0.0, 1.5, "binary", <<1::3>>, ~c"charlist", [1 | 2], [], {}, {1, {2}}, %{}],
       %{"a" => %{b: [nil, true, :é]}, [] => []},
       [self(), make_ref(), hd(Port.list()), fn -> everything() end],
       List.to_tuple(Enum.to_list(1..300)),

@@ -12,6 +12,9 @@ defmodule SnakepitPort.Call do
   @default_timeout 60_000
   @grace 100
 
+  # The longest that a `receive` can wait.
+  @longest 0xFFFFFFFF - @grace
+
   defstruct server: SnakepitPort, pool: nil, timeout: @default_timeout, wire: %{}
 
   @doc "Runs a command of a pool."
@@ -69,7 +72,7 @@ defmodule SnakepitPort.Call do
   end
 
   defp wire_timeout(:infinity), do: nil
-  defp wire_timeout(ms) when is_integer(ms) and ms >= 0, do: ms
+  defp wire_timeout(ms) when ms in 0..@longest, do: ms
 
   defp wire_timeout(other) do
     raise ArgumentError,

@@ -42,6 +42,14 @@ defmodule SnakepitPort.Reporter do
     :ok
   end
 
+  @doc "Ends it when it has handed on what it was given, or has had a second for that."
+  @spec finish(t) :: :ok
+  def finish(%__MODULE__{pid: pid}) do
+    GenServer.stop(pid, :normal, 1_000)
+  catch
+    :exit, _ -> :ok
+  end
+
   @doc "Sends events and log lines to the calling process from now on, until it exits."
   @spec subscribe(pid) :: :ok
   def subscribe(pid), do: GenServer.call(pid, {:subscribe, self()})
@@ -49,14 +57,14 @@ defmodule SnakepitPort.Reporter do
   @impl true
   def init({owner, server, logs?, counts}) do
     Process.monitor(owner)
-    telemetry? = Code.ensure_loaded?(:telemetry)
+    telemetry = if Code.ensure_loaded?(:telemetry), do: :telemetry
 
     {:ok,
      %{
        owner: owner,
        server: server,
        logs?: logs?,
-       telemetry?: telemetry?,
+       telemetry: telemetry,
        counts: counts,
        subscribers: MapSet.new()
      }}
@@ -100,7 +108,7 @@ defmodule SnakepitPort.Reporter do
     measurements = Names.keys(measurements)
     metadata = metadata |> Names.keys() |> Map.put(:server, state.server)
 
-    if state.telemetry?, do: apply(:telemetry, :execute, [name, measurements, metadata])
+    if state.telemetry, do: state.telemetry.execute(name, measurements, metadata)
     publish({:snakepit_port, :event, name, measurements, metadata}, state)
   end
 

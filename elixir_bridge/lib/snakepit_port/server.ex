@@ -41,7 +41,15 @@ defmodule SnakepitPort.Server do
 
   @doc "All options, with defaults. Raises `ArgumentError` for an unknown one."
   @spec options([option]) :: keyword
-  def options(opts), do: Keyword.validate!(opts, @defaults)
+  def options(opts) do
+    opts = Keyword.validate!(opts, @defaults)
+
+    unless is_atom(opts[:name]) and opts[:name] != nil do
+      raise ArgumentError, "name: has to be an atom, not #{inspect(opts[:name])}"
+    end
+
+    opts
+  end
 
   @doc """
   Starts the supervisor and returns when it has said hello.
@@ -55,6 +63,7 @@ defmodule SnakepitPort.Server do
   @doc false
   def boot(parent, opts) do
     Process.flag(:trap_exit, true)
+    # A burst of answers must not be copied around by this process's garbage collections.
     Process.flag(:message_queue_data, :off_heap)
 
     case register(opts[:name]) do
@@ -233,8 +242,8 @@ defmodule SnakepitPort.Server do
     {:stop, reason, state}
   end
 
-  def handle_info({:DOWN, _, _, caller, reason}, state) do
-    Link.forget(state.link, caller, reason)
+  def handle_info({:DOWN, _, _, caller, _}, state) do
+    Link.forget(state.link, caller)
     {:noreply, state}
   end
 
@@ -318,7 +327,7 @@ defmodule SnakepitPort.Server do
       do: Process.send_after(self(), :stop_timeout, state.stop_timeout)
 
     if drain(state) == :timeout, do: kill(port, state.os_pid)
-    :ok
+    Reporter.finish(state.reporter)
   end
 
   defp drain(%{port: port} = state) do

@@ -48,6 +48,14 @@ defmodule SnakepitPort.Support do
     name(context)
   end
 
+  @doc "The path of a new named pipe."
+  def fifo! do
+    path = Path.join(System.tmp_dir!(), "snakepit_port_fifo_#{System.unique_integer([:positive])}")
+    {"", 0} = System.cmd("mkfifo", [path])
+    on_exit(fn -> File.rm!(path) end)
+    path
+  end
+
   @doc "Whether an operating system process is there (a zombie is not)."
   def alive?(os_pid) do
     case File.read("/proc/#{os_pid}/stat") do

@@ -1,0 +1,158 @@
+defmodule SnakepitPort.ExecuteTest do
+  @moduledoc "Calls through a real supervisor and real workers."
+  use ExUnit.Case, async: true
+  import SnakepitPort.Support
+  alias SnakepitPort.Error
+
+  @pools [[pool_size: 2], [name: "other"]]
+
+  # One server for all tests of this module.
+  setup_all do
+    server = __MODULE__
+    start_supervised!({SnakepitPort, name: server, logs: false, config: config(@pools)})
+    :ok = SnakepitPort.await_ready(server)
+    {:ok, server: server, opts: [server: server]}
+  end
+
+  test "terms of every kind come back", %{opts: opts} do
+    for term <- [
+          0,
+          -1,
+          256,
+          Bitwise.bsl(1, 62),
+          Bitwise.bsl(1, 5000),
+          -Bitwise.bsl(1, 64),
+          1.5,
+          -0.0,
+          "",
+          "text é 🐍",
+          SnakepitPort.bytes(<<255, 0>>),
+          true,
+          false,
+          nil,
+          :atom,
+          :"an atom é",
+          [],
+          [1, [2, "x"]],
+          ~c"charlist",
+          Enum.to_list(1..1000),
+          {},
+          {:ok, 1},
+          %{},
+          %{"a" => 1, :b => %{1 => [2]}, nil => {}},
+          %{[] => []},
+          ~D[2024-02-29],
+          1..3,
+          self(),
+          make_ref(),
+          hd(Port.list()),
+          fn -> 1 end,
+          <<1::3>>,
+          [1 | 2]
+        ] do
+      assert SnakepitPort.execute("echo", [term], opts) == {:ok, term}
+      assert SnakepitPort.execute(:echo, %{value: term}, opts) == {:ok, term}
+    end
+  end
+
+  test "binaries are str, wrapped ones bytes, atoms a kind of str", %{opts: opts} do
+    assert SnakepitPort.execute!("kind", ["é"], opts) == {"str", "'é'"}
+
+    assert SnakepitPort.execute!("kind", [SnakepitPort.bytes(<<255>>)], opts) ==
+             {"bytes", "b'\\xff'"}
+
+    assert {"Atom", _} = SnakepitPort.execute!("kind", [:é], opts)
+    assert SnakepitPort.execute!("kind", [nil], opts) == {"NoneType", "None"}
+    assert SnakepitPort.execute!("kind", [{1, 2}], opts) == {"tuple", "(1, 2)"}
+  end
+
+  test "a binary that is not UTF-8 is an error that names its place", %{opts: opts} do
+    assert {:error, %Error{type: :decode, command: "echo", message: message}} =
+             SnakepitPort.execute("echo", [%{"a" => [1, <<255>>]}], opts)
+
+    assert message =~ "UTF-8"
+  end
+
+  test "large values pass", %{opts: opts} do
+    large = SnakepitPort.bytes(:binary.copy(<<0, 113, 255>>, 1_000_000))
+    assert SnakepitPort.execute("echo", [large], opts) == {:ok, large}
+  end
+
+  test "what a command raises has its class, its place and Python's traceback", %{opts: opts} do
+    assert {:error, %Error{type: :exception, exception: "ValueError", message: message} = error} =
+             SnakepitPort.execute("fail", ["not today"], opts)
+
+    assert message =~ "not today"
+    assert %Error{command: "fail", pool: "default", worker_id: "" <> _} = error
+    assert error.traceback =~ "bridge_adapter.py"
+
+    raised = assert_raise Error, fn -> SnakepitPort.execute!("fail", ["not today"], opts) end
+    assert Exception.message(raised) =~ "ValueError: not today (command fail, pool default, worker"
+    assert Exception.message(raised) =~ "bridge_adapter.py"
+  end
+
+  test "every other mistake has its type", %{opts: opts} do
+    for {type, command, args, more} <- [
+          {:unknown_command, "nope", [], []},
+          {:unknown_pool, "echo", [1], pool: "nope"},
+          {:bad_arguments, "add", [1], []},
+          {:bad_arguments, "add", %{a: 1, c: 2}, []},
+          {:encode, "unencodable", [], []},
+          {:decode, "unknown_atom", [], []}
+        ] do
+      assert {:error, %Error{type: ^type, command: ^command, message: message}} =
+               SnakepitPort.execute(command, args, opts ++ more)
+
+      assert message != ""
+    end
+  end
+
+  test "misspelt options and impossible timeouts are raised", %{opts: opts} do
+    for wrong <- [
+          [timout: 1],
+          [timeout: -1],
+          [timeout: 1.5],
+          [timeout: 4_294_967_296],
+          [queue_timeout: :never]
+        ] do
+      assert_raise ArgumentError, fn -> SnakepitPort.execute("echo", [1], opts ++ wrong) end
+    end
+  end
+
+  test "pools are chosen by name, as text or atom", %{opts: opts} do
+    other = SnakepitPort.execute!("pid", [], opts ++ [pool: :other])
+    assert SnakepitPort.execute!("pid", [], opts ++ [pool: "other"]) == other
+    assert SnakepitPort.execute!("pid", [], opts ++ [pool: nil]) != other
+  end
+
+  test "64 callers on two pools get each their own answer", %{opts: opts} do
+    call = fn caller ->
+      for n <- 1..100 do
+        pool = Enum.at([nil, :other], rem(caller + n, 2))
+        {:ok, {^caller, ^n}} = SnakepitPort.execute("echo", [{caller, n}], [{:pool, pool} | opts])
+      end
+    end
+
+    1..64 |> Enum.map(&Task.async(fn -> call.(&1) end)) |> Task.await_many(30_000)
+  end
+
+  test "statistics and workers", %{server: server, opts: opts} do
+    SnakepitPort.execute!("echo", [1], opts)
+    stats = SnakepitPort.get_stats(server)
+    assert %{requests: requests, errors: _, workers: 3, available: _, busy: _, queued: _} = stats
+    assert requests >= 1
+    assert stats.os_pid == os_pid(server)
+    assert %{state: "ready", workers: 2} = stats.pools["default"]
+
+    workers = SnakepitPort.workers(server)
+    assert Enum.sort(SnakepitPort.list_workers(server)) == Enum.sort(Enum.map(workers, & &1.id))
+    pid = SnakepitPort.execute!("pid", [], opts ++ [pool: :other])
+
+    assert [%{os_pid: ^pid, uptime_ms: _, memory_bytes: _, requests: _, state: _}] =
+             Enum.filter(workers, &(&1.pool == "other"))
+  end
+
+  test "the server can be given by its pid", %{server: server} do
+    assert SnakepitPort.execute("add", [1, 2], server: Process.whereis(server)) == {:ok, 3}
+  end
+end

@@ -1,0 +1,206 @@
+defmodule SnakepitPort.LifecycleTest do
+  @moduledoc "Starting, stopping, dying, and what is left afterwards, with a real supervisor."
+  use ExUnit.Case, async: true
+  import SnakepitPort.Support
+  alias SnakepitPort.Error
+
+  describe "starting" do
+    test "all mistakes of a configuration are told", context do
+      opts = [name: name(context), config: config([[pool_sise: 2], [name: "b", adaptor: "x"]])]
+      assert {:error, %Error{type: :config} = error} = SnakepitPort.start_link(opts)
+      assert length(error.problems) >= 2
+      assert Exception.message(error) =~ "pool_size"
+    end
+
+    test "a configuration file that is not there is told", context do
+      opts = [name: name(context), config: "not/there.toml"]
+      assert {:error, %Error{} = error} = SnakepitPort.start_link(opts)
+      assert Exception.message(error) =~ "not/there.toml"
+    end
+
+    test "an interpreter that is not there is told", context do
+      for python <- ["/not/there/python", "no_such_python"] do
+        assert {:error, %Error{type: :config} = error} =
+                 SnakepitPort.start_link(name: name(context), python: python, config: config())
+
+        assert Exception.message(error) =~ "no Python interpreter #{python}"
+      end
+    end
+
+    test "an unknown option is raised" do
+      assert_raise ArgumentError, fn -> SnakepitPort.start_link(confg: "x") end
+    end
+
+    test "a pool that cannot start is named with the reason; the others work", context do
+      server = start!(context, [[], [name: "bad", adapter: "no_such_module_1"]])
+
+      assert {:error, %Error{type: :pool_unavailable, pool: "bad", message: message}} =
+               SnakepitPort.await_ready(server)
+
+      assert message =~ "no_such_module_1"
+      assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
+
+      assert {:error, %Error{type: :pool_unavailable}} =
+               SnakepitPort.execute("add", [1, 2], server: server, pool: :bad)
+    end
+
+    test "calls may be made at once", context do
+      server = start!(context)
+      assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
+      assert SnakepitPort.await_ready(server) == :ok
+      assert SnakepitPort.await_ready(server) == :ok
+    end
+  end
+
+  describe "a call" do
+    setup context do
+      server = start!(context)
+      :ok = SnakepitPort.await_ready(server)
+      :ok = SnakepitPort.subscribe(server)
+      {:ok, server: server}
+    end
+
+    test "past its timeout fails, and its work is stopped", %{server: server} do
+      assert {:error, %Error{type: :timeout, command: "block", pool: "default"} = error} =
+               SnakepitPort.execute("block", [], server: server, timeout: 100)
+
+      # This is the supervisor's answer, which knows where the call was.
+      assert error.worker_id
+      assert_receive {:snakepit_port, :log, %{line: "interrupted"}}, 5_000
+      assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
+    end
+
+    test "that waits too long for a worker fails with queue_timeout", %{server: server} do
+      busy = Task.async(fn -> SnakepitPort.execute("block", [], server: server) end)
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}, 5_000
+
+      assert {:error, %Error{type: :queue_timeout}} =
+               SnakepitPort.execute("add", [1, 2], server: server, queue_timeout: 50)
+
+      Task.shutdown(busy, :brutal_kill)
+    end
+
+    test "of a process that dies is cancelled", %{server: server} do
+      {pid, _} = spawn_monitor(fn -> SnakepitPort.execute("block", [], server: server) end)
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}, 5_000
+      Process.exit(pid, :kill)
+      assert_receive {:snakepit_port, :log, %{line: "interrupted"}}, 5_000
+      assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
+      assert SnakepitPort.get_stats(server).pools["default"].cancelled == 1
+    end
+
+    test "whose worker dies has the signal and its last words", %{server: server} do
+      assert {:error, %Error{type: :worker_crashed, signal: "SIGKILL"} = error} =
+               SnakepitPort.execute("die", [], server: server)
+
+      assert %Error{pool: "default", command: "die", worker_id: "" <> _} = error
+      assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
+      assert_receive {:snakepit_port, :event, [:snakepit_port, :worker, :started], _, _}, 5_000
+    end
+  end
+
+  describe "a supervisor" do
+    @tag :capture_log
+    test "that is killed fails its calls, is started again, and leaves nothing", context do
+      server = start!(context, [[pool_size: 2]])
+      :ok = SnakepitPort.await_ready(server)
+      :ok = SnakepitPort.subscribe(server)
+      owner = Process.whereis(server)
+      os_pid = os_pid(server)
+      workers = Enum.map(SnakepitPort.workers(server), & &1.os_pid)
+      assert length(workers) == 2 and Enum.all?([os_pid | workers], &alive?/1)
+
+      calls =
+        for _ <- 1..2, do: Task.async(fn -> SnakepitPort.execute("block", [], server: server) end)
+
+      for _ <- 1..2, do: assert_receive({:snakepit_port, :log, %{line: "begun"}}, 5_000)
+      kill(os_pid, "KILL")
+
+      for answer <- Task.await_many(calls) do
+        assert {:error, %Error{type: :supervisor_down, signal: "SIGKILL"}} = answer
+      end
+
+      await(fn -> Process.whereis(server) not in [nil, owner] end)
+      assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
+      Enum.each(workers, &await_gone/1)
+    end
+
+    test "that is stopped by SIGSTOP holds no caller, and serves again after SIGCONT", context do
+      server = start!(context)
+      :ok = SnakepitPort.await_ready(server)
+      os_pid = os_pid(server)
+      kill(os_pid, "STOP")
+      await(fn -> File.read!("/proc/#{os_pid}/stat") =~ ~r/\) T / end)
+
+      large = :binary.copy("x", 100_000)
+
+      call = fn _ ->
+        Task.async(fn -> SnakepitPort.execute("echo", [large], server: server, timeout: 100) end)
+      end
+
+      answers = 1..64 |> Enum.map(call) |> Task.await_many()
+      assert Enum.all?(answers, &match?({:error, %Error{type: :timeout}}, &1))
+
+      # Callers that wait longer than the stop are served after it, in spite of the busy port.
+      waiting =
+        for n <- 1..64,
+            do: Task.async(fn -> SnakepitPort.execute("echo", [{n, large}], server: server) end)
+
+      {:ok, link} = SnakepitPort.Link.find(server)
+
+      await(fn ->
+        :ets.select_count(link.table, [{{:"$1", :_}, [{:is_integer, :"$1"}], [true]}]) == 64
+      end)
+
+      kill(os_pid, "CONT")
+      assert Task.await_many(waiting, 30_000) == for(n <- 1..64, do: {:ok, {n, large}})
+    end
+
+    test "is stopped in order: running calls finish, and nothing is left", context do
+      {:ok, _} = SnakepitPort.start_link(name: name(context), logs: false, config: config())
+      server = name(context)
+      :ok = SnakepitPort.await_ready(server)
+      :ok = SnakepitPort.subscribe(server)
+      os_pid = os_pid(server)
+      [%{os_pid: worker}] = SnakepitPort.workers(server)
+      assert alive?(os_pid) and alive?(worker)
+      fifo = fifo!()
+
+      call = Task.async(fn -> SnakepitPort.execute("finish_with", [fifo], server: server) end)
+
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}, 5_000
+      stop = Task.async(fn -> SnakepitPort.stop(server) end)
+      # A refused call says that the stop has begun.
+      await(fn ->
+        match?(
+          {:error, %Error{type: :shutting_down}},
+          SnakepitPort.execute("add", [1, 2], server: server)
+        )
+      end)
+
+      File.write!(fifo, "done")
+      assert Task.await(call) == {:ok, "done"}
+      assert Task.await(stop, 15_000) == :ok
+      refute alive?(os_pid) or alive?(worker)
+      assert Process.whereis(server) == nil
+    end
+
+    test "of a script is stopped after it, whatever the script did", context do
+      opts = [name: name(context), logs: false, config: config()]
+
+      script = fn ->
+        {SnakepitPort.execute!("add", [1, 2], server: name(context)), os_pid(name(context))}
+      end
+
+      assert {3, os_pid} = SnakepitPort.run_as_script(script, opts)
+      refute alive?(os_pid)
+
+      assert catch_throw(SnakepitPort.run_as_script(fn -> throw(os_pid(name(context))) end, opts))
+             |> alive?() == false
+
+      bad = Keyword.put(opts, :config, config([[adapter: "no_such_module_1"]]))
+      assert_raise Error, ~r/no_such_module_1/, fn -> SnakepitPort.run_as_script(script, bad) end
+      assert Process.whereis(name(context)) == nil
+    end
+  end
+end
