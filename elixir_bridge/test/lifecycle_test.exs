@@ -66,13 +66,13 @@ defmodule SnakepitPort.LifecycleTest do
 
       # This is the supervisor's answer, which knows where the call was.
       assert error.worker_id
-      assert_receive {:snakepit_port, :log, %{line: "interrupted"}}, 5_000
+      assert_receive {:snakepit_port, :log, %{line: "interrupted"}}
       assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
     end
 
     test "that waits too long for a worker fails with queue_timeout", %{server: server} do
       busy = Task.async(fn -> SnakepitPort.execute("block", [], server: server) end)
-      assert_receive {:snakepit_port, :log, %{line: "begun"}}, 5_000
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}
 
       assert {:error, %Error{type: :queue_timeout}} =
                SnakepitPort.execute("add", [1, 2], server: server, queue_timeout: 50)
@@ -82,9 +82,9 @@ defmodule SnakepitPort.LifecycleTest do
 
     test "of a process that dies is cancelled", %{server: server} do
       {pid, _} = spawn_monitor(fn -> SnakepitPort.execute("block", [], server: server) end)
-      assert_receive {:snakepit_port, :log, %{line: "begun"}}, 5_000
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}
       Process.exit(pid, :kill)
-      assert_receive {:snakepit_port, :log, %{line: "interrupted"}}, 5_000
+      assert_receive {:snakepit_port, :log, %{line: "interrupted"}}
       assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
       assert SnakepitPort.get_stats(server).pools["default"].cancelled == 1
     end
@@ -95,7 +95,7 @@ defmodule SnakepitPort.LifecycleTest do
 
       assert %Error{pool: "default", command: "die", worker_id: "" <> _} = error
       assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
-      assert_receive {:snakepit_port, :event, [:snakepit_port, :worker, :started], _, _}, 5_000
+      assert_receive {:snakepit_port, :event, [:snakepit_port, :worker, :started], _, _}
     end
   end
 
@@ -113,7 +113,7 @@ defmodule SnakepitPort.LifecycleTest do
       calls =
         for _ <- 1..2, do: Task.async(fn -> SnakepitPort.execute("block", [], server: server) end)
 
-      for _ <- 1..2, do: assert_receive({:snakepit_port, :log, %{line: "begun"}}, 5_000)
+      for _ <- 1..2, do: assert_receive({:snakepit_port, :log, %{line: "begun"}})
       kill(os_pid, "KILL")
 
       for answer <- Task.await_many(calls) do
@@ -168,7 +168,7 @@ defmodule SnakepitPort.LifecycleTest do
 
       call = Task.async(fn -> SnakepitPort.execute("finish_with", [fifo], server: server) end)
 
-      assert_receive {:snakepit_port, :log, %{line: "begun"}}, 5_000
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}
       stop = Task.async(fn -> SnakepitPort.stop(server) end)
       # A refused call says that the stop has begun.
       await(fn ->

@@ -16,22 +16,26 @@ defmodule SnakepitPort.PeerTest do
     end
 
     test "another protocol version is refused, and both are named", context do
+      opts = peer(context, "version")
+
       assert {:error, %Error{type: :protocol_version, message: message}} =
-               SnakepitPort.start_link(peer(context, "version"))
+               SnakepitPort.start_link(opts)
 
       assert message =~ "speaks protocol version 2, this host speaks version 1"
+      await_gone(peer_pid(opts))
     end
 
     test "something that is no hello is a protocol error", context do
-      assert {:error, %Error{type: :protocol_error}} =
-               SnakepitPort.start_link(peer(context, "junk_first"))
+      opts = peer(context, "junk_first")
+      assert {:error, %Error{type: :protocol_error}} = SnakepitPort.start_link(opts)
+      await_gone(peer_pid(opts))
     end
 
     test "silence ends with start_timeout, and the program with it", context do
-      assert {:error, %Error{type: :timeout, message: message}} =
-               SnakepitPort.start_link(peer(context, "silent", start_timeout: 50))
-
-      assert message =~ "within 50 ms"
+      opts = peer(context, "silent", start_timeout: 500)
+      assert {:error, %Error{type: :timeout, message: message}} = SnakepitPort.start_link(opts)
+      assert message =~ "within 500 ms"
+      await_gone(peer_pid(opts))
       # The name can be used again at once.
       assert Process.whereis(name(context)) == nil
     end

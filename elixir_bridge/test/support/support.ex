@@ -30,11 +30,18 @@ defmodule SnakepitPort.Support do
         "snakepit_port_peer_#{mode}_#{System.unique_integer([:positive])}"
       )
 
-    File.write!(path, "#!/bin/sh\nexec #{python()} #{Path.join(@here, "peer.py")} #{mode}\n")
+    File.write!(
+      path,
+      "#!/bin/sh\necho $$ > $0.pid\nexec #{python()} #{Path.join(@here, "peer.py")} #{mode}\n"
+    )
+
     File.chmod!(path, 0o755)
-    on_exit(fn -> File.rm!(path) end)
+    on_exit(fn -> Enum.each([path, path <> ".pid"], &File.rm/1) end)
     Keyword.merge([name: name(context), python: path, logs: false], opts)
   end
+
+  @doc "The process id of the program that was started with options of `peer/3`."
+  def peer_pid(opts), do: opts[:python] |> Kernel.<>(".pid") |> File.read!() |> String.trim()
 
   @doc "The interpreter that servers are started with by default."
   def python do

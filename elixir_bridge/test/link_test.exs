@@ -1,0 +1,69 @@
+defmodule SnakepitPort.LinkTest do
+  use ExUnit.Case, async: true
+  alias SnakepitPort.{Frames, Link}
+
+  # This process is the owner, of a program that returns every frame.
+  setup context do
+    args = ["-c", "exec cat 2>/dev/null"]
+    port = Port.open({:spawn_executable, "/bin/sh"}, [:binary, packet: 4, args: args])
+    {:ok, link: Link.create(SnakepitPort.Support.name(context), port, self(), 1000)}
+  end
+
+  defp request(link, timeout) do
+    test = self()
+
+    pid =
+      spawn_link(fn ->
+        send(test, {:done, Link.request(link, &Frames.ping/1, timeout)})
+        receive do: (:end -> :ok)
+      end)
+
+    assert_receive {:watch, ^pid}
+    SnakepitPort.Support.await(fn -> :ets.member(link.table, pid) end)
+    pid
+  end
+
+  test "an answer that is on its way when the caller gives up does not arrive", %{link: link} do
+    pid = request(link, 200)
+    [{^pid, id}] = :ets.lookup(link.table, pid)
+    # Taken by the owner, but not sent yet.
+    [{^id, alias}] = :ets.take(link.table, id)
+    assert_receive {:done, :timeout}
+    send(alias, {alias, "late"})
+    assert Process.info(pid, :messages) == {:messages, []}
+    # It was answered, so there is nothing to cancel: what comes back is the call alone.
+    %{port: port} = link
+    assert_receive {^port, {:data, _}}
+    send(port, {self(), {:command, "last"}})
+    assert_receive {^port, {:data, "last"}}
+  end
+
+  test "an answer is delivered once", %{link: link} do
+    pid = request(link, :infinity)
+    [{^pid, id}] = :ets.lookup(link.table, pid)
+    Link.deliver(link, id, "first")
+    Link.deliver(link, id, "second")
+    assert_receive {:done, {:ok, "first"}}
+    assert Process.info(pid, :messages) == {:messages, []}
+    assert :ets.lookup(link.table, id) == []
+  end
+
+  test "frames go through the outbox in order while the pump is at work", %{link: link} do
+    # As if the pump were waiting for room.
+    :atomics.put(link.busy, 1, 1)
+    for _ <- 1..3, do: request(link, :infinity)
+    SnakepitPort.Support.await(fn -> :ets.info(link.outbox, :size) == 3 end)
+    assert [first, second, third] = Enum.map(:ets.tab2list(link.outbox), &elem(&1, 0))
+    assert first < second and second < third
+    send(link.pump, :wake)
+    %{port: port} = link
+
+    for id <- [first, second, third] do
+      frame = IO.iodata_to_binary(Frames.ping(id))
+      assert_receive {^port, {:data, data}}
+      assert data == frame
+    end
+
+    assert :ets.tab2list(link.outbox) == []
+  end
+end

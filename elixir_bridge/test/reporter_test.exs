@@ -1,0 +1,45 @@
+defmodule SnakepitPort.ReporterTest do
+  use ExUnit.Case, async: true
+  import ExUnit.CaptureLog
+  alias SnakepitPort.Reporter
+
+  defp line(text), do: :erlang.term_to_binary({:log, %{"line" => text, "level" => "info"}})
+
+  test "what it cannot keep up with is dropped and counted; it does not pile up" do
+    reporter = Reporter.start(__MODULE__, false)
+    :ok = Reporter.subscribe(reporter.pid)
+    :sys.suspend(reporter.pid)
+    for n <- 1..10_007, do: Reporter.report(reporter, line("#{n}"))
+    assert {:message_queue_len, 10_000} = Process.info(reporter.pid, :message_queue_len)
+
+    log =
+      capture_log(fn ->
+        :sys.resume(reporter.pid)
+        assert_receive {:snakepit_port, :log, %{line: "10000"}}
+        Reporter.report(reporter, line("later"))
+        assert_receive {:snakepit_port, :log, %{line: "later"}}
+      end)
+
+    assert log =~ "dropped 7 events and log lines"
+    refute_received {:snakepit_port, :log, %{line: "10001"}}
+    assert Reporter.finish(reporter) == :ok
+  end
+
+  test "it ends after its owner, when it has handed on what it was given" do
+    test = self()
+
+    spawn(fn ->
+      reporter = Reporter.start(__MODULE__, false)
+      send(test, reporter)
+      receive do: (:go -> Reporter.report(reporter, line("last words")))
+    end)
+    |> then(fn owner ->
+      assert_receive %Reporter{pid: pid}
+      :ok = Reporter.subscribe(pid)
+      monitor = Process.monitor(pid)
+      send(owner, :go)
+      assert_receive {:snakepit_port, :log, %{line: "last words"}}
+      assert_receive {:DOWN, ^monitor, _, _, :normal}
+    end)
+  end
+end
