@@ -254,6 +254,23 @@ defmodule SnakepitPort.PeerTest do
     end
 
     @tag :capture_log
+    test "while it is written to fails its calls", context do
+      server = start_peer!(context, "good")
+      :ok = SnakepitPort.subscribe(server)
+      os_pid = os_pid(server)
+      execute = &SnakepitPort.execute(&1, [], server: server, timeout: :infinity)
+      calls = for command <- ~w(never close_input), do: Task.async(fn -> execute.(command) end)
+      assert_receive {:snakepit_port, :event, [_, "peer", "closed"], _, _}
+      calls = [Task.async(fn -> execute.("never") end) | calls]
+
+      for answer <- Task.await_many(calls) do
+        assert {:error, %Error{type: :supervisor_down}} = answer
+      end
+
+      await_gone(os_pid)
+    end
+
+    @tag :capture_log
     test "because it sent garbage is killed", context do
       server = start_peer!(context, "good")
       os_pid = os_pid(server)

@@ -23,6 +23,8 @@ defmodule SnakepitPort.Program do
     15 => "SIGTERM"
   }
 
+  @last_words 1_000
+
   @doc """
   Starts the supervisor; its port belongs to the calling process. `config_file` may be `nil`.
   """
@@ -94,6 +96,33 @@ defmodule SnakepitPort.Program do
     # By the shell's own kill: a slim container has no program of that name.
     System.cmd("/bin/sh", ["-c", "kill -#{name} #{os_pid}"], stderr_to_stdout: true)
     :ok
+  end
+
+  @doc """
+  Kills it, and waits until it is gone. What it leaves behind ends by itself: that is the supervisor's
+  part of the bargain.
+  """
+  @spec kill(port, pos_integer | nil) :: :ok
+  def kill(port, os_pid) do
+    receive do
+      # The number may be another process's by now.
+      {^port, {:exit_status, _}} -> :ok
+    after
+      0 ->
+        signal(os_pid, "KILL")
+        await_exit(port)
+        :ok
+    end
+  end
+
+  @doc "Whether it exits within #{@last_words} ms."
+  @spec await_exit(port) :: boolean
+  def await_exit(port) do
+    receive do
+      {^port, {:exit_status, _}} -> true
+    after
+      @last_words -> false
+    end
   end
 
   defp config_error(message), do: {:error, %Error{type: :config, message: message}}

@@ -14,13 +14,7 @@ defmodule SnakepitPort.Server do
 
   use GenServer, restart: :permanent
   require Logger
-  alias SnakepitPort.{Error, Frames, Link, Program, Reporter}
-
-  # How long a supervisor that has refused to start may take to exit, in ms.
-  @last_words 1_000
-
-  # The largest frame that {packet, 4} takes.
-  @max_frame_bytes 0x7FFFFFFF
+  alias SnakepitPort.{Error, Frames, Handshake, Link, Program, Reporter}
 
   @type option ::
           {:config, Path.t() | map | keyword}
@@ -92,118 +86,22 @@ defmodule SnakepitPort.Server do
   end
 
   defp start(opts) do
-    file = if is_binary(opts[:config]), do: opts[:config]
+    with {:ok, port, os_pid, max_frame_bytes} <- Handshake.run(opts) do
+      reporter = Reporter.start(opts[:name], opts[:logs])
+      Process.monitor(reporter.pid)
 
-    with {:ok, port} <- Program.open(opts[:python], file) do
-      os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
-
-      case greet(port, opts) do
-        {:ok, info} ->
-          reporter = Reporter.start(opts[:name], opts[:logs])
-          Process.monitor(reporter.pid)
-          link = Link.create(opts[:name], port, reporter.pid, info["max_frame_bytes"])
-
-          {:ok,
-           %{
-             port: port,
-             os_pid: os_pid,
-             link: link,
-             reporter: reporter,
-             stop_timeout: opts[:stop_timeout],
-             # Who waits for the pools, until they have settled; then `:settled`.
-             waiting: [],
-             unavailable: %{}
-           }}
-
-        {:error, error} ->
-          clean_up(port, os_pid, error)
-          {:error, error}
-      end
-    end
-  end
-
-  # -- hello --------------------------------------------------------------------------------------
-
-  defp greet(port, opts) do
-    hello = %{
-      "software" =>
-        "snakepit_port #{version()} (Elixir #{System.version()}, OTP #{System.otp_release()})",
-      "max_frame_bytes" => @max_frame_bytes
-    }
-
-    config = opts[:config]
-
-    hello =
-      if is_nil(config) or is_binary(config),
-        do: hello,
-        else: Map.merge(hello, %{"config" => config, "base_dir" => File.cwd!()})
-
-    :erlang.port_command(port, Frames.hello(hello), [:nosuspend])
-    timeout = opts[:start_timeout]
-
-    receive do
-      {^port, {:data, frame}} -> greeted(Frames.read(frame))
-      {^port, {:exit_status, status}} -> {:error, exit_before_hello(status)}
-    after
-      timeout ->
-        message = "the supervisor did not say hello within #{timeout} ms (start_timeout)"
-        {:error, %Error{type: :timeout, message: message}}
-    end
-  rescue
-    # It exited before the hello could be written.
-    ArgumentError ->
-      receive do
-        {^port, {:exit_status, status}} -> {:error, exit_before_hello(status)}
-      after
-        @last_words -> {:error, protocol_error("the supervisor closed its input")}
-      end
-  end
-
-  defp greeted({:hello, version, %{"max_frame_bytes" => max} = info}) when is_integer(max) do
-    if version == Frames.version() do
-      {:ok, info}
-    else
-      message =
-        "the supervisor speaks protocol version #{inspect(version)}, this host speaks version " <>
-          "#{Frames.version()}; install the same release on both sides"
-
-      {:error, %Error{type: :protocol_version, message: message}}
-    end
-  end
-
-  defp greeted({:error, _, %{} = error}), do: {:error, Error.from_wire(error)}
-
-  defp greeted(_) do
-    {:error, protocol_error("what was started does not say hello as a supervisor does")}
-  end
-
-  defp exit_before_hello(status) do
-    %{message: message} = error = Program.exit_error(status)
-
-    %{
-      error
-      | message:
-          "#{message}, before it said hello. Is snakepit-port installed in this interpreter, and " <>
-            "is it Python 3.11 or newer?"
-    }
-  end
-
-  # A supervisor that gives a reason exits by itself, before which it may have more to say on stderr.
-  defp clean_up(port, os_pid, %Error{type: :config}), do: await_exit(port) || kill(port, os_pid)
-  defp clean_up(port, os_pid, _), do: kill(port, os_pid)
-
-  defp await_exit(port) do
-    receive do
-      {^port, {:exit_status, _}} -> :gone
-    after
-      @last_words -> nil
-    end
-  end
-
-  defp version do
-    case :application.get_key(:snakepit_port, :vsn) do
-      {:ok, version} -> version
-      :undefined -> "unknown"
+      {:ok,
+       %{
+         port: port,
+         os_pid: os_pid,
+         link: Link.create(opts[:name], port, reporter.pid, max_frame_bytes),
+         reporter: reporter,
+         stop_timeout: opts[:stop_timeout],
+         # Who waits for the pools, until they have settled; then `:settled`.
+         waiting: [],
+         # Pool => error.
+         unavailable: %{}
+       }}
     end
   end
 
@@ -227,9 +125,9 @@ defmodule SnakepitPort.Server do
         {:noreply, other(frame, state)}
 
       :error ->
-        error = protocol_error("the supervisor sent something that is no frame, and was killed")
-        kill(port, state.os_pid)
-        {:stop, {error, []}, %{state | port: nil}}
+        message = "the supervisor sent something that is no frame, and was killed"
+        Program.kill(port, state.os_pid)
+        down(%Error{type: :protocol_error, message: message}, state)
     end
   end
 
@@ -248,13 +146,14 @@ defmodule SnakepitPort.Server do
   end
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state) do
-    {:stop, {Program.exit_error(status), []}, %{state | port: nil}}
+    down(Program.exit_error(status), state)
   end
 
-  # A port that closes without an exit status, which is not seen unless somebody else closes it.
+  # Somebody wrote to a supervisor that does not read any more, mostly because it just died.
   def handle_info({:EXIT, port, reason}, %{port: port} = state) do
-    message = "the port closed: #{inspect(reason)}"
-    {:stop, {%Error{type: :supervisor_down, message: message}, []}, %{state | port: nil}}
+    Program.signal(state.os_pid, "KILL")
+    message = "the supervisor died, or closed its input and was killed (#{inspect(reason)})"
+    down(%Error{type: :supervisor_down, message: message}, state)
   end
 
   def handle_info({:EXIT, pump, reason}, %{link: %{pump: pump}} = state) do
@@ -263,10 +162,14 @@ defmodule SnakepitPort.Server do
 
   def handle_info(_unexpected, state), do: {:noreply, state}
 
+  # Callers find the error in the exit reason, which they monitor.
+  defp down(error, state), do: {:stop, {error, []}, %{state | port: nil}}
+
   defp note_pool(frame, %{unavailable: unavailable} = state) do
     case Frames.pool_event(frame) do
       {"pool.unavailable", pool, why} ->
-        %{state | unavailable: Map.put(unavailable, pool, why)}
+        error = Error.from_wire(Map.put(why, "type", "pool_unavailable"))
+        %{state | unavailable: Map.put(unavailable, pool, error)}
 
       {"pool.ready", pool, _} ->
         %{state | unavailable: Map.delete(unavailable, pool)}
@@ -300,19 +203,19 @@ defmodule SnakepitPort.Server do
 
   def handle_call(:await_ready, _from, state), do: {:reply, settled(state), state}
 
-  defp settled(%{unavailable: none}) when none == %{}, do: :ok
-
   defp settled(%{unavailable: unavailable}) do
-    causes = for {pool, why} <- Enum.sort(unavailable), do: "pool #{pool}: #{why["message"]}"
-    [{pool, why} | others] = Enum.sort(unavailable)
+    case Enum.sort(unavailable) do
+      [] ->
+        :ok
 
-    {:error,
-     %Error{
-       type: :pool_unavailable,
-       message: "could not start: " <> Enum.join(causes, "; "),
-       pool: if(others == [], do: pool),
-       traceback: with(text when not is_binary(text) <- why["traceback"], do: nil)
-     }}
+      [{_, error}] ->
+        {:error, error}
+
+      several ->
+        causes = for {pool, error} <- several, do: "\n  #{pool}: #{error.message}"
+        message = "#{length(several)} pools could not start:#{causes}"
+        {:error, %Error{type: :pool_unavailable, message: message}}
+    end
   end
 
   # -- stopping -----------------------------------------------------------------------------------
@@ -326,7 +229,7 @@ defmodule SnakepitPort.Server do
     if state.stop_timeout != :infinity,
       do: Process.send_after(self(), :stop_timeout, state.stop_timeout)
 
-    if drain(state) == :timeout, do: kill(port, state.os_pid)
+    if drain(state) == :timeout, do: Program.kill(port, state.os_pid)
     Reporter.finish(state.reporter)
   end
 
@@ -351,16 +254,4 @@ defmodule SnakepitPort.Server do
         :timeout
     end
   end
-
-  # What a killed supervisor leaves behind ends by itself: that is its part of the bargain.
-  defp kill(port, os_pid) do
-    if Port.info(port) do
-      Program.signal(os_pid, "KILL")
-      await_exit(port)
-    end
-
-    :ok
-  end
-
-  defp protocol_error(message), do: %Error{type: :protocol_error, message: message}
 end

@@ -104,6 +104,10 @@ for frame in frames():
         say("result", id, argument)
     elif command == "junk":
         put(b"junk")
+    elif command == "close_input":
+        os.close(0)
+        say("event", "peer.closed", {}, {})
+        wait_for_ever()
     elif command == "exit":
         os._exit(9)
     elif command == "kill":

@@ -1,0 +1,112 @@
+defmodule SnakepitPort.Handshake do
+  @moduledoc """
+  From options to a supervisor that has said hello; or the reason why there is none, and nothing left.
+  """
+
+  alias SnakepitPort.{Error, Frames, Program}
+
+  # The largest frame that {packet, 4} takes.
+  @max_frame_bytes 0x7FFFFFFF
+
+  # How long a supervisor that closed its input may take to exit, in ms.
+  @last_words 1_000
+
+  @doc """
+  Starts a supervisor, whose port belongs to the calling process, and waits for its hello. The last
+  element is the largest frame that it accepts.
+  """
+  @spec run(keyword) :: {:ok, port, pos_integer | nil, pos_integer} | {:error, Error.t()}
+  def run(opts) do
+    config = opts[:config]
+
+    with {:ok, port} <- Program.open(opts[:python], if(is_binary(config), do: config)) do
+      os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
+
+      case greet(port, hello(config), opts[:start_timeout]) do
+        {:ok, max_frame_bytes} ->
+          {:ok, port, os_pid, max_frame_bytes}
+
+        {:error, error} ->
+          # One that refuses a configuration exits by itself, and may have more to say on stderr.
+          unless error.type == :config and Program.await_exit(port),
+            do: Program.kill(port, os_pid)
+
+          {:error, error}
+      end
+    end
+  end
+
+  defp hello(config) do
+    software =
+      "snakepit_port #{version()} (Elixir #{System.version()}, OTP #{System.otp_release()})"
+
+    info = %{"software" => software, "max_frame_bytes" => @max_frame_bytes}
+
+    if config == nil or is_binary(config),
+      do: info,
+      else: Map.merge(info, %{"config" => config, "base_dir" => File.cwd!()})
+  end
+
+  defp version do
+    case :application.get_key(:snakepit_port, :vsn) do
+      {:ok, version} -> version
+      :undefined -> "unknown"
+    end
+  end
+
+  defp greet(port, hello, timeout) do
+    # Not a byte has been written yet, so this is never refused for a busy port.
+    :erlang.port_command(port, Frames.hello(hello), [:nosuspend])
+    await_hello(port, timeout)
+  rescue
+    # It exited before the hello could be written.
+    ArgumentError -> await_hello(port, @last_words)
+  end
+
+  defp await_hello(port, timeout) do
+    receive do
+      {^port, {:data, frame}} ->
+        greeted(Frames.read(frame))
+
+      {^port, {:exit_status, status}} ->
+        {:error, exit_before_hello(status)}
+
+      {:EXIT, ^port, reason} ->
+        message = "the supervisor closed its input, or died, before it said hello"
+        {:error, %Error{type: :supervisor_down, message: "#{message} (#{inspect(reason)})"}}
+    after
+      timeout ->
+        message = "the supervisor did not say hello within #{timeout} ms (start_timeout)"
+        {:error, %Error{type: :timeout, message: message}}
+    end
+  end
+
+  defp greeted({:hello, version, %{"max_frame_bytes" => max}}) when is_integer(max) do
+    if version == Frames.version() do
+      {:ok, max}
+    else
+      message =
+        "the supervisor speaks protocol version #{inspect(version)}, this host speaks version " <>
+          "#{Frames.version()}; install the same release on both sides"
+
+      {:error, %Error{type: :protocol_version, message: message}}
+    end
+  end
+
+  defp greeted({:error, _, %{} = error}), do: {:error, Error.from_wire(error)}
+
+  defp greeted(_) do
+    message = "what was started does not say hello as a supervisor does"
+    {:error, %Error{type: :protocol_error, message: message}}
+  end
+
+  defp exit_before_hello(status) do
+    %{message: message} = error = Program.exit_error(status)
+
+    hint =
+      "before it said hello. Is snakepit-port installed in this interpreter, and is it Python " <>
+        "3.11 or newer?"
+
+    %{error | message: "#{message}, #{hint}"}
+  end
+end
