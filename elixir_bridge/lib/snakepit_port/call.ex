@@ -3,7 +3,7 @@ defmodule SnakepitPort.Call do
   One call from options to result, in the caller's process.
 
   The supervisor gets the timeout with the call and stops the work when it is over; its answer says
-  where that was. The caller's own timer comes a little later (`#{100}` ms) and counts when there is no
+  where that was. The caller's own timer comes a little later (100 ms) and counts when there is no
   answer at all; the call is cancelled then.
   """
 

@@ -27,10 +27,7 @@ defmodule SnakepitPort.Handshake do
           {:ok, port, os_pid, max_frame_bytes}
 
         {:error, error} ->
-          # One that refuses a configuration exits by itself, and may have more to say on stderr.
-          unless error.type == :config and Program.await_exit(port),
-            do: Program.kill(port, os_pid)
-
+          unless gone?(error, port), do: Program.kill(port, os_pid)
           {:error, error}
       end
     end
@@ -53,6 +50,11 @@ defmodule SnakepitPort.Handshake do
       :undefined -> "unknown"
     end
   end
+
+  defp gone?(%Error{status: status}, _port) when status != nil, do: true
+  # It exits by itself, and may have more to say on stderr.
+  defp gone?(%Error{type: :config}, port), do: Program.await_exit(port)
+  defp gone?(_, _), do: false
 
   defp greet(port, hello, timeout) do
     # Not a byte has been written yet, so this is never refused for a busy port.

@@ -4,7 +4,7 @@ defmodule SnakepitPort.Reporter do
 
   A process of its own, because telemetry handlers are the application's code and Logger may make its
   callers wait: neither must hold up answers. When it cannot keep up, what is over
-  #{10_000} waiting reports is dropped, counted, and the number logged.
+  10,000 waiting reports is dropped, counted, and the number logged.
 
   It ends after its owner, with everything handed on that the owner gave it.
   """

@@ -12,7 +12,7 @@ defmodule SnakepitPort.Server do
   workers with it. What has not gone after `stop_timeout` is killed.
   """
 
-  use GenServer, restart: :permanent
+  use GenServer
   require Logger
   alias SnakepitPort.{Error, Frames, Handshake, Link, Program, Reporter}
 
@@ -107,6 +107,7 @@ defmodule SnakepitPort.Server do
 
   # -- what arrives -------------------------------------------------------------------------------
 
+  # Never called: `boot/2` enters the loop when it has a state.
   @impl true
   def init(_), do: {:stop, :use_start_link}
 
