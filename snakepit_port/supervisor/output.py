@@ -1,0 +1,84 @@
+"""What workers print, line by line."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+
+from snakepit_port.supervisor.pump import READ, Pump
+
+#: A longer line is cut: SPEC section 10.
+MAX_LINE_BYTES = 16 * 1024
+
+#: Lines kept to tell what a worker said before it died.
+TAIL_LINES = 40
+
+_READ_BYTES = 64 * 1024
+
+
+class Output:
+    """One end of a pipe that a worker writes text to. The pipe is closed when its last writer is
+    gone, or by `close`."""
+
+    def __init__(self, pump: Pump, fd: int, line: Callable[[str], None]) -> None:
+        self._pump = pump
+        self._fd = fd
+        self._line = line
+        self._partial = b""
+        self._cut = False
+        self._open = True
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        os.set_blocking(fd, False)
+        pump.watch(fd, READ, self._ready)
+
+    def pause(self, paused: bool) -> None:
+        if self._open:
+            self._pump.watch(self._fd, 0 if paused else READ, self._ready)
+
+    def close(self) -> None:
+        """Take what is in the pipe, however long other processes keep it open, and let go."""
+        for _ in range(64):
+            if not self._read():
+                break
+        self._shut()
+
+    def _ready(self, _events: int) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        if not self._open:
+            return False
+        try:
+            data = os.read(self._fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._shut()
+            return False
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self._say(line)
+            self._cut = False
+        if len(self._partial) > MAX_LINE_BYTES:
+            self._say(self._partial)
+            self._partial, self._cut = b"", True
+        return True
+
+    def _say(self, raw: bytes) -> None:
+        """One line; of one that was cut already, the rest is dropped."""
+        if self._cut:
+            return
+        text = raw[:MAX_LINE_BYTES].decode(errors="replace").rstrip("\r")
+        if len(raw) > MAX_LINE_BYTES:
+            text += "…"
+        self.tail.append(text)
+        self._line(text)
+
+    def _shut(self) -> None:
+        if self._open:
+            self._open = False
+            if self._partial:
+                self._say(self._partial)
+            self._pump.watch(self._fd, 0, self._ready)
+            os.close(self._fd)

@@ -1,0 +1,448 @@
+"""A pool's processes: carries out what its machine decides, and reports what becomes of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+from snakepit_port.config import Config, PoolSettings
+from snakepit_port.config.env import effective_environment
+from snakepit_port.pool import Call, Machine, Worker, effects
+from snakepit_port.supervisor.ledger import Ledger
+from snakepit_port.supervisor.link import Link
+from snakepit_port.supervisor.memory import private_bytes
+from snakepit_port.supervisor.output import Output
+from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.starter import Starter, StarterError
+from snakepit_port.wire import messages
+from snakepit_port.wire.framing import Frame, Oversized
+
+#: Bytes of stderr's tail that go into a `worker_crashed`.
+_STDERR_BYTES = 4096
+
+
+class Outside(Protocol):
+    """What a runner needs of the host's side."""
+
+    host_max_frame_bytes: int
+
+    def answer(self, call: Call, frame: bytes) -> None:
+        """Send the terminal answer of a call."""
+
+    def event(
+        self, name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]
+    ) -> None: ...
+
+    def log(self, pool: str, worker: str | None, source: str, level: str, line: str) -> None: ...
+
+    def settled(self) -> None:
+        """A pool has become ready or unavailable for the first time."""
+
+
+class _Process:
+    """A worker's process: its channel, its output, its place in the ledger."""
+
+    def __init__(self, runner: Runner, worker: Worker) -> None:
+        self.runner = runner
+        self.worker = worker
+        self.os_pid: int | None = None
+        self.python = ""
+        self.failure: dict[str, Any] | None = None
+        self.slot = runner.ledger.take()
+        ours, theirs = socket.socketpair()
+        out, their_out = os.pipe()
+        err, their_err = os.pipe()
+        self._socket = ours
+        self.stdout = Output(runner.pump, out, self._log("stdout", "info"))
+        self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
+        limit = min(runner.max_frame_bytes, runner.outside.host_max_frame_bytes)
+        self.link = Link(
+            runner.pump, ours.fileno(), ours.fileno(), limit, self._received, self._closed
+        )
+        self.link.send(messages.hello(runner.worker_hello(worker.id, limit)))
+        self.inherited = (theirs.detach(), their_out, their_err)
+
+    def _log(self, source: str, level: str) -> Callable[[str], None]:
+        runner, worker = self.runner, self.worker
+        return lambda line: runner.outside.log(runner.name, worker.id, source, level, line)
+
+    def _received(self, frames: list[Frame]) -> None:
+        self.runner.worker_said(self, frames)
+
+    def _closed(self) -> None:
+        self.runner.worker_hung_up(self)
+
+    def pause(self, paused: bool) -> None:
+        self.link.pause(paused)
+        self.stdout.pause(paused)
+        self.stderr.pause(paused)
+
+    def finish(self) -> None:
+        """Let it read what was sent, and then end-of-file."""
+        self.link.flush()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.link.close()
+        self._socket.close()
+        self.stdout.close()
+        self.stderr.close()
+        self.runner.ledger.give_back(self.slot)
+
+
+class Runner:
+    """One pool. `now` is Trio's clock, read once a wake-up by whoever calls."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        config: Config,
+        settings: PoolSettings,
+        outside: Outside,
+        clock: Callable[[], float],
+        software: str,
+    ) -> None:
+        self.pump = pump
+        self.name = settings.name
+        self.settings = settings
+        self.outside = outside
+        self.max_frame_bytes = config.supervisor.max_frame_bytes
+        self.ledger = Ledger()
+        self.stopped = False
+        self._clock = clock
+        self._software = software
+        profile = config.profile_of(settings)
+        layers = effective_environment(settings, profile, os.environ)
+        self._env = {name: value for name, (value, _source) in layers.items()}
+        self.machine = Machine(settings, clock(), random.Random())
+        self._processes: dict[str, _Process] = {}
+        self._starter: Starter | None = None
+        self._starter_failure: dict[str, Any] | None = None
+        self._answer: bytes = b""
+
+    # -- what happens to the pool ------------------------------------------------------------------
+
+    def start(self) -> None:
+        self.perform(self.machine.start(self._clock()))
+
+    def call_arrived(self, call: Call) -> None:
+        self.perform(self.machine.call_arrived(call, self._clock()))
+
+    def cancel(self, call: Call) -> None:
+        self.perform(self.machine.cancelled(call, self._clock()))
+
+    def tick(self) -> None:
+        self.perform(self.machine.tick(self._clock()))
+
+    def stop(self, grace: float) -> None:
+        self.perform(self.machine.stop(self._clock(), grace))
+
+    def pause(self, paused: bool) -> None:
+        """Stop reading from the workers, or go on."""
+        for process in self._processes.values():
+            process.pause(paused)
+
+    def close(self) -> None:
+        """Kill what is left, without waiting for any of it."""
+        if self._starter is not None:
+            self._starter.kill()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of calls that no worker has taken yet."""
+        return self.machine.queued_bytes + sum(
+            process.link.out_bytes for process in self._processes.values()
+        )
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the control call `workers` says of each."""
+        now = self._clock()
+        return [
+            {
+                "id": worker.id,
+                "pool": self.name,
+                "os_pid": self._processes[worker.id].os_pid,
+                "state": worker.state.value,
+                "requests": worker.answered,
+                "uptime_ms": round((now - worker.started_at) * 1000),
+                "memory_bytes": private_bytes(self._processes[worker.id].os_pid or 0),
+            }
+            for worker in self.machine.workers.values()
+        ]
+
+    # -- effects -----------------------------------------------------------------------------------
+
+    def perform(self, todo: list[effects.Effect]) -> None:
+        for effect in todo:
+            _PERFORM[type(effect)](self, effect)
+
+    def _send(self, effect: effects.Send) -> None:
+        self._processes[effect.worker.id].link.send(effect.call.frame)
+
+    def _forward(self, effect: effects.Forward) -> None:
+        self.outside.answer(effect.call, self._answer)
+
+    def _reply(self, effect: effects.Reply) -> None:
+        self.outside.answer(effect.call, messages.error(effect.call.id, effect.error))
+
+    def _start(self, effect: effects.Start) -> None:
+        worker = effect.worker
+        try:
+            process = _Process(self, worker)
+        except OSError as exc:
+            self._could_not_start(
+                worker, f"no descriptors for a worker: {exc.strerror}; raise `ulimit -n`"
+            )
+            return
+        self._processes[worker.id] = process
+        try:
+            if self._starter is None:
+                self._starter_failure = None
+                self._starter = Starter(
+                    self.pump,
+                    self.settings,
+                    self._env,
+                    self.ledger.fd,
+                    self._starter_said,
+                    self._starter_gone,
+                    lambda line: self.outside.log(self.name, None, "stderr", "warning", line),
+                )
+        except StarterError as exc:
+            for fd in process.inherited:
+                os.close(fd)
+            self._could_not_start(worker, str(exc))
+            return
+        self._starter.start(worker.id, process.slot, process.inherited)
+
+    def _could_not_start(self, worker: Worker, message: str) -> None:
+        process = self._processes.pop(worker.id, None)
+        if process is not None:
+            process.close()
+        error = {"type": "pool_unavailable", "message": message, "pool": self.name}
+        self.perform(self.machine.worker_gone(worker, self._clock(), started=0, error=error))
+
+    def _interrupt(self, effect: effects.Interrupt) -> None:
+        process = self._processes[effect.worker.id]
+        process.link.send(messages.cancel(effect.call.id))
+        # The signal says "look at your channel", so the frame has to be there first.
+        process.link.flush()
+        self._signal(effect.worker, signal.SIGURG, group=False)
+
+    def _finish(self, effect: effects.Finish) -> None:
+        self._processes[effect.worker.id].finish()
+
+    def _kill(self, effect: effects.Kill) -> None:
+        self._signal(effect.worker, signal.SIGKILL, group=True)
+
+    def _signal(self, worker: Worker, signum: int, *, group: bool) -> None:
+        if self._starter is not None:
+            self._starter.signal(worker.id, signum, group=group)
+
+    def _emit(self, effect: effects.Emit) -> None:
+        self.outside.event(effect.name, effect.measurements, effect.metadata)
+
+    def _settled(self, _effect: effects.Settled) -> None:
+        self.outside.settled()
+
+    def _stopped(self, _effect: effects.Stopped) -> None:
+        if self._starter is None:
+            self.stopped = True
+        else:
+            self._starter.finish()
+
+    # -- what workers say --------------------------------------------------------------------------
+
+    def worker_hello(self, worker: str, max_frame_bytes: int) -> dict[str, Any]:
+        settings = self.settings
+        args = settings.adapter_args
+        return {
+            "software": self._software,
+            "max_frame_bytes": max_frame_bytes,
+            "pool": self.name,
+            "worker": worker,
+            "adapter": settings.adapter,
+            "adapter_args": dict(args) if isinstance(args, Mapping) else list(args),
+            "python_path": list(settings.python_path),
+            "direct_calls": list(settings.direct_calls),
+        }
+
+    def worker_said(self, process: _Process, frames: list[Frame]) -> None:
+        now = self._clock()
+        worker = process.worker
+        answered = self.machine.answered
+        together = len(frames)
+        for frame in frames:
+            try:
+                if isinstance(frame, Oversized):
+                    tag, id, frame = self._too_large(frame)
+                else:
+                    tag, id = messages.read_answer(frame)
+                if id is not None and tag != "chunk":
+                    self._answer = frame
+                    todo = answered(worker, id, tag == "result", now, together)
+                    if todo is None:
+                        raise messages.ProtocolError(f"it answered call {id}, which it has not")
+                    self.perform(todo)
+                else:
+                    self._worker_said_otherwise(process, messages.parse(frame), now)
+            except messages.ProtocolError as exc:
+                self._condemn(process, exc.message, now)
+                return
+
+    def _too_large(self, frame: Oversized) -> tuple[str, int | None, bytes]:
+        """A worker keeps to the limit it was told, so this one is broken, or not ours."""
+        raise messages.ProtocolError(f"it sent a frame of {frame.size} bytes")
+
+    def _worker_said_otherwise(
+        self, process: _Process, said: tuple[Any, ...], now: float
+    ) -> None:
+        tag = said[0]
+        if tag == "hello":
+            process.python = said[2].get("python", "")
+        elif tag == "ready":
+            metadata = {"os_pid": process.os_pid, "python": process.python}
+            self.perform(self.machine.worker_ready(process.worker, metadata, now))
+        elif tag == "failed":
+            process.failure = said[1]
+        elif tag == "error":
+            line = said[2].get("message", "")
+            self.outside.log(self.name, process.worker.id, "supervisor", "error", line)
+        else:
+            raise messages.ProtocolError(f"it sent a {tag}, which is not a worker's to send")
+
+    def _condemn(self, process: _Process, message: str, now: float) -> None:
+        process.link.pause(True)
+        worker = process.worker
+        error = {
+            "type": "protocol_error",
+            "message": f"worker {worker.id} broke the protocol and was killed: {message}",
+            "pool": self.name,
+            "worker": worker.id,
+        }
+        self.outside.log(self.name, worker.id, "supervisor", "error", error["message"])
+        self.perform(self.machine.condemn(worker, error, now))
+
+    def worker_hung_up(self, process: _Process) -> None:
+        """Its exit is reported by the starter; a worker that only closed its channel is of no use.
+
+        If the starter is gone too, nobody else reports the exit.
+        """
+        if self._starter is None:
+            self._worker_exited(process, None)
+        else:
+            self._starter.signal(process.worker.id, signal.SIGKILL, group=True)
+
+    # -- what the starter says ---------------------------------------------------------------------
+
+    def _starter_said(self, said: tuple[Any, ...]) -> None:
+        tag = said[0]
+        if tag == "failed":
+            self._starter_failure = said[1]
+        elif tag != "hello" and said[1] in self._processes:
+            process = self._processes[said[1]]
+            if tag == "started":
+                process.os_pid = said[2]
+            elif tag == "exited":
+                self._worker_exited(process, said[3])
+            elif tag == "start_failed":
+                self._could_not_start(process.worker, said[2])
+
+    def _worker_exited(self, process: _Process, wait_status: int | None) -> None:
+        # What it wrote before it died counts: answers, and the last words.
+        process.link.drain()
+        if self._processes.pop(process.worker.id, None) is None:
+            return
+        process.stdout.close()
+        process.stderr.close()
+        started = self.ledger.started(process.slot)
+        process.close()
+        error, status = self._obituary(process, wait_status)
+        self.perform(
+            self.machine.worker_gone(
+                process.worker, self._clock(), started=started, error=error, status=status
+            )
+        )
+
+    def _obituary(
+        self, process: _Process, wait_status: int | None
+    ) -> tuple[dict[str, Any], str]:
+        """Why a worker went, as an error for its calls, and in one word."""
+        error: dict[str, Any] = {
+            "type": "worker_crashed",
+            "pool": self.name,
+            "worker": process.worker.id,
+        }
+        if wait_status is None:
+            status, how = "unknown", "went when the process that started it was killed"
+        elif os.WIFSIGNALED(wait_status):
+            status = _signal_name(os.WTERMSIG(wait_status))
+            error["signal"] = status
+            how = f"was killed by {status}"
+            if status == "SIGKILL":
+                how += " (perhaps out of memory?)"
+        else:
+            error["status"] = os.waitstatus_to_exitcode(wait_status)
+            status = str(error["status"])
+            how = f"exited with status {status}"
+        error["message"] = f"worker {process.worker.id} {how}"
+        tail = "\n".join(process.stderr.tail)[-_STDERR_BYTES:]
+        if tail:
+            error["stderr"] = tail
+        return process.failure or error, status
+
+    def _starter_gone(self) -> None:
+        """Its workers are going too: their kernel kills them; their groups are killed here."""
+        starter, self._starter = self._starter, None
+        assert starter is not None
+        if self._starter_failure is None:
+            code = starter.process.returncode
+            how = _signal_name(-code) if code < 0 else f"status {code}"
+            tail = "\n".join(starter.output.tail)[-_STDERR_BYTES:]
+            self._starter_failure = {
+                "type": "pool_unavailable",
+                "message": f"the starter of pool {self.name!r} ended with {how}"
+                + (f": {tail}" if tail else ""),
+                "pool": self.name,
+            }
+        for process in list(self._processes.values()):
+            if process.os_pid is None:
+                process.failure = process.failure or self._starter_failure
+                self._worker_exited(process, None)
+            else:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.os_pid, signal.SIGKILL)
+                if not process.link.is_open:
+                    self._worker_exited(process, None)
+        if self.machine.state.value == "stopped":
+            self.stopped = True
+
+    def release(self) -> None:
+        """Close what the pool holds, when it has stopped."""
+        self.ledger.close()
+
+
+_PERFORM: dict[type, Callable[[Runner, Any], None]] = {
+    effects.Send: Runner._send,
+    effects.Forward: Runner._forward,
+    effects.Reply: Runner._reply,
+    effects.Start: Runner._start,
+    effects.Interrupt: Runner._interrupt,
+    effects.Finish: Runner._finish,
+    effects.Kill: Runner._kill,
+    effects.Emit: Runner._emit,
+    effects.Settled: Runner._settled,
+    effects.Stopped: Runner._stopped,
+}
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,180 @@
+"""The process that forks a pool's workers, seen from the supervisor.
+
+One for each pool, in the pool's interpreter and environment; `worker/starter.py` is its other end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import snakepit_port
+from snakepit_port.config.model import PoolSettings
+from snakepit_port.supervisor.link import Link
+from snakepit_port.supervisor.output import Output
+from snakepit_port.supervisor.pump import Pump
+from snakepit_port.wire.framing import Frame
+from snakepit_port.worker import starter_frames
+
+BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
+
+#: Frames of this link are small: names, numbers, and a preload's traceback.
+_MAX_FRAME_BYTES = 1024 * 1024
+
+
+class StarterError(Exception):
+    """The starter's process could not be started; the text says why and what to do."""
+
+
+class _Control(Link):
+    """A link that passes descriptors along."""
+
+    def __init__(self, pump: Pump, sock: socket.socket, *callbacks: Any) -> None:
+        self._socket = sock
+        self._passed: deque[tuple[int, ...]] = deque()
+        super().__init__(pump, sock.fileno(), sock.fileno(), _MAX_FRAME_BYTES, *callbacks)
+
+    def send_with(self, frame: bytes, fds: tuple[int, ...]) -> None:
+        """Send a frame and descriptors, which are closed here once they have gone."""
+        if not self._writable:
+            _close_all(fds)
+            return
+        self._passed.append(fds)
+        super().send(frame)
+
+    def send(self, frame: bytes) -> None:
+        self.send_with(frame, ())
+
+    def _write_some(self) -> int:
+        # One frame a call, so that its descriptors travel with its first byte.
+        frame, fds = self._out[0], self._passed[0]
+        if not fds:
+            return self._socket.send(frame)
+        written = socket.send_fds(self._socket, [frame], list(fds))
+        _close_all(fds)
+        self._passed[0] = ()
+        return written
+
+    def _drop(self, written: int) -> None:
+        frames = len(self._out)
+        super()._drop(written)
+        if len(self._out) < frames:
+            self._passed.popleft()
+
+    def flush(self) -> None:
+        super().flush()
+        if not self._writable:
+            self.close()
+
+    def close(self) -> None:
+        while self._passed:
+            _close_all(self._passed.popleft())
+        super().close()
+
+
+class Starter:
+    """`told` gets each frame of the starter as a tuple; `gone` is called once, when it has ended.
+
+    Raises `StarterError` if the interpreter cannot be executed.
+    """
+
+    def __init__(
+        self,
+        pump: Pump,
+        settings: PoolSettings,
+        env: Mapping[str, str],
+        ledger_fd: int,
+        told: Callable[[tuple[Any, ...]], None],
+        gone: Callable[[], None],
+        log: Callable[[str], None],
+    ) -> None:
+        self._told = told
+        self._gone = gone
+        python = _find_python(settings.python, env)
+        ours, theirs = socket.socketpair()
+        out, their_out = os.pipe()
+        try:
+            # From the main thread, and nothing runs between fork and exec: a thread of Trio's would
+            # take a child armed with PR_SET_PDEATHSIG along when it ends.
+            self.process = subprocess.Popen(
+                [python, str(BOOT), "starter", str(theirs.fileno()), str(ledger_fd)],
+                stdin=subprocess.DEVNULL,
+                stdout=their_out,
+                stderr=their_out,
+                env=dict(env),
+                pass_fds=(theirs.fileno(), ledger_fd),
+                process_group=0,
+            )
+        except OSError as exc:
+            ours.close()
+            os.close(out)
+            raise StarterError(
+                f"the interpreter {python!r} cannot be started: {exc.strerror};"
+                " check the pool's `python` setting"
+            ) from None
+        finally:
+            theirs.close()
+            os.close(their_out)
+        self._socket = ours
+        self.output = Output(pump, out, log)
+        self.control = _Control(pump, ours, self._received, self._closed)
+        self.control.send(
+            starter_frames.hello(
+                {
+                    "pool": settings.name,
+                    "start_method": settings.start_method,
+                    "preload": list(settings.preload),
+                    "python_path": list(settings.python_path),
+                    "max_frame_bytes": _MAX_FRAME_BYTES,
+                }
+            )
+        )
+
+    def start(self, worker: str, slot: int, fds: tuple[int, int, int]) -> None:
+        """Ask for a worker; the descriptors (channel, stdout, stderr) go to it and are closed."""
+        self.control.send_with(starter_frames.start(worker, slot), fds)
+
+    def signal(self, worker: str, signum: int, *, group: bool) -> None:
+        self.control.send(starter_frames.signal(worker, signum, group))
+
+    def finish(self) -> None:
+        """Have it end: it kills every worker that is left."""
+        if self.control.is_open:
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def kill(self) -> None:
+        self.process.kill()
+
+    def _received(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            assert isinstance(frame, bytes)
+            self._told(starter_frames.parse(frame))
+
+    def _closed(self) -> None:
+        self.control.close()
+        self._socket.close()
+        # Its end of the link closes as it exits; if it only lost the link, it is of no use.
+        self.process.kill()
+        self.process.wait()
+        self.output.close()
+        self._gone()
+
+
+def _find_python(python: str, env: Mapping[str, str]) -> str:
+    if "/" in python:
+        return python
+    found = shutil.which(python, path=env.get("PATH", os.defpath))
+    if found is None:
+        raise StarterError(f"there is no {python!r} on PATH; check the pool's `python` setting")
+    return found
+
+
+def _close_all(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)

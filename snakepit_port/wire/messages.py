@@ -1,0 +1,450 @@
+"""The frames of the protocol: building them, reading them whole, and reading only what routing
+needs.
+
+`protocol/SPEC.md` says what each frame means; the table `_FRAMES` below says what it looks like.
+Three kinds of reader:
+
+- `parse` reads a whole frame into a plain tuple, `("result", 7, b"...")`;
+- `read_call` and `read_answer` read just the envelope of the frames of the hot path, so that a
+  supervisor can forward
+  the frame byte for byte. They accept every legal encoding, and are quick for the one that SPEC
+  recommends;
+- `read_head` finds the call that a frame too large to keep belongs to.
+
+A frame here is `bytes` with its 4-byte length in front, as `Framer.feed` returns it and as the
+builders make it.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from struct import error as StructError
+from typing import Any, Callable
+
+from .etf_decode import decode_prefix as _decode_prefix
+from .etf_encode import encode as _encode_term
+from .terms import Atom, DecodeError
+
+PROTOCOL_VERSION = 1
+
+#: Identifiers stay below what a BEAM keeps in one machine word.
+MAX_ID = 2**60 - 1
+
+Frame = bytes
+
+
+class ProtocolError(Exception):
+    """A frame that is malformed, unknown, or has elements of the wrong kind.
+
+    `id` is the identifier of the call or control call that the frame tried to make, where it could
+    be read.
+    """
+
+    def __init__(self, message: str, id: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.id = id
+
+
+# -- what the elements of a frame are --------------------------------------------------------------
+
+
+def _id(value: Any) -> int:
+    if type(value) is int and 0 <= value <= MAX_ID:
+        return value
+    raise ValueError(f"an identifier is an integer from 0 to 2^60-1, not {_show(value)}")
+
+
+def _id_or_nil(value: Any) -> int | None:
+    return None if value is None else _id(value)
+
+
+def _count(value: Any) -> int:
+    if type(value) is int and value >= 0:
+        return value
+    raise ValueError(f"a non-negative integer belongs here, not {_show(value)}")
+
+
+def _number(value: Any) -> float:
+    if type(value) in (int, float):
+        return value  # type: ignore[no-any-return]
+    raise ValueError(f"a number belongs here, not {_show(value)}")
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise ValueError("a name is UTF-8 text") from None
+    if isinstance(value, str):
+        return str(value)
+    raise ValueError(f"a name is a binary or an atom, not {_show(value)}")
+
+
+def _name_or_nil(value: Any) -> str | None:
+    return None if value is None else _name(value)
+
+
+def _opaque(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    raise ValueError(f"a binary that holds a term belongs here, not {_show(value)}")
+
+
+def _map(value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f"a map belongs here, not {_show(value)}")
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+_Kind = Callable[[Any], Any]
+
+#: tag -> the kinds of the elements after it.
+_FRAMES: dict[str, tuple[_Kind, ...]] = {
+    "hello": (_count, _map),
+    "ready": (_map,),
+    "failed": (_map,),
+    "call": (_id, _name_or_nil, _name, _opaque, _map),
+    "result": (_id, _opaque),
+    "error": (_id_or_nil, _map),
+    "chunk": (_id, _opaque),
+    "credit": (_id, _count),
+    "cancel": (_id,),
+    "tool": (_id, _count, _name, _opaque),
+    "tool_result": (_id, _count, _opaque),
+    "tool_error": (_id, _count, _map),
+    "send": (_any, _opaque),
+    "progress": (_id, _number, _number),
+    "control": (_id, _name, _opaque),
+    "event": (_name, _map, _map),
+    "log": (_map,),
+    "ping": (_count,),
+    "pong": (_count,),
+}
+
+#: A `call` may leave its options out, and then parses with None in their place.
+_OPTIONAL = {"call": 1}
+
+# -- building --------------------------------------------------------------------------------------
+
+_U32 = Struct(">I")
+_VERSION = 131
+_SMALL_TUPLE, _SMALL_INTEGER, _INTEGER, _SMALL_BIG = 104, 97, 98, 110
+_ATOM, _SMALL_ATOM, _ATOM_UTF8, _SMALL_ATOM_UTF8, _BINARY = 100, 115, 118, 119, 109
+
+
+def _atom_bytes(text: str) -> bytes:
+    raw = text.encode()
+    return bytes((_SMALL_ATOM_UTF8, len(raw))) + raw
+
+
+def _envelope(tag: str, arity: int) -> bytes:
+    return bytes((_VERSION, _SMALL_TUPLE, arity)) + _atom_bytes(tag)
+
+
+def _int_bytes(value: int) -> bytes:
+    if 0 <= value < 256:
+        return bytes((_SMALL_INTEGER, value))
+    if -(2**31) <= value < 2**31:
+        return b"b" + value.to_bytes(4, "big", signed=True)
+    raw = abs(value).to_bytes((abs(value).bit_length() + 7) // 8, "little")
+    return bytes((_SMALL_BIG, len(raw), value < 0)) + raw
+
+
+def _binary_bytes(raw: bytes) -> bytes:
+    return b"m" + _U32.pack(len(raw)) + raw
+
+
+def _text_bytes(text: str) -> bytes:
+    return _binary_bytes(text.encode())
+
+
+def _term_bytes(value: Any) -> bytes:
+    return _encode_term(value)[1:]
+
+
+def _frame(*parts: bytes) -> Frame:
+    payload = b"".join(parts)
+    return _U32.pack(len(payload)) + payload
+
+
+_NIL = _atom_bytes("nil")
+_CALL = _envelope("call", 5)
+_CALL_WITH_OPTIONS = _envelope("call", 6)
+_RESULT = _envelope("result", 3)
+_ERROR = _envelope("error", 3)
+_CHUNK = _envelope("chunk", 3)
+_OTHER = {
+    tag: _envelope(tag, len(kinds) + 1) for tag, kinds in _FRAMES.items() if tag not in ("call",)
+}
+
+
+def hello(info: dict[str, Any], version: int = PROTOCOL_VERSION) -> Frame:
+    return _frame(_OTHER["hello"], _int_bytes(version), _term_bytes(info))
+
+
+def ready(info: dict[str, Any]) -> Frame:
+    return _frame(_OTHER["ready"], _term_bytes(info))
+
+
+def failed(error: dict[str, Any]) -> Frame:
+    return _frame(_OTHER["failed"], _term_bytes(error))
+
+
+def call(
+    id: int,
+    pool: str | None,
+    command: str,
+    args: bytes,
+    options: dict[str, Any] | None = None,
+) -> Frame:
+    """A call. `args` is an encoded list or map; `options` is left out of the frame when empty."""
+    names = _NIL if pool is None else _text_bytes(pool)
+    parts = (_int_bytes(id), names, _text_bytes(command), _binary_bytes(args))
+    if options:
+        return _frame(_CALL_WITH_OPTIONS, *parts, _term_bytes(options))
+    return _frame(_CALL, *parts)
+
+
+def result(id: int, payload: bytes) -> Frame:
+    head = _RESULT + _int_bytes(id) + b"m" + _U32.pack(len(payload))
+    return _U32.pack(len(head) + len(payload)) + head + payload
+
+
+def error(id: int | None, error: dict[str, Any]) -> Frame:
+    return _frame(_ERROR, _NIL if id is None else _int_bytes(id), _term_bytes(error))
+
+
+def chunk(id: int, payload: bytes) -> Frame:
+    return _frame(_CHUNK, _int_bytes(id), _binary_bytes(payload))
+
+
+def credit(id: int, n: int) -> Frame:
+    return _frame(_OTHER["credit"], _int_bytes(id), _int_bytes(n))
+
+
+def cancel(id: int) -> Frame:
+    return _frame(_OTHER["cancel"], _int_bytes(id))
+
+
+def tool(id: int, tool_id: int, name: str, args: bytes) -> Frame:
+    ids = _int_bytes(id) + _int_bytes(tool_id)
+    return _frame(_OTHER["tool"], ids, _text_bytes(name), _binary_bytes(args))
+
+
+def tool_result(id: int, tool_id: int, payload: bytes) -> Frame:
+    return _frame(
+        _OTHER["tool_result"], _int_bytes(id), _int_bytes(tool_id), _binary_bytes(payload)
+    )
+
+
+def tool_error(id: int, tool_id: int, error: dict[str, Any]) -> Frame:
+    return _frame(_OTHER["tool_error"], _int_bytes(id), _int_bytes(tool_id), _term_bytes(error))
+
+
+def send(pid: Any, payload: bytes) -> Frame:
+    return _frame(_OTHER["send"], _term_bytes(pid), _binary_bytes(payload))
+
+
+def progress(id: int, done: float, total: float) -> Frame:
+    return _frame(_OTHER["progress"], _int_bytes(id), _term_bytes(done), _term_bytes(total))
+
+
+def control(id: int, name: str, args: bytes) -> Frame:
+    return _frame(_OTHER["control"], _int_bytes(id), _text_bytes(name), _binary_bytes(args))
+
+
+def event(name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> Frame:
+    return _frame(
+        _OTHER["event"], _text_bytes(name), _term_bytes(measurements), _term_bytes(metadata)
+    )
+
+
+def log(entry: dict[str, Any]) -> Frame:
+    return _frame(_OTHER["log"], _term_bytes(entry))
+
+
+def ping(n: int) -> Frame:
+    return _frame(_OTHER["ping"], _int_bytes(n))
+
+
+def pong(n: int) -> Frame:
+    return _frame(_OTHER["pong"], _int_bytes(n))
+
+
+# -- reading the hot path --------------------------------------------------------------------------
+
+#: In the recommended encoding a call begins: envelope, INTEGER_EXT and id, BINARY_EXT and the
+#: length of the pool's name.
+_CALL_HEAD = Struct(f">4x{len(_CALL)}sBiBI")
+_POOL_AT = _CALL_HEAD.size
+_ANSWERS = {
+    prefix + bytes((_INTEGER,)): tag
+    for prefix, tag in ((_RESULT, "result"), (_ERROR, "error"), (_CHUNK, "chunk"))
+}
+_RESULT_HEAD = Struct(f">4x{len(_RESULT) + 1}si")
+_SHORT_HEAD = Struct(f">4x{len(_ERROR) + 1}si")
+_u32_at = _U32.unpack_from
+
+
+def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None]:
+    """The envelope of a `call` frame: (id, pool, command, options), without touching its arguments.
+
+    Raises `ProtocolError` where the frame is not a well-formed call.
+    """
+    try:
+        prefix, id_tag, id, pool_tag, length = _CALL_HEAD.unpack_from(frame)
+        if id_tag == _INTEGER and pool_tag == _BINARY and id >= 0:
+            pool_end = _POOL_AT + length
+            (length,) = _u32_at(frame, pool_end + 1)
+            command_end = pool_end + 5 + length
+            (length,) = _u32_at(frame, command_end + 1)
+            end = command_end + 5 + length
+            if (
+                frame[pool_end] == _BINARY
+                and frame[command_end] == _BINARY
+                and (prefix == _CALL and end == len(frame))
+            ):
+                return (
+                    id,
+                    frame[_POOL_AT:pool_end].decode(),
+                    frame[pool_end + 5 : command_end].decode(),
+                    None,
+                )
+    except (StructError, IndexError, UnicodeDecodeError):
+        pass
+    _tag, id, pool, command, _args, options = _expect("call", frame)
+    return id, pool, command, options
+
+
+def read_answer(frame: Frame) -> tuple[str, int | None]:
+    """Tag and id of a frame a server sent; id is None unless it is a `result`, `error` or `chunk`
+    of a call.
+
+    Reads no further than that: an answer is forwarded, and whoever asked reads the rest. Raises
+    `ProtocolError` where not even that much can be read.
+    """
+    if len(frame) >= 18:
+        for head in (_RESULT_HEAD, _SHORT_HEAD):
+            prefix, id = head.unpack_from(frame)
+            tag = _ANSWERS.get(prefix)
+            if tag is not None and id >= 0:
+                return tag, id
+    tag, pos, _arity = _read_tag(frame)
+    if tag in ("result", "error", "chunk"):
+        value, _ = _element(frame, pos)
+        try:
+            return tag, _id_or_nil(value)
+        except ValueError as exc:
+            raise ProtocolError(f"{tag}: {exc}") from None
+    return tag, None
+
+
+def read_head(head: bytes) -> int | None:
+    """The id of the call, control call or answer that a frame's first payload bytes belong to, or
+    None."""
+    frame = b"\0\0\0\0" + head
+    try:
+        tag, pos, _arity = _read_tag(frame)
+        if tag in ("call", "control", "result", "chunk", "error"):
+            return _id(_element(frame, pos)[0])
+    except (ProtocolError, ValueError):
+        pass
+    return None
+
+
+# -- reading whole frames --------------------------------------------------------------------------
+
+
+def parse(frame: Frame) -> tuple[Any, ...]:
+    """A whole frame as a tuple: its tag as `str`, then its elements.
+
+    Names are `str`, opaque binaries `bytes`; a `call` always has its options as last element, None
+    where absent. Raises `ProtocolError` for anything that is not a frame of the protocol.
+    """
+    tag, pos, arity = _read_tag(frame)
+    kinds = _FRAMES.get(tag)
+    if kinds is None:
+        raise ProtocolError(f"there is no frame {tag!r}", _id_after(frame, tag, pos))
+    count = arity - 1
+    missing = len(kinds) - count
+    if missing < 0 or missing > _OPTIONAL.get(tag, 0):
+        raise ProtocolError(
+            f"{tag} has {len(kinds)} elements after its tag, not {count}",
+            _id_after(frame, tag, pos),
+        )
+    values: list[Any] = [tag]
+    id: int | None = None
+    try:
+        for kind in kinds[:count]:
+            value, pos = _element(frame, pos)
+            value = kind(value)
+            if kind is _id and tag in ("call", "control"):
+                id = value
+            values.append(value)
+    except (ProtocolError, ValueError) as exc:
+        raise ProtocolError(f"{tag}: {exc}", id) from None
+    if pos != len(frame):
+        raise ProtocolError(f"{tag}: {len(frame) - pos} bytes follow the frame's term", id)
+    values.extend([None] * missing)
+    return tuple(values)
+
+
+def _expect(tag: str, frame: Frame) -> tuple[Any, ...]:
+    values = parse(frame)
+    if values[0] != tag:
+        raise ProtocolError(f"a {tag} was expected here, not {values[0]}")
+    return values
+
+
+def _id_after(frame: Frame, tag: str, pos: int) -> int | None:
+    if tag not in ("call", "control"):
+        return None
+    try:
+        return _id(_element(frame, pos)[0])
+    except (ProtocolError, ValueError):
+        return None
+
+
+def _read_tag(frame: Frame) -> tuple[str, int, int]:
+    """(tag, position behind it, arity of the tuple)."""
+    if len(frame) == 4:
+        raise ProtocolError("a frame without content")
+    if frame[4] != _VERSION:
+        raise ProtocolError(f"a frame begins with the version byte 131, not {frame[4]}")
+    if len(frame) < 7 or frame[5] not in (_SMALL_TUPLE, 105):
+        raise ProtocolError("a frame is a tuple that begins with its tag")
+    if frame[5] == _SMALL_TUPLE:
+        arity, pos = frame[6], 7
+    else:
+        arity, pos = int.from_bytes(frame[6:10], "big"), 10
+    if arity == 0:
+        raise ProtocolError("a frame is a tuple that begins with its tag")
+    value, pos = _element(frame, pos)
+    if type(value) is not Atom:
+        raise ProtocolError(f"a frame's tag is an atom, not {_show(value)}")
+    return str(value), pos, arity
+
+
+def _element(frame: Frame, pos: int) -> tuple[Any, int]:
+    """One element of the envelope: binaries as bytes, whatever they hold; other terms as
+    `wire.decode` gives them."""
+    if pos < len(frame) and frame[pos] == _BINARY:
+        end = pos + 5 + int.from_bytes(frame[pos + 1 : pos + 5], "big")
+        if pos + 5 <= len(frame) and end <= len(frame):
+            return frame[pos + 5 : end], end
+        raise ProtocolError("a binary is cut short")
+    try:
+        return _decode_prefix(frame, pos)
+    except DecodeError as exc:
+        raise ProtocolError(str(exc)) from None
