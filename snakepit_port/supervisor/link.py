@@ -61,6 +61,10 @@ class Link:
         """Whether the peer may still say something."""
         return self._reading
 
+    def limit(self, max_frame_bytes: int) -> None:
+        """What may come from now on. Call it between frames: from `received`, say."""
+        self._framer = Framer(max_frame_bytes)
+
     def pause(self, paused: bool) -> None:
         """Stop reading, or go on. What the peer writes stays in the kernel, and then blocks it."""
         if paused is not self._paused:

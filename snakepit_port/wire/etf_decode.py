@@ -92,7 +92,7 @@ _latin1_atoms = dict(_CONSTANTS)
 #: and a dict of keys with one hash takes quadratic time to build.
 _MAX_SAME_HASH = 64
 
-#: Bytes copied into nested improper lists, as a multiple of the bytes decoded: each list holds its
+#: Bytes copied for lists with a tail, as a multiple of the bytes decoded. An improper list holds its
 #: own external form, which contains that of every list inside it.
 _MAX_COPIES = 8
 
@@ -252,7 +252,12 @@ def decode_prefix(data: bytes, pos: int, *, limits: Limits = DEFAULT_LIMITS) -> 
                 copied += pos - start
                 if copied > _MAX_COPIES * size:
                     _fail("limit", "too many improper lists inside each other")
-                value = ImproperList(data[start:pos])
+                tail = items.pop()
+                if isinstance(tail, (list, FrozenList)):  # A list in two pieces.
+                    items.extend(tail)
+                    value = FrozenList(items) if frozen else items
+                else:
+                    value = ImproperList(data[start:pos]) if items else tail
             else:
                 value = tuple(items)
             items, append, left, kind, start, frozen = stack.pop()
@@ -452,12 +457,10 @@ def _big(data: bytes, pos: int, length: int, limits: Limits) -> tuple[int, int]:
     if length > limits.integer_bytes:
         _fail("limit", f"an integer of {length} bytes, over the limit of {limits.integer_bytes}")
     value = int.from_bytes(data[begin:stop], "little")
-    if data[pos] > 1:
-        _fail("malformed", f"the sign of an integer is 0 or 1, not {data[pos]}")
     return (-value if data[pos] else value), stop
 
 
-_DECIMAL = re.compile(rb"\s*[+-]?[0-9]+\.[0-9]+(e[+-]?[0-9]+)?\0*", re.IGNORECASE)
+_DECIMAL = re.compile(rb"[+-]?[0-9]+\.[0-9]+([eE][+-]?[0-9]+)?")
 
 
 def _decimal_float(data: bytes, pos: int, limits: Limits) -> tuple[float, int]:
@@ -465,8 +468,8 @@ def _decimal_float(data: bytes, pos: int, limits: Limits) -> tuple[float, int]:
     stop = pos + 31
     if stop > len(data):
         _truncated()
-    text = data[pos:stop]
-    if not _DECIMAL.fullmatch(text) or not isfinite(value := float(text.rstrip(b"\0"))):
+    text = data[pos:stop].partition(b"\0")[0]
+    if not _DECIMAL.fullmatch(text) or not isfinite(value := float(text)):
         _fail("malformed", f"not a float: {text!r}")
     return value, stop
 

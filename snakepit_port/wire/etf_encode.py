@@ -1,7 +1,7 @@
 """Python values to external term format, in Python.
 
 There is no recursion: a stack holds the containers that are open. What is written for a term is
-what the BEAM itself writes for it.
+what the BEAM itself writes for it from OTP 26 on (before, it wrote atoms in Latin-1).
 """
 
 from __future__ import annotations

@@ -288,6 +288,7 @@ def pong(n: int) -> Frame:
 #: length of the pool's name.
 _CALL_HEAD = Struct(f">4x{len(_CALL)}sBiBI")
 _POOL_AT = _CALL_HEAD.size
+_CALL_STARTS = (_CALL, _CALL_WITH_OPTIONS)
 _ANSWERS = {
     prefix + bytes((_INTEGER,)): tag
     for prefix, tag in ((_RESULT, "result"), (_ERROR, "error"), (_CHUNK, "chunk"))
@@ -295,6 +296,14 @@ _ANSWERS = {
 _RESULT_HEAD = Struct(f">4x{len(_RESULT) + 1}si")
 _SHORT_HEAD = Struct(f">4x{len(_ERROR) + 1}si")
 _u32_at = _U32.unpack_from
+
+
+def is_call(frame: Frame) -> bool:
+    """Whether this is a `call`, well-formed or not, in the encoding that SPEC recommends.
+
+    Other encodings of a call are left to `parse`.
+    """
+    return frame.startswith(_CALL_STARTS, 4)
 
 
 def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None]:

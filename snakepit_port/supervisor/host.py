@@ -1,0 +1,243 @@
+"""What the host says, and what is said to it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from snakepit_port import wire
+from snakepit_port.config import Config
+from snakepit_port.pool import Call
+from snakepit_port.pool.machine import COUNTERS
+from snakepit_port.supervisor.link import Link
+from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.runner import Runner
+from snakepit_port.wire import messages
+from snakepit_port.wire.framing import Frame, Oversized
+from snakepit_port.wire.messages import ProtocolError
+
+#: Bytes waiting for a host that reads slowly, beyond which workers are no longer read from: their
+#: pipes fill, and then they wait. Some frames of the size that batching makes.
+HOST_BEHIND_BYTES = 8 * 1024 * 1024
+
+#: Frames of the largest size that may wait for workers, beyond which the host is not read from.
+MAX_FRAMES_HELD = 2
+
+
+class CallRefused(Exception):
+    """A control call that is answered with an error of this type."""
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(message)
+        self.type = type
+
+
+class Host:
+    """The host's side of the supervisor, once both have said hello: routes calls to pools."""
+
+    def __init__(
+        self,
+        pump: Pump,
+        config: Config,
+        clock: Callable[[], float],
+        software: str,
+        run_id: str,
+        info: Mapping[str, Any],
+    ) -> None:
+        self._clock = clock
+        self._run_id = run_id
+        self._born_at = clock()
+        self._link: Link | None = None
+        self._calls: dict[int, tuple[Call, Runner]] = {}
+        self._behind = False
+        self._held = False
+        self._unsettled = len(config.pools)
+        self.max_frame_bytes = config.supervisor.max_frame_bytes
+        limit = info.get("max_frame_bytes")
+        self.host_max_frame_bytes = limit if isinstance(limit, int) else self.max_frame_bytes
+        self.runners = {
+            pool.name: Runner(pump, config, pool, self, clock, software) for pool in config.pools
+        }
+        if "default" in self.runners:
+            self._default: Runner | None = self.runners["default"]
+        elif len(self.runners) == 1:
+            self._default = next(iter(self.runners.values()))
+        else:
+            self._default = None
+
+    def attach(self, link: Link) -> None:
+        """The link that answers go to; the pools start."""
+        self._link = link
+        for runner in self.runners.values():
+            runner.start()
+
+    # -- to the host -------------------------------------------------------------------------------
+
+    def _send(self, frame: bytes) -> None:
+        assert self._link is not None
+        self._link.send(frame)
+
+    def answer(self, call: Call, frame: bytes) -> None:
+        self._calls.pop(call.id, None)
+        self._send(frame)
+
+    def event(
+        self, name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]
+    ) -> None:
+        self._send(messages.event(name, dict(measurements), dict(metadata)))
+
+    def log(self, pool: str, worker: str | None, source: str, level: str, line: str) -> None:
+        entry = {"pool": pool, "worker": worker, "source": source, "level": level, "line": line}
+        self._send(messages.log(entry))
+
+    def settled(self) -> None:
+        self._unsettled -= 1
+        if self._unsettled == 0:
+            pools = {name: runner.machine.state.value for name, runner in self.runners.items()}
+            self._send(messages.ready({"pools": pools}))
+
+    def _refuse(self, id: int | None, type: str, message: str, **more: Any) -> None:
+        self._send(messages.error(id, {"type": type, "message": message, **more}))
+
+    # -- from the host -----------------------------------------------------------------------------
+
+    def received(self, frames: list[Frame]) -> None:
+        """Frames that arrived together. Each bad one is answered, and changes nothing else."""
+        for frame in frames:
+            try:
+                if isinstance(frame, Oversized):
+                    self._too_large(frame)
+                elif messages.is_call(frame):
+                    self._call(frame)
+                else:
+                    self._other(messages.parse(frame))
+            except ProtocolError as exc:
+                self._refuse(self._free(exc.id), "protocol_error", exc.message)
+
+    def _free(self, id: int | None) -> int | None:
+        """An answer with the id of a call in progress would end that one."""
+        return None if id in self._calls else id
+
+    def _too_large(self, frame: Oversized) -> None:
+        message = (
+            f"a frame of {frame.size} bytes is over max_frame_bytes ({self.max_frame_bytes});"
+            " send less at once, or raise it in [supervisor]"
+        )
+        self._refuse(self._free(messages.read_head(frame.head)), "frame_too_large", message)
+
+    def _call(self, frame: bytes) -> None:
+        id, pool, command, options = messages.read_call(frame)
+        if id in self._calls:
+            raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
+        runner = self._default if pool is None else self.runners.get(pool)
+        if runner is None:
+            self._refuse(id, "unknown_pool", self._no_such_pool(pool), command=command)
+            return
+        settings = runner.settings
+        timeout, queue_timeout = settings.call_timeout, settings.queue_timeout
+        if options:
+            timeout = _seconds(options, "timeout", timeout, id)
+            queue_timeout = _seconds(options, "queue_timeout", queue_timeout, id)
+            for key in ("stream", "session"):
+                if key in options:
+                    raise ProtocolError(f"option {key} is of a capability not announced", id)
+        call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout)
+        self._calls[id] = call, runner
+        runner.call_arrived(call)
+
+    def _no_such_pool(self, pool: str | None) -> str:
+        names = ", ".join(repr(name) for name in self.runners)
+        if pool is None:
+            return f"there are several pools and none is named 'default'; name one of {names}"
+        return f"there is no pool {pool!r}; there is {names}"
+
+    def _other(self, said: tuple[Any, ...]) -> None:
+        tag = said[0]
+        if tag == "cancel":
+            call, runner = self._calls.get(said[1], (None, None))
+            if call is not None and runner is not None:
+                runner.cancel(call)
+        elif tag == "control":
+            _, id, name, args = said
+            if id in self._calls:
+                raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
+            self._control(id, name, args)
+        elif tag == "ping":
+            self._send(messages.pong(said[1]))
+        else:
+            raise ProtocolError(f"a {tag} is not for the host to send here")
+
+    def _control(self, id: int, name: str, raw: bytes) -> None:
+        handler = _CONTROLS.get(name)
+        try:
+            if handler is None:
+                known = ", ".join(sorted(_CONTROLS))
+                raise CallRefused("unknown_control", f"there is no control {name!r}; use {known}")
+            args = wire.decode(raw)
+            if not isinstance(args, dict):
+                raise CallRefused("bad_arguments", f"{name} takes a map, not {args!r:.80}")
+            result = wire.encode(handler(self, args))
+        except CallRefused as exc:
+            self._refuse(id, exc.type, str(exc), command=name)
+        except wire.DecodeError as exc:
+            self._refuse(id, "decode", str(exc), command=name)
+        else:
+            self._send(messages.result(id, result))
+
+    def _selected(self, args: Mapping[str, Any]) -> list[Runner]:
+        pool = args.get("pool")
+        if pool is None:
+            return list(self.runners.values())
+        if not isinstance(pool, str) or pool not in self.runners:
+            raise CallRefused("unknown_pool", self._no_such_pool(str(pool)))
+        return [self.runners[pool]]
+
+    def _workers(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return [worker for runner in self._selected(args) for worker in runner.workers()]
+
+    def _stats(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        pools = {runner.name: runner.machine.stats() for runner in self._selected(args)}
+        summed = (*COUNTERS, "queued", "workers", "available", "busy")
+        return {
+            **{key: sum(stats[key] for stats in pools.values()) for key in summed},
+            "os_pid": os.getpid(),
+            "run_id": self._run_id,
+            "uptime_ms": round((self._clock() - self._born_at) * 1000),
+            "pools": pools,
+        }
+
+    # -- back-pressure -----------------------------------------------------------------------------
+
+    def balance(self) -> None:
+        """Read only as fast as the other side takes it. Called once a turn."""
+        assert self._link is not None
+        behind = self._link.out_bytes > HOST_BEHIND_BYTES // (2 if self._behind else 1)
+        if behind is not self._behind:
+            self._behind = behind
+            for runner in self.runners.values():
+                runner.pause(behind)
+        limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._held else 1)
+        held = sum(runner.held_bytes for runner in self.runners.values()) > limit
+        if held is not self._held:
+            self._held = held
+            self._link.pause(held)
+
+
+def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> float:
+    """An option in milliseconds; nil is for ever."""
+    value = options.get(key, default)
+    if value is default:
+        return default
+    if value is None:
+        return math.inf
+    if type(value) is int and value >= 0:
+        return value / 1000
+    raise ProtocolError(f"option {key} is milliseconds or nil, not {value!r:.80}", id)
+
+
+_CONTROLS: dict[str, Callable[[Host, Mapping[str, Any]], Any]] = {
+    "stats": Host._stats,
+    "workers": Host._workers,
+}

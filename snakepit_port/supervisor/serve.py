@@ -1,0 +1,237 @@
+"""The supervisor's process: descriptors, hello, signals, exit codes."""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import platform
+import signal
+import sys
+import traceback
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from snakepit_port import __version__
+from snakepit_port.config import Config, ConfigError, load_terms, load_toml
+from snakepit_port.supervisor.host import Host
+from snakepit_port.supervisor.link import Link
+from snakepit_port.supervisor.pump import Pump
+from snakepit_port.wire import messages
+from snakepit_port.wire.framing import Frame
+from snakepit_port.wire.messages import PROTOCOL_VERSION, ProtocolError
+
+# The codes of BSD's sysexits.h; SPEC section 15 says which is for what.
+EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
+
+SOFTWARE = f"snakepit_port {__version__}"
+
+#: What this version can do beyond the core: SPEC section 16.
+CAPABILITIES: list[str] = []
+
+#: Before the configuration is known; a hello carries it, and is not large.
+_HELLO_MAX_BYTES = 64 * 1024 * 1024
+
+#: Seconds that a host may take to read the last answers, and starters to end.
+_FAREWELL = 2.0
+
+#: Linux lets anybody have pipes of 1 MiB: a large frame then takes fewer wake-ups on both sides.
+_PIPE_BYTES = 1024 * 1024
+
+
+class Stop(Exception):
+    """End the process with this status, after telling the host why."""
+
+    def __init__(self, status: int, error: dict[str, Any] | None = None) -> None:
+        super().__init__(status)
+        self.status = status
+        self.error = error
+
+
+class Supervisor:
+    """From the first frame to the exit status."""
+
+    def __init__(self, host_in: int, host_out: int, config_path: str | None) -> None:
+        self._config_path = config_path
+        self._pump = Pump()
+        self._host: Host | None = None
+        self._stopping = False
+        self._ended = False
+        self._stop: Stop | None = None
+        self._run_id = uuid.uuid4().hex[:12]
+        self._now = trio.current_time()
+        self._link = Link(
+            self._pump, host_in, host_out, _HELLO_MAX_BYTES, self._received, self._closed
+        )
+
+    async def run(self) -> int:
+        """Serve until the host or a signal ends it. Returns the exit status.
+
+        Cancelled, it leaves at once; workers are killed as their starters lose this process.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_signals)
+            try:
+                status = await self._serve()
+            finally:
+                self._pump.close()
+            nursery.cancel_scope.cancel()
+        return status
+
+    async def _serve(self) -> int:
+        while self._stop is None and not self._ended:
+            await self._turn(math.inf)
+        if self._stop is not None and self._stop.error is not None:
+            self._link.send(messages.error(None, self._stop.error))
+        deadline = trio.current_time() + _FAREWELL
+        self._pump.flush()
+        while self._link.out_bytes and trio.current_time() < deadline:
+            await self._turn(deadline)
+        if self._host is not None:
+            for runner in self._host.runners.values():
+                runner.release()
+        return EX_OK if self._stop is None else self._stop.status
+
+    async def _turn(self, deadline: float) -> None:
+        host = self._host
+        runners = list(host.runners.values()) if host else []
+        due = [runner.machine.next_due for runner in runners]
+        await self._pump.turn(min([deadline, *(at for at in due if at is not None)]))
+        self._now = trio.current_time()
+        for runner in runners:
+            at = runner.machine.next_due
+            if at is not None and at <= self._now:
+                runner.tick()
+        if host is not None:
+            self._pump.flush()
+            host.balance()
+            self._ended = self._stopping and all(runner.stopped for runner in runners)
+
+    async def _watch_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for _ in signals:
+                self._shut_down()
+
+    def _shut_down(self) -> None:
+        if self._host is None:
+            self._stop = self._stop or Stop(EX_OK)
+            self._ended = True
+        elif not self._stopping:
+            self._stopping = True
+            self._now = trio.current_time()
+            for runner in self._host.runners.values():
+                runner.stop(self._grace)
+            self._pump.flush()
+
+    # -- hello -------------------------------------------------------------------------------------
+
+    def _received(self, frames: list[Frame]) -> None:
+        self._now = trio.current_time()
+        if self._host is None and self._stop is None:
+            first, *frames = frames
+            try:
+                self._host = self._greet(first)
+            except Stop as stop:
+                self._stop = stop
+        if self._host is not None and frames:
+            self._host.received(frames)
+
+    def _closed(self) -> None:
+        if self._host is None and self._stop is None:
+            self._stop = Stop(EX_PROTOCOL)
+        self._shut_down()
+
+    def _greet(self, frame: Frame) -> Host:
+        try:
+            said = messages.parse(frame) if isinstance(frame, bytes) else ("a frame too large",)
+        except ProtocolError as exc:
+            raise Stop(EX_PROTOCOL, _error("protocol_error", exc.message)) from None
+        if said[0] != "hello":
+            message = f"a host says hello first, not {said[0]}: see protocol/SPEC.md, section 3"
+            raise Stop(EX_PROTOCOL, _error("protocol_error", message))
+        _, version, info = said
+        if version != PROTOCOL_VERSION:
+            message = (
+                f"the host speaks protocol version {version}, {SOFTWARE} speaks"
+                f" {PROTOCOL_VERSION}; install the same release on both sides"
+            )
+            raise Stop(EX_PROTOCOL, _error("protocol_version", message))
+        try:
+            config = self._load(info)
+        except ConfigError as exc:
+            problems = {"problems": exc.as_term()}
+            raise Stop(EX_CONFIG, {**_error("config", str(exc)), **problems}) from None
+        self._grace = config.supervisor.shutdown_grace_period
+        self._link.limit(config.supervisor.max_frame_bytes)
+        host = Host(self._pump, config, lambda: self._now, SOFTWARE, self._run_id, info)
+        self._link.send(messages.hello(self._hello(config)))
+        host.attach(self._link)
+        return host
+
+    def _load(self, info: dict[str, Any]) -> Config:
+        if self._config_path is not None:
+            return load_toml(self._config_path)
+        if "config" not in info:
+            message = "there is no configuration: give serve --config FILE, or send one in hello"
+            raise Stop(EX_CONFIG, {**_error("config", message), "problems": []})
+        base_dir = info.get("base_dir") or os.getcwd()
+        return load_terms(info["config"], Path(str(base_dir)))
+
+    def _hello(self, config: Config) -> dict[str, Any]:
+        return {
+            "software": SOFTWARE,
+            "max_frame_bytes": config.supervisor.max_frame_bytes,
+            "capabilities": CAPABILITIES,
+            "os_pid": os.getpid(),
+            "run_id": self._run_id,
+            "python": platform.python_version(),
+            "pools": [
+                {
+                    "name": pool.name,
+                    "pool_size": pool.pool_size,
+                    "worker_profile": pool.worker_profile,
+                }
+                for pool in config.pools
+            ],
+        }
+
+
+def _error(type: str, message: str) -> dict[str, Any]:
+    return {"type": type, "message": message}
+
+
+def _take_stdio() -> tuple[int, int]:
+    """Move the protocol to descriptors of its own: what is printed by mistake goes to stderr."""
+    host_in, host_out = os.dup(0), os.dup(1)
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, 0, inheritable=True)
+    os.close(devnull)
+    os.dup2(2, 1, inheritable=True)
+    widen = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if widen is not None:
+        for fd in (host_in, host_out):
+            # Not a pipe, or over the user's share (fs.pipe-user-pages-soft): as it was.
+            with suppress(OSError):
+                fcntl.fcntl(fd, widen, _PIPE_BYTES)
+    return host_in, host_out
+
+
+async def _run(config_path: str | None, host_in: int, host_out: int) -> int:
+    return await Supervisor(host_in, host_out, config_path).run()
+
+
+def main(config_path: str | None) -> int:
+    """Be the supervisor of the host on stdin and stdout. Returns the exit status."""
+    host_in, host_out = _take_stdio()
+    try:
+        return trio.run(_run, config_path, host_in, host_out)
+    except PermissionError:
+        print("snakepit-port serve: stdin and stdout have to be pipes", file=sys.stderr)
+        return EX_PROTOCOL
+    except BaseException:
+        traceback.print_exc()
+        return EX_SOFTWARE
