@@ -1,0 +1,64 @@
+"""What authors of adapters import.
+
+An adapter is a module of commands:
+
+    from snakepit_port.adapter import command
+
+    @command
+    def add(a, b):
+        return a + b
+
+or a class, made once for each worker, named `my_app.adapter:Model` in the configuration:
+
+    class Model:
+        def __init__(self, path="model.bin"):   # adapter_args = { path = "..." }
+            self.weights = load(path)
+
+        @command
+        def predict(self, rows):
+            return self.weights.apply(rows)
+
+        def close(self):                        # when the worker goes in good order
+            self.weights.release()
+
+A map of arguments becomes keywords, a list positions. What a command returns has to have a term
+(see `snakepit_port.wire`); what it raises reaches the caller with its class and traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, TypeVar, overload
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+#: The attribute that marks a function as a command; it holds the command's name.
+MARK = "__snakepit_command__"
+
+
+class CallCancelled(BaseException):
+    """Raised in a command whose caller no longer wants its answer, or whose deadline has passed.
+
+    Not an `Exception`, so that `except Exception` does not swallow it. Clean up and let it pass: a
+    command that goes on after it has `cancel_grace_period` before its worker is killed.
+    """
+
+
+@overload
+def command(function: _F) -> _F: ...
+
+
+@overload
+def command(*, name: str) -> Callable[[_F], _F]: ...
+
+
+def command(function: Any = None, *, name: str | None = None) -> Any:
+    """Let the host call this function, under its own name or another.
+
+    The function itself is unchanged: it can be called and tested as ever.
+    """
+
+    def mark(function: Any) -> Any:
+        setattr(function, MARK, name or function.__name__)
+        return function
+
+    return mark if function is None else mark(function)

@@ -1,0 +1,51 @@
+"""The first file a pool's interpreter runs; it may be any interpreter, so it is plain and old.
+
+    python boot.py starter CONTROL_FD LEDGER_FD
+    python boot.py worker CHANNEL_FD LEDGER_FD SLOT PARENT_PID
+
+It makes `snakepit_port` importable from the folder it stands in, and nothing else that is installed
+beside it: what a worker imports is the pool's business.
+"""
+
+import os
+import sys
+
+OLDEST = (3, 9)
+
+
+def find_package():
+    """Make `snakepit_port` importable without putting its parent folder on the path."""
+    import importlib.util
+
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    spec = importlib.util.spec_from_file_location(
+        "snakepit_port",
+        os.path.join(folder, "__init__.py"),
+        submodule_search_locations=[folder],
+    )
+    package = importlib.util.module_from_spec(spec)
+    sys.modules["snakepit_port"] = package
+    spec.loader.exec_module(package)
+
+
+def main(args):
+    # The folder of this script, which Python puts first.
+    del sys.path[0]
+    find_package()
+    if args[0] == "starter":
+        from snakepit_port.worker.starter import main as starter
+
+        return starter(*[int(arg) for arg in args[1:]])
+    from snakepit_port.worker.process import main as worker
+
+    return worker(*[int(arg) for arg in args[1:]])
+
+
+if __name__ == "__main__":
+    if sys.version_info < OLDEST:
+        sys.stderr.write(
+            "a worker needs Python %d.%d or newer; %s is %d.%d: set the pool's `python`\n"
+            % (OLDEST + (sys.executable,) + tuple(sys.version_info[:2]))
+        )
+        sys.exit(64)
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,53 @@
+"""What only Linux has, each with what is done elsewhere."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+# prctl(2), <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _load() -> Any:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        import ctypes
+
+        return ctypes.CDLL(None, use_errno=True).prctl
+    except (ImportError, OSError, AttributeError):
+        return None
+
+
+# Loaded before anything forks: a forked worker should find it in memory.
+_prctl = _load()
+
+
+def die_with_parent(parent: int) -> None:
+    """Be killed when the parent's main thread ends. Elsewhere end-of-file on the channel tells.
+
+    The parent may be gone before the kernel was told, so that is looked at afterwards.
+    """
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose own parent has gone. Elsewhere they go to init."""
+    if _prctl is not None:
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> list[int]:
+    """The process ids of this process's children; empty where the system does not say."""
+    try:
+        with open("/proc/self/task/%d/children" % os.getpid()) as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []

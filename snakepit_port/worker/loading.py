@@ -1,0 +1,170 @@
+"""An adapter's commands."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Mapping
+from typing import Any, Callable
+
+from snakepit_port.adapter import MARK
+
+Command = Callable[..., Any]
+
+
+class LoadError(Exception):
+    """The adapter cannot serve. `error` is a map as in SPEC section 11."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error
+
+
+class Adapter:
+    """The commands of `module` or `module:Class`, and what `direct_calls` lets through.
+
+    Raises `LoadError` if it cannot be imported or made, or has no command.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        args: Any,
+        python_path: list[str],
+        direct_calls: list[str],
+    ) -> None:
+        for folder in reversed(python_path):
+            if folder not in sys.path:
+                sys.path.insert(0, folder)
+        try:
+            self._holder = _make(name, args)
+        except LoadError:
+            raise
+        except BaseException as exc:
+            raise _load_error(name, exc) from None
+        self._direct = frozenset(direct_calls)
+        self.commands: dict[str, Command] = dict(_marked(self._holder))
+        if not self.commands and not direct_calls:
+            raise _refused(f"adapter {name} has no command: mark its functions with @command")
+        for command, function in self.commands.items():
+            if inspect.iscoroutinefunction(function):
+                raise _refused(
+                    f"command {command} of adapter {name} is async, which is not supported;"
+                    " make it a plain function"
+                )
+
+    def find(self, command: str) -> Command | None:
+        """The function behind a command, or None."""
+        found = self.commands.get(command)
+        if found is None and ":" in command:
+            found = self._find_direct(command)
+        return found
+
+    def _find_direct(self, command: str) -> Command | None:
+        module, _, function = command.partition(":")
+        allowed = command in self._direct or f"{module}:*" in self._direct
+        if not allowed or function.startswith("_"):
+            return None
+        found = getattr(importlib.import_module(module), function, None)
+        if not callable(found):
+            return None
+        self.commands[command] = found
+        return found  # type: ignore[no-any-return]
+
+    def unknown(self, command: str) -> str:
+        """What to say about a command that does not exist."""
+        close = difflib.get_close_matches(command, self.commands, 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        known = ", ".join(sorted(self.commands)) or "none"
+        return f"there is no command {command!r}{hint} (commands: {known})"
+
+    def close(self) -> None:
+        """Run the class's `close`, if it has one."""
+        close = None if inspect.ismodule(self._holder) else getattr(self._holder, "close", None)
+        if callable(close):
+            close()
+
+
+def _make(name: str, args: Any) -> Any:
+    module_name, _, class_name = name.partition(":")
+    module = importlib.import_module(module_name)
+    if not class_name:
+        return module
+    cls = getattr(module, class_name, None)
+    if not isinstance(cls, type):
+        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
+        close = difflib.get_close_matches(class_name, classes, 1)
+        hint = f"; did you mean {module_name}:{close[0]}?" if close else ""
+        raise _refused(f"module {module_name} has no class {class_name}{hint}")
+    return cls(**args) if isinstance(args, Mapping) else cls(*args)
+
+
+def _marked(holder: Any) -> list[tuple[str, Command]]:
+    found = []
+    for key in dir(holder):
+        if key.startswith("__"):
+            continue
+        # Looked up on the class first: a property of the instance should not run just for this.
+        static = inspect.getattr_static(holder, key, None)
+        function = getattr(static, "__func__", static)
+        name = getattr(function, MARK, None) if callable(function) else None
+        if isinstance(name, str):
+            found.append((name, getattr(holder, key)))
+    return found
+
+
+def _refused(message: str) -> LoadError:
+    return LoadError({"type": "pool_unavailable", "message": message})
+
+
+def _load_error(name: str, exc: BaseException) -> LoadError:
+    message = f"adapter {name} failed to load: {exception_name(exc)}: {text_of(exc)}"
+    if isinstance(exc, ImportError):
+        where = ", ".join(sys.path)
+        message += f" (with {sys.executable}, looking in {where}; see python_path)"
+    return LoadError(
+        {
+            "type": "pool_unavailable",
+            "message": message,
+            "exception": exception_name(exc),
+            "traceback": traceback_text(exc),
+        }
+    )
+
+
+def exception_name(exc: BaseException) -> str:
+    """The class of an exception, with its module unless builtin."""
+    cls = type(exc)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+def text_of(exc: BaseException) -> str:
+    """`str(exc)`, of an exception whose `__str__` may itself be broken."""
+    try:
+        return str(exc)
+    except BaseException as broken:
+        return f"<its text could not be made: {type(broken).__name__}>"
+
+
+def traceback_text(exc: BaseException) -> str:
+    """Python's own text, without the frames of this package and of the import system."""
+    trace = exc.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    try:
+        return "".join(traceback.format_exception(type(exc), exc, trace))
+    except BaseException:
+        return f"{exception_name(exc)}: {text_of(exc)}\n"
+
+
+_OURS = __file__.rsplit("loading", 1)[0]
+
+
+def _is_ours(filename: str) -> bool:
+    return (
+        filename.startswith((_OURS, "<frozen importlib"))
+        or filename == importlib.__file__
+    )

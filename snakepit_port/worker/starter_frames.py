@@ -1,0 +1,58 @@
+"""What the supervisor and a starter say to each other; it never leaves the installation.
+
+| frame | direction | meaning |
+|---|---|---|
+| `{hello, 1, Info}` | both | settings; then, with everything preloaded, versions |
+| `{failed, Error}` | from the starter | preloading failed; it exits |
+| `{start, Worker, Slot}` | to the starter | with three descriptors: channel, stdout, stderr |
+| `{started, Worker, Pid}` | from the starter | |
+| `{start_failed, Worker, Message}` | from the starter | no process could be made |
+| `{exited, Worker, Pid, Status}` | from the starter | `Status` as waitpid(2) has it |
+| `{signal, Worker, Number, Group}` | to the starter | to the worker, or to its process group |
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snakepit_port import wire
+from snakepit_port.wire import Atom
+from snakepit_port.wire.framing import pack
+
+
+def _frame(tag: str, *elements: Any) -> bytes:
+    return pack(wire.encode((Atom(tag), *elements)))
+
+
+def hello(info: dict[str, Any]) -> bytes:
+    return _frame("hello", 1, info)
+
+
+def failed(error: dict[str, Any]) -> bytes:
+    return _frame("failed", error)
+
+
+def start(worker: str, slot: int) -> bytes:
+    return _frame("start", worker, slot)
+
+
+def started(worker: str, pid: int) -> bytes:
+    return _frame("started", worker, pid)
+
+
+def start_failed(worker: str, message: str) -> bytes:
+    return _frame("start_failed", worker, message)
+
+
+def exited(worker: str, pid: int, status: int) -> bytes:
+    return _frame("exited", worker, pid, status)
+
+
+def signal(worker: str, number: int, group: bool) -> bytes:
+    return _frame("signal", worker, int(number), group)
+
+
+def parse(frame: bytes) -> tuple[Any, ...]:
+    """A frame as a tuple, its tag as `str`. Raises `wire.DecodeError`."""
+    tag, *elements = wire.decode(frame[4:])
+    return (str(tag), *elements)
