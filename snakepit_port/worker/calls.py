@@ -1,0 +1,114 @@
+"""One call: its arguments, its command, its answer."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from snakepit_port import wire
+from snakepit_port.adapter import CallCancelled
+from snakepit_port.wire import messages
+from snakepit_port.worker.loading import Adapter, Command, exception_name, text_of, traceback_text
+
+
+class Refusal(Exception):
+    """The call is answered with an error of this type, and its command is not run."""
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(message)
+        self.type = type
+
+
+class Answers:
+    """Makes the answers of one worker."""
+
+    def __init__(self, adapter: Adapter, pool: str, worker: str, max_frame_bytes: int) -> None:
+        self._adapter = adapter
+        self._where = {"pool": pool, "worker": worker}
+        self._max_frame_bytes = max_frame_bytes
+
+    def command(self, name: str) -> Command:
+        """Raises `Refusal` for a command that does not exist or makes a stream."""
+        try:
+            function = self._adapter.find(name)
+        except ImportError as exc:
+            raise Refusal("unknown_command", f"{name}: {exc}") from None
+        if function is None:
+            raise Refusal("unknown_command", self._adapter.unknown(name))
+        if inspect.isgeneratorfunction(function):
+            raise Refusal("not_a_stream_call", f"command {name!r} is a generator: call it as a stream")
+        return function
+
+    def arguments(self, raw: bytes) -> tuple[list[Any], dict[str, Any]]:
+        """Positions and keywords. Raises `Refusal`."""
+        try:
+            value = wire.decode(raw)
+        except wire.DecodeError as exc:
+            raise Refusal("decode", f"the arguments cannot be read: {exc}") from None
+        if type(value) is list:
+            return value, {}
+        if type(value) is dict and all(isinstance(key, str) for key in value):
+            return [], {str(key): item for key, item in value.items()}
+        raise Refusal(
+            "bad_arguments",
+            f"arguments are a list (positions) or a map with names as keys, not {value!r:.80}",
+        )
+
+    def result(self, id: int, command: str, value: Any) -> bytes:
+        try:
+            payload = wire.encode(value)
+        except wire.EncodeError as exc:
+            return self.refusal(id, command, "encode", f"the result of {command!r} has no term: {exc}")
+        frame = messages.result(id, payload)
+        if len(frame) - 4 > self._max_frame_bytes:
+            message = (
+                f"the result of {command!r} takes a frame of {len(frame) - 4} bytes, over"
+                f" max_frame_bytes ({self._max_frame_bytes}); return less, or raise it"
+            )
+            return self.refusal(id, command, "frame_too_large", message)
+        return frame
+
+    def refusal(self, id: int, command: str, type: str, message: str) -> bytes:
+        error = {"type": type, "message": message, "command": command, **self._where}
+        return messages.error(id, error)
+
+    def raised(
+        self, id: int, command: str, function: Command, args: Any, exc: BaseException
+    ) -> bytes:
+        """The answer to a call whose command raised, or could not be called like that."""
+        if isinstance(exc, CallCancelled):
+            return self.refusal(id, command, "cancelled", "the call was cancelled")
+        type = "exception"
+        message = text_of(exc)
+        if isinstance(exc, TypeError) and _never_entered(exc, function, args):
+            type, message = "bad_arguments", f"{command!r} cannot be called like this: {message}"
+        error = {
+            "type": type,
+            "message": _utf8(message),
+            "exception": exception_name(exc),
+            "traceback": _utf8(traceback_text(exc)),
+            "command": command,
+            **self._where,
+        }
+        return messages.error(id, error)
+
+
+def _never_entered(exc: TypeError, function: Command, args: Any) -> bool:
+    """Whether Python refused the arguments: then the traceback ends where the call was made."""
+    trace = exc.__traceback__
+    if trace is not None and trace.tb_next is not None:
+        return False
+    positions, keywords = args
+    try:
+        inspect.signature(function).bind(*positions, **keywords)
+    except TypeError:
+        return True
+    except ValueError:
+        # A builtin without a signature.
+        return False
+    return False
+
+
+def _utf8(text: str) -> str:
+    """Text that can travel: lone surrogates, as in undecodable file names, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()

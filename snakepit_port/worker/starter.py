@@ -1,0 +1,241 @@
+"""The process that forks a pool's workers.
+
+It imports the worker's runtime and the pool's `preload` modules once; forking then makes a worker in
+milliseconds, and the memory is shared. With `start_method` spawn it forks and executes a
+fresh interpreter instead. `starter_frames.py` says what it is told and what it tells.
+
+It has one thread, so that nothing is lost in a fork, and waits in one place: for frames, or for a
+signal that a child has ended. When the supervisor is gone, by any signal, its end of the link
+closes: then the starter kills whatever is left of the pool, and ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import importlib
+import os
+import platform
+import select
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any
+
+from snakepit_port.wire.framing import Framer
+from snakepit_port.worker import boot, linux, process, starter_frames
+
+_MAX_FRAME_BYTES = 1024 * 1024
+
+#: Descriptors that come with a `start`: channel, stdout, stderr.
+_FDS = 3
+
+#: Times that the children left at the end are killed, in case they fork while that is done.
+_ROUNDS = 100
+
+
+def main(control_fd: int, ledger_fd: int) -> int:
+    return Starter(control_fd, ledger_fd).run()
+
+
+class Starter:
+    def __init__(self, control_fd: int, ledger_fd: int) -> None:
+        os.set_inheritable(control_fd, False)
+        os.set_inheritable(ledger_fd, False)
+        self._control = socket.socket(fileno=control_fd)
+        self._ledger_fd = ledger_fd
+        self._framer = Framer(_MAX_FRAME_BYTES)
+        self._fds: list[int] = []
+        self._workers: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+        self._spawn = False
+        self._wake, self._woken = os.pipe()
+        for fd in (self._wake, self._woken):
+            os.set_blocking(fd, False)
+
+    def run(self) -> int:
+        linux.adopt_orphans()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        poll = select.poll()
+        poll.register(self._control.fileno(), select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        status = 0
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._wake in ready:
+                with suppress(BlockingIOError):
+                    os.read(self._wake, 4096)
+                self._reap()
+            if self._control.fileno() in ready:
+                done = self._receive()
+                if done is not None:
+                    status = done
+                    break
+        self._kill_everything()
+        return status
+
+    def _tell(self, frame: bytes) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            self._control.sendall(frame)
+
+    def _receive(self) -> int | None:
+        """Frames from the supervisor; an exit status when there will be no more."""
+        try:
+            data, fds, _flags, _address = socket.recv_fds(self._control, 65536, 64 * _FDS)
+        except ConnectionResetError:
+            return 0
+        self._fds.extend(fds)
+        if not data:
+            return 0
+        for frame in self._framer.feed(data):
+            assert isinstance(frame, bytes)
+            tag, *rest = starter_frames.parse(frame)
+            if tag == "hello":
+                error = self._prepare(rest[1])
+                if error is not None:
+                    self._tell(starter_frames.failed(error))
+                    return 1
+            elif tag == "start":
+                fds, self._fds = self._fds[:_FDS], self._fds[_FDS:]
+                self._start(rest[0], rest[1], fds)
+            elif tag == "signal":
+                self._signal(*rest)
+        return None
+
+    def _prepare(self, info: dict[str, Any]) -> dict[str, Any] | None:
+        """Preload, and say hello. Returns an error map where a module cannot be imported."""
+        self._spawn = info["start_method"] == "spawn"
+        if not self._spawn:
+            sys.path[:0] = info["python_path"]
+            for name in info["preload"]:
+                try:
+                    importlib.import_module(name)
+                except BaseException as exc:
+                    return {
+                        "type": "pool_unavailable",
+                        "message": f"preload of {name!r} failed: {type(exc).__name__}: {exc}",
+                        "exception": type(exc).__name__,
+                        "traceback": traceback.format_exc(),
+                        "pool": info["pool"],
+                    }
+            # What is here now lives as long as the pool: a collection in a worker that walked it
+            # would write to its pages, and so copy them.
+            gc.collect()
+            gc.freeze()
+        self._tell(
+            starter_frames.hello(
+                {
+                    "os_pid": os.getpid(),
+                    "python": platform.python_version(),
+                    "implementation": platform.python_implementation(),
+                    "executable": sys.executable,
+                    "prefix": sys.prefix,
+                }
+            )
+        )
+        return None
+
+    def _start(self, worker: str, slot: int, fds: list[int]) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        try:
+            pid = os.fork()
+        except OSError as exc:
+            hint = "; raise `ulimit -u`" if exc.errno == errno.EAGAIN else ""
+            message = f"no process for worker {worker}: {exc.strerror}{hint}"
+            self._tell(starter_frames.start_failed(worker, message))
+            for fd in fds:
+                os.close(fd)
+            return
+        if pid == 0:
+            self._be_worker(slot, fds, parent)
+        for fd in fds:
+            os.close(fd)
+        # Here and in the child: whoever is first, the group is there for both.
+        with suppress(OSError):
+            os.setpgid(pid, pid)
+        self._workers[worker] = pid
+        self._names[pid] = worker
+        self._tell(starter_frames.started(worker, pid))
+
+    def _be_worker(self, slot: int, fds: list[int], parent: int) -> None:
+        """In the child; never returns."""
+        status = 70
+        try:
+            with suppress(OSError):
+                os.setpgid(0, 0)
+            linux.die_with_parent(parent)
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGCHLD, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            channel, out, err = fds
+            os.dup2(out, 1)
+            os.dup2(err, 2)
+            for fd in (out, err, self._wake, self._woken, *self._fds):
+                os.close(fd)
+            self._control.close()
+            if self._spawn:
+                self._execute(channel, slot, parent)
+            ledger = process.map_ledger(self._ledger_fd)
+            os.close(self._ledger_fd)
+            status = process.serve(channel, ledger, slot)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            process.leave(status)
+
+    def _execute(self, channel: int, slot: int, parent: int) -> None:
+        for fd in (channel, self._ledger_fd):
+            os.set_inheritable(fd, True)
+        numbers = [str(number) for number in (channel, self._ledger_fd, slot, parent)]
+        script = os.path.abspath(boot.__file__)
+        os.execv(sys.executable, [sys.executable, script, "worker", *numbers])
+
+    def _signal(self, worker: str, number: int, group: bool) -> None:
+        """Signals a worker that has not been reaped: its process id cannot have been used again."""
+        pid = self._workers.get(worker)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                if group:
+                    os.killpg(pid, number)
+                else:
+                    os.kill(pid, number)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            worker = self._names.pop(pid, None)
+            if worker is None:
+                continue
+            del self._workers[worker]
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            self._tell(starter_frames.exited(worker, pid, status))
+
+    def _kill_everything(self) -> None:
+        """Workers by their group, then whoever had left a group and was adopted here."""
+        for pid in self._workers.values():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        for _ in range(_ROUNDS):
+            left = linux.children()
+            for pid in left:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                # Killed children end; orphans of theirs arrive here as they do.
+                os.waitpid(-1, 0 if left else os.WNOHANG)
+            except ChildProcessError:
+                return
+
+
