@@ -92,4 +92,7 @@ def show(progress: str, done: int, total: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(trio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    try:
+        sys.exit(trio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3]))
+    except CallError as failure:
+        sys.exit(f"error: {failure}")
