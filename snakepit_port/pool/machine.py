@@ -492,15 +492,15 @@ class Machine:
         failed."""
         starting = any(self._in(WorkerState.STARTING))
         serving = sum(1 for _ in self._in(WorkerState.READY))
-        if self.state is PoolState.UNAVAILABLE and serving:
-            self._become_ready(serving, now)
-        elif self.state is PoolState.STARTING and serving:
-            if serving >= self.settings.pool_size or (self._cannot_start and not starting):
+        # A crash alone is not enough: its successor must have failed to start.
+        failed = self._cannot_start and not starting
+        if self.state is PoolState.STARTING and serving:
+            if serving >= self.settings.pool_size or failed:
                 self._become_ready(serving, now)
-        elif self.state in (PoolState.STARTING, PoolState.READY) and not (serving or starting):
-            # A crash alone is not enough: its successor must have failed to start.
-            if self._cannot_start:
-                self._become_unavailable()
+        elif self.state is PoolState.UNAVAILABLE and serving:
+            self._become_ready(serving, now)
+        elif self.state in (PoolState.STARTING, PoolState.READY) and failed and not serving:
+            self._become_unavailable()
 
     def _become_ready(self, serving: int, now: float) -> None:
         self.state = PoolState.READY

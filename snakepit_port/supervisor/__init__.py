@@ -1,12 +1,12 @@
 """The Trio shell: it carries out what the pools decide.
 
-    serve.py    the process: descriptors, hello, signals, exit codes
-    pump.py     one task that waits for every descriptor
-    link.py     frames over non-blocking descriptors
-    host.py     what the host says, and what is said to it
-    runner.py   a pool's processes: carries out the effects of its machine
-    starter.py  the process that forks a pool's workers
-    output.py   what workers print, line by line
-    ledger.py   how many calls each worker has started, in shared memory
-    memory.py   how much memory a process has to itself
+serve.py    the process: descriptors, hello, signals, exit codes
+pump.py     one task that waits for every descriptor
+link.py     frames over non-blocking descriptors
+host.py     what the host says, and what is said to it
+runner.py   a pool's processes: carries out the effects of its machine
+starter.py  the process that forks a pool's workers
+output.py   what workers print, line by line
+ledger.py   how many calls each worker has started, in shared memory
+memory.py   how much memory a process has to itself
 """

@@ -112,7 +112,7 @@ class Host:
                 elif messages.is_call(frame):
                     self._call(frame)
                 else:
-                    self._other(messages.parse(frame))
+                    self._other(messages.parse(frame), frame)
             except ProtocolError as exc:
                 self._refuse(self._free(exc.id), "protocol_error", exc.message)
 
@@ -153,9 +153,12 @@ class Host:
             return f"there are several pools and none is named 'default'; name one of {names}"
         return f"there is no pool {pool!r}; there is {names}"
 
-    def _other(self, said: tuple[Any, ...]) -> None:
+    def _other(self, said: tuple[Any, ...], frame: bytes) -> None:
         tag = said[0]
-        if tag == "cancel":
+        if tag == "call":
+            # In an encoding that is legal and not the usual one.
+            self._call(frame)
+        elif tag == "cancel":
             call, runner = self._calls.get(said[1], (None, None))
             if call is not None and runner is not None:
                 runner.cancel(call)
@@ -227,13 +230,13 @@ class Host:
 
 def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> float:
     """An option in milliseconds; nil is for ever."""
-    value = options.get(key, default)
-    if value is default:
+    if key not in options:
         return default
+    value = options[key]
     if value is None:
         return math.inf
     if type(value) is int and value >= 0:
-        return value / 1000
+        return int(value) / 1000
     raise ProtocolError(f"option {key} is milliseconds or nil, not {value!r:.80}", id)
 
 

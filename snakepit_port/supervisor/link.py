@@ -72,7 +72,7 @@ class Link:
             self._update()
 
     def drain(self) -> None:
-        """Read what a dead peer left behind. Paused or not: it is bounded by the kernel's buffer."""
+        """Read what a dead peer left behind. Paused or not: the kernel's buffer bounds it."""
         while self._reading and self._read():
             pass
 

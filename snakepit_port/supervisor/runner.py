@@ -299,9 +299,7 @@ class Runner:
         """A worker keeps to the limit it was told, so this one is broken, or not ours."""
         raise messages.ProtocolError(f"it sent a frame of {frame.size} bytes")
 
-    def _worker_said_otherwise(
-        self, process: _Process, said: tuple[Any, ...], now: float
-    ) -> None:
+    def _worker_said_otherwise(self, process: _Process, said: tuple[Any, ...], now: float) -> None:
         tag = said[0]
         if tag == "hello":
             process.python = said[2].get("python", "")
@@ -369,9 +367,7 @@ class Runner:
             )
         )
 
-    def _obituary(
-        self, process: _Process, wait_status: int | None
-    ) -> tuple[dict[str, Any], str]:
+    def _obituary(self, process: _Process, wait_status: int | None) -> tuple[dict[str, Any], str]:
         """Why a worker went, as an error for its calls, and in one word."""
         error: dict[str, Any] = {
             "type": "worker_crashed",

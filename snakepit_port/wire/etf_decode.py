@@ -92,8 +92,8 @@ _latin1_atoms = dict(_CONSTANTS)
 #: and a dict of keys with one hash takes quadratic time to build.
 _MAX_SAME_HASH = 64
 
-#: Bytes copied for lists with a tail, as a multiple of the bytes decoded. An improper list holds its
-#: own external form, which contains that of every list inside it.
+#: Bytes copied for lists with a tail, as a multiple of the bytes decoded. An improper list holds
+#: its own external form, which contains that of every list inside it.
 _MAX_COPIES = 8
 
 

@@ -336,6 +336,31 @@ def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None
     return id, pool, command, options
 
 
+def open_call(frame: Frame) -> tuple[int, str, bytes]:
+    """(id, command, arguments) of a `call` frame: what a worker needs of it.
+
+    Raises `ProtocolError` where the frame is not a well-formed call.
+    """
+    try:
+        prefix, id_tag, id, pool_tag, length = _CALL_HEAD.unpack_from(frame)
+        if prefix == _CALL and id_tag == _INTEGER and pool_tag == _BINARY and id >= 0:
+            pool_end = _POOL_AT + length
+            (length,) = _u32_at(frame, pool_end + 1)
+            start = pool_end + 5
+            end = start + length
+            (length,) = _u32_at(frame, end + 1)
+            if (
+                frame[pool_end] == _BINARY
+                and frame[end] == _BINARY
+                and end + 5 + length == len(frame)
+            ):
+                return id, frame[start:end].decode(), frame[end + 5 :]
+    except (StructError, IndexError, UnicodeDecodeError):
+        pass
+    _tag, id, _pool, command, args, _options = _expect("call", frame)
+    return id, command, args
+
+
 def read_answer(frame: Frame) -> tuple[str, int | None]:
     """Tag and id of a frame a server sent; id is None unless it is a `result`, `error` or `chunk`
     of a call.

@@ -1,11 +1,11 @@
 """What runs in a pool's own interpreter: the standard library only, Python 3.9 and newer.
 
-    boot.py            the first file a foreign interpreter runs
-    starter.py         the process that forks a pool's workers
-    starter_frames.py  what the supervisor and a starter say to each other
-    process.py         how a worker's process begins and ends
-    runtime.py         the loop of a worker: calls in, answers out
-    calls.py           one call: arguments, the command, its answer
-    loading.py         an adapter's commands
-    linux.py           what only Linux has
+boot.py            the first file a foreign interpreter runs
+starter.py         the process that forks a pool's workers
+starter_frames.py  what the supervisor and a starter say to each other
+process.py         how a worker's process begins and ends
+runtime.py         the loop of a worker: calls in, answers out
+calls.py           one call: arguments, the command, its answer
+loading.py         an adapter's commands
+linux.py           what only Linux has
 """

@@ -13,7 +13,7 @@ import sys
 OLDEST = (3, 9)
 
 
-def find_package():
+def find_package() -> None:
     """Make `snakepit_port` importable without putting its parent folder on the path."""
     import importlib.util
 
@@ -23,12 +23,14 @@ def find_package():
         os.path.join(folder, "__init__.py"),
         submodule_search_locations=[folder],
     )
+    assert spec is not None
+    assert spec.loader is not None
     package = importlib.util.module_from_spec(spec)
     sys.modules["snakepit_port"] = package
     spec.loader.exec_module(package)
 
 
-def main(args):
+def main(args: list) -> int:  # type: ignore[type-arg] # Python 3.8 has no list[str]
     # The folder of this script, which Python puts first.
     del sys.path[0]
     find_package()
@@ -43,9 +45,10 @@ def main(args):
 
 if __name__ == "__main__":
     if sys.version_info < OLDEST:
+        needed, found = (".".join(map(str, version[:2])) for version in (OLDEST, sys.version_info))
         sys.stderr.write(
-            "a worker needs Python %d.%d or newer; %s is %d.%d: set the pool's `python`\n"
-            % (OLDEST + (sys.executable,) + tuple(sys.version_info[:2]))
+            f"a worker needs Python {needed} or newer; {sys.executable} is {found}:"
+            " set the pool's `python`\n"
         )
         sys.exit(64)
     sys.exit(main(sys.argv[1:]))

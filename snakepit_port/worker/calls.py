@@ -36,7 +36,9 @@ class Answers:
         if function is None:
             raise Refusal("unknown_command", self._adapter.unknown(name))
         if inspect.isgeneratorfunction(function):
-            raise Refusal("not_a_stream_call", f"command {name!r} is a generator: call it as a stream")
+            raise Refusal(
+                "not_a_stream_call", f"command {name!r} is a generator: call it as a stream"
+            )
         return function
 
     def arguments(self, raw: bytes) -> tuple[list[Any], dict[str, Any]]:
@@ -58,7 +60,9 @@ class Answers:
         try:
             payload = wire.encode(value)
         except wire.EncodeError as exc:
-            return self.refusal(id, command, "encode", f"the result of {command!r} has no term: {exc}")
+            return self.refusal(
+                id, command, "encode", f"the result of {command!r} has no term: {exc}"
+            )
         frame = messages.result(id, payload)
         if len(frame) - 4 > self._max_frame_bytes:
             message = (

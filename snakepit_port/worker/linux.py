@@ -47,7 +47,7 @@ def adopt_orphans() -> None:
 def children() -> list[int]:
     """The process ids of this process's children; empty where the system does not say."""
     try:
-        with open("/proc/self/task/%d/children" % os.getpid()) as file:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []

@@ -138,7 +138,8 @@ def _load_error(name: str, exc: BaseException) -> LoadError:
 def exception_name(exc: BaseException) -> str:
     """The class of an exception, with its module unless builtin."""
     cls = type(exc)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
+    return module + cls.__qualname__
 
 
 def text_of(exc: BaseException) -> str:
@@ -164,7 +165,4 @@ _OURS = __file__.rsplit("loading", 1)[0]
 
 
 def _is_ours(filename: str) -> bool:
-    return (
-        filename.startswith((_OURS, "<frozen importlib"))
-        or filename == importlib.__file__
-    )
+    return filename.startswith((_OURS, "<frozen importlib")) or filename == importlib.__file__

@@ -1,8 +1,8 @@
 """The process that forks a pool's workers.
 
-It imports the worker's runtime and the pool's `preload` modules once; forking then makes a worker in
-milliseconds, and the memory is shared. With `start_method` spawn it forks and executes a
-fresh interpreter instead. `starter_frames.py` says what it is told and what it tells.
+It imports the worker's runtime and the pool's `preload` modules once; forking then makes a worker
+in milliseconds, and the memory is shared. With `start_method` spawn it forks and executes a fresh
+interpreter instead. `starter_frames.py` says what it is told and what it tells.
 
 It has one thread, so that nothing is lost in a fork, and waits in one place: for frames, or for a
 signal that a child has ended. When the supervisor is gone, by any signal, its end of the link
@@ -237,5 +237,3 @@ class Starter:
                 os.waitpid(-1, 0 if left else os.WNOHANG)
             except ChildProcessError:
                 return
-
-

@@ -1,0 +1,292 @@
+"""The loop of a worker: calls in, answers out, one at a time on the main thread.
+
+What arrives is read in batches and answered in batches, but no answer waits while a command runs
+that is not known to be quick.
+
+**Interrupts.** SIGURG means "look at your channel now" (SPEC section 13). Its handler reads only
+while a command runs, when the loop itself does not, so the two never meet inside the framer. If a
+cancel names the running call, the handler raises `CallCancelled`, which Python delivers in the
+command; `_running` is cleared before, so that it is raised at most once, and never outside the
+`try` that surrounds the command.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from time import perf_counter
+from typing import Any
+
+from snakepit_port import __version__
+from snakepit_port.adapter import CallCancelled
+from snakepit_port.wire import messages
+from snakepit_port.wire.framing import Frame, Framer, Oversized
+from snakepit_port.worker.calls import Answers, Refusal
+from snakepit_port.worker.loading import Adapter, LoadError
+
+# BSD's sysexits.h, as the supervisor uses them.
+_EX_OK, _EX_PROTOCOL = 0, 76
+
+#: A worker that cannot load its adapter.
+_EX_FAILED = 1
+
+#: Bytes read at once: below what malloc maps afresh each time; and once that was not enough.
+_READ_BYTES = 64 * 1024
+_READ_MORE_BYTES = 1024 * 1024
+
+#: Answers are written when there are this many bytes of them, or when they took this long.
+_FLUSH_BYTES = 64 * 1024
+_FLUSH_SECONDS = 0.001
+
+#: A command that took longer than this of late has answers written before it runs.
+_QUICK_SECONDS = 0.001
+
+#: How fast a long run is forgotten.
+_DECAY = 0.9
+
+#: Before hello has said what the supervisor accepts.
+_HELLO_MAX_BYTES = 1024 * 1024
+
+
+class _Cancelled:
+    """Stands in the queue for a call that was cancelled before it was taken up."""
+
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+
+
+class Runtime:
+    """One worker. `channel` is blocking; `ledger[slot]` counts the calls it has started."""
+
+    def __init__(self, channel: socket.socket, ledger: memoryview, slot: int) -> None:
+        self._channel = channel
+        self._ledger = ledger
+        self._slot = slot
+        self._framer = Framer(_HELLO_MAX_BYTES)
+        self._read_bytes = _READ_BYTES
+        self._queue: deque[bytes | _Cancelled] = deque()
+        self._ended = False
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._flushed_at = 0.0
+        self._recent: dict[str, float] = {}
+        self._running: int | None = None
+        self._interrupted = False
+        self._looking = False
+        self._looks = 0
+
+    def run(self) -> int:
+        """Say hello, load the adapter, and answer calls until the channel ends. Returns the exit
+        status."""
+        try:
+            return self._run()
+        except (BrokenPipeError, ConnectionResetError):
+            # The supervisor is gone, and with it everybody who would want to know.
+            return _EX_OK
+
+    def _run(self) -> int:
+        while not (frames := self._receive()):
+            if self._ended:
+                return _EX_OK
+        hello, *rest = frames
+        error, info = _read_hello(hello)
+        if error is not None:
+            self._send(messages.error(None, error))
+            self._flush()
+            return _EX_PROTOCOL
+        self._framer = Framer(info["max_frame_bytes"])
+        self._send(messages.hello(_about()))
+        self._flush()
+        try:
+            adapter = Adapter(
+                info["adapter"], info["adapter_args"], info["python_path"], info["direct_calls"]
+            )
+        except LoadError as exc:
+            where = {"pool": info["pool"], "worker": info["worker"]}
+            self._send(messages.failed({**exc.error, **where}))
+            self._flush()
+            return _EX_FAILED
+        self._answers = Answers(adapter, info["pool"], info["worker"], info["max_frame_bytes"])
+        signal.signal(signal.SIGURG, self._look)
+        self._send(messages.ready({"commands": sorted(adapter.commands)}))
+        self._flush()
+        self._arrived(rest)
+        self._serve()
+        try:
+            adapter.close()
+        except BaseException:
+            traceback.print_exc()
+        return _EX_OK
+
+    def _serve(self) -> None:
+        queue = self._queue
+        while True:
+            while queue:
+                # Counted before it leaves the queue, and never twice: whatever kills this process,
+                # the supervisor knows which calls it may have begun.
+                self._ledger[self._slot] += 1
+                self._answer(queue.popleft())
+            self._flush()
+            if self._ended:
+                return
+            self._arrived(self._receive())
+
+    # -- one call ----------------------------------------------------------------------------------
+
+    def _answer(self, entry: bytes | _Cancelled) -> None:
+        answers = self._answers
+        if isinstance(entry, _Cancelled):
+            id, command, _ = messages.open_call(entry.frame)
+            self._send(answers.refusal(id, command, "cancelled", "the call was cancelled"))
+            return
+        id, command, raw = messages.open_call(entry)
+        try:
+            function = answers.command(command)
+            positions, keywords = answers.arguments(raw)
+        except Refusal as exc:
+            self._send(answers.refusal(id, command, exc.type, str(exc)))
+            return
+        recent = self._recent.get(command, 1.0)
+        if self._out and recent > _QUICK_SECONDS:
+            self._flush()
+        began = perf_counter()
+        try:
+            try:
+                self._running = id
+                value = function(*positions, **keywords)
+            finally:
+                self._running = None
+            answer = answers.result(id, command, value)
+        except BaseException as exc:
+            answer = answers.raised(id, command, function, (positions, keywords), exc)
+        now = perf_counter()
+        self._recent[command] = max(now - began, recent * _DECAY)
+        self._send(answer)
+        if now - self._flushed_at > _FLUSH_SECONDS:
+            self._flush()
+
+    # -- the channel -------------------------------------------------------------------------------
+
+    def _send(self, frame: bytes) -> None:
+        self._out.append(frame)
+        self._out_bytes += len(frame)
+        if self._out_bytes > _FLUSH_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._out:
+            out = self._out
+            self._channel.sendall(out[0] if len(out) == 1 else b"".join(out))
+            self._out = []
+            self._out_bytes = 0
+        self._flushed_at = perf_counter()
+
+    def _receive(self, flags: int = 0) -> list[Frame]:
+        """Frames that have arrived, waiting for some unless `flags` say otherwise."""
+        data = self._channel.recv(self._read_bytes, flags)
+        full = len(data) == self._read_bytes
+        self._read_bytes = _READ_MORE_BYTES if full else _READ_BYTES
+        if not data:
+            self._ended = True
+        return self._framer.feed(data)
+
+    def _arrived(self, frames: list[Frame]) -> None:
+        """Queue calls; do at once what else was asked."""
+        for frame in frames:
+            if isinstance(frame, bytes) and messages.is_call(frame):
+                self._check_and_queue(frame)
+            else:
+                self._asked(frame)
+
+    def _check_and_queue(self, frame: bytes) -> None:
+        try:
+            messages.open_call(frame)
+        except messages.ProtocolError as exc:
+            self._complain(exc)
+        else:
+            self._queue.append(frame)
+
+    def _asked(self, frame: Frame) -> None:
+        try:
+            if isinstance(frame, Oversized):
+                raise messages.ProtocolError(f"a frame of {frame.size} bytes is too large")
+            tag, *rest = messages.parse(frame)
+            if tag == "call":
+                self._queue.append(frame)
+            elif tag == "cancel":
+                self._cancel(rest[0])
+            elif tag == "ping":
+                self._send(messages.pong(rest[0]))
+            else:
+                raise messages.ProtocolError(f"a {tag} is not for a worker")
+        except messages.ProtocolError as exc:
+            self._complain(exc)
+
+    def _complain(self, exc: messages.ProtocolError) -> None:
+        self._send(messages.error(exc.id, {"type": "protocol_error", "message": exc.message}))
+
+    # -- cancelling --------------------------------------------------------------------------------
+
+    def _cancel(self, id: int) -> None:
+        """The running call is dealt with by `_look`; of others, only those that wait here count."""
+        if id == self._running:
+            self._interrupted = True
+            return
+        for place, entry in enumerate(self._queue):
+            if isinstance(entry, bytes) and messages.open_call(entry)[0] == id:
+                self._queue[place] = _Cancelled(entry)
+
+    def _look(self, *_: Any) -> None:
+        """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""
+        self._looks += 1
+        if self._running is None or self._looking:
+            return
+        while True:
+            self._looking = True
+            looks = self._looks
+            try:
+                while not self._ended:
+                    self._arrived(self._receive(socket.MSG_DONTWAIT))
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._ended = True
+            self._looking = False
+            # A signal that came meanwhile has returned at once: look again in its place.
+            if looks == self._looks:
+                break
+        if self._interrupted:
+            self._interrupted = False
+            self._running = None
+            raise CallCancelled
+
+
+def _read_hello(frame: Frame) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """(error, info) of the supervisor's first frame."""
+    try:
+        said = messages.parse(frame) if isinstance(frame, bytes) else ("frame too large",)
+        if said[0] != "hello":
+            raise messages.ProtocolError(f"hello comes first, not {said[0]}")
+    except messages.ProtocolError as exc:
+        return {"type": "protocol_error", "message": exc.message}, {}
+    if said[1] != messages.PROTOCOL_VERSION:
+        message = (
+            f"the supervisor speaks protocol version {said[1]}, this worker"
+            f" {messages.PROTOCOL_VERSION}: they come from different releases"
+        )
+        return {"type": "protocol_version", "message": message}, {}
+    return None, said[2]
+
+
+def _about() -> dict[str, Any]:
+    return {
+        "software": f"snakepit_port {__version__}",
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "os_pid": os.getpid(),
+    }
