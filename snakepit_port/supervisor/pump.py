@@ -29,7 +29,7 @@ class Pump:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._dirty: dict[Flushable, None] = {}
-        self.wake_ups = 0
+        self._scope: trio.CancelScope | None = None
 
     def watch(self, fd: int, events: int, ready: Callable[[int], None]) -> None:
         """Have `ready(events)` called whenever `fd` is; no events: no longer.
@@ -61,13 +61,17 @@ class Pump:
         Cancelled, it has read nothing.
         """
         self.flush()
-        with trio.CancelScope(deadline=deadline):
+        with trio.CancelScope(deadline=deadline) as self._scope:
             await trio.lowlevel.wait_readable(self._selector.fileno())
-        self.wake_ups += 1
         for key, events in self._selector.select(0):
             # A callback may have taken away a descriptor that was ready in the same turn.
             if key.fd in self._selector.get_map():
                 key.data(events)
+
+    def wake(self) -> None:
+        """End the wait of `turn`: something has happened elsewhere."""
+        if self._scope is not None:
+            self._scope.cancel()
 
     def close(self) -> None:
         self._selector.close()

@@ -115,6 +115,7 @@ class Supervisor:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for _ in signals:
                 self._shut_down()
+                self._pump.wake()
 
     def _shut_down(self) -> None:
         if self._host is None:
