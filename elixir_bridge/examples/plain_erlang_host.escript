@@ -30,12 +30,16 @@ main(_) ->
     io:format(standard_error, "plain_erlang_host.escript PYTHON CONFIG.toml COMMAND ARGUMENT...~n", []),
     halt(64).
 
+%% The tags of SPEC section 1. `safe` refuses atoms that this program does not name somewhere.
+tags() ->
+    [hello, ready, result, error, chunk, tool, send, progress, event, log, pong].
+
 %% Events, logs and the like come in between.
 answer(Port, Id) ->
     case next(Port) of
         Answer when element(1, Answer) =:= result, element(2, Answer) =:= Id -> Answer;
         Answer when element(1, Answer) =:= error, element(2, Answer) =:= Id -> Answer;
-        _ -> answer(Port, Id)
+        Other -> true = lists:member(element(1, Other), tags()), answer(Port, Id)
     end.
 
 send(Port, Frame) ->

@@ -121,6 +121,7 @@ defmodule SnakepitPort.LifecycleTest do
       end
 
       await(fn -> Process.whereis(server) not in [nil, owner] end)
+      :ok = SnakepitPort.await_ready(server)
       assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
       Enum.each(workers, &await_gone/1)
     end

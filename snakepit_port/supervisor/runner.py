@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -24,6 +25,9 @@ from snakepit_port.wire.framing import Frame, Oversized
 
 #: Bytes of stderr's tail that go into a `worker_crashed`.
 _STDERR_BYTES = 4096
+
+#: Seconds that a starter may take to kill what is left, and to end. It has nothing to wait for.
+_STARTER_GRACE = 2.0
 
 
 class Outside(Protocol):
@@ -124,6 +128,7 @@ class Runner:
         self._processes: dict[str, _Process] = {}
         self._starter: Starter | None = None
         self._starter_failure: dict[str, Any] | None = None
+        self._kill_starter_at = math.inf
         self._answer: bytes = b""
 
     # -- what happens to the pool ------------------------------------------------------------------
@@ -137,8 +142,18 @@ class Runner:
     def cancel(self, call: Call) -> None:
         self.perform(self.machine.cancelled(call, self._clock()))
 
+    @property
+    def next_due(self) -> float:
+        """When `tick` has something to do next, if nothing else happens."""
+        due = self.machine.next_due
+        return self._kill_starter_at if due is None else min(due, self._kill_starter_at)
+
     def tick(self) -> None:
-        self.perform(self.machine.tick(self._clock()))
+        now = self._clock()
+        self.perform(self.machine.tick(now))
+        if self._kill_starter_at <= now and self._starter is not None:
+            self._kill_starter_at = math.inf
+            self._starter.kill()
 
     def stop(self, grace: float) -> None:
         self.perform(self.machine.stop(self._clock(), grace))
@@ -147,11 +162,6 @@ class Runner:
         """Stop reading from the workers, or go on."""
         for process in self._processes.values():
             process.pause(paused)
-
-    def close(self) -> None:
-        """Kill what is left, without waiting for any of it."""
-        if self._starter is not None:
-            self._starter.kill()
 
     @property
     def held_bytes(self) -> int:
@@ -255,6 +265,7 @@ class Runner:
             self.stopped = True
         else:
             self._starter.finish()
+            self._kill_starter_at = self._clock() + _STARTER_GRACE
 
     # -- what workers say --------------------------------------------------------------------------
 

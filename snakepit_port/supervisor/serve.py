@@ -99,12 +99,10 @@ class Supervisor:
     async def _turn(self, deadline: float) -> None:
         host = self._host
         runners = list(host.runners.values()) if host else []
-        due = [runner.machine.next_due for runner in runners]
-        await self._pump.turn(min([deadline, *(at for at in due if at is not None)]))
+        await self._pump.turn(min([deadline, *(runner.next_due for runner in runners)]))
         self._now = trio.current_time()
         for runner in runners:
-            at = runner.machine.next_due
-            if at is not None and at <= self._now:
+            if runner.next_due <= self._now:
                 runner.tick()
         if host is not None:
             self._pump.flush()

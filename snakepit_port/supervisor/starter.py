@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,23 @@ class _Control(Link):
     def flush(self) -> None:
         super().flush()
         if not self._writable:
-            self.close()
+            self._close_passed()
+
+    def finish(self) -> None:
+        """Send nothing more; what the other end still says is read."""
+        self.flush()
+        self._writable = False
+        self._close_passed()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
+        self._close_passed()
+        super().close()
+
+    def _close_passed(self) -> None:
         while self._passed:
             _close_all(self._passed.popleft())
-        super().close()
 
 
 class Starter:
@@ -144,9 +156,8 @@ class Starter:
         self.control.send(starter_frames.signal(worker, signum, group))
 
     def finish(self) -> None:
-        """Have it end: it kills every worker that is left."""
-        if self.control.is_open:
-            self._socket.shutdown(socket.SHUT_WR)
+        """Have it end, once: it kills every worker that is left."""
+        self.control.finish()
 
     def kill(self) -> None:
         self.process.kill()
