@@ -200,10 +200,11 @@ class Machine:
         self._idle.pop(worker, None)
         self._roomy.pop(worker, None)
         self._let_go(worker, started - worker.answered, error)
+        if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
+            reason = "crashed" if worker.fate is None else worker.fate.value
+            self._emit("worker.stopped", _age(worker, now), worker, reason=reason, status=status)
         if worker.fate is Fate.SHUTDOWN:
-            self._emit(
-                "worker.stopped", _age(worker, now), worker, reason="shutdown", status=status
-            )
+            pass
         elif worker.ready_at is None:
             self._start_failed(worker, error, now)
         else:

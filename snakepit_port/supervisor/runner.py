@@ -64,11 +64,9 @@ class _Process:
         self._socket = ours
         self.stdout = Output(runner.pump, out, self._log("stdout", "info"))
         self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
-        limit = min(runner.max_frame_bytes, runner.outside.host_max_frame_bytes)
-        self.link = Link(
-            runner.pump, ours.fileno(), ours.fileno(), limit, self._received, self._closed
-        )
-        self.link.send(messages.hello(runner.worker_hello(worker.id, limit)))
+        fd, limit = ours.fileno(), runner.max_frame_bytes
+        self.link = Link(runner.pump, fd, fd, limit, self._received, self._closed)
+        self.link.send(messages.hello(runner.worker_hello(worker.id)))
         self.inherited = (theirs.detach(), their_out, their_err)
 
     def _log(self, source: str, level: str) -> Callable[[str], None]:
@@ -269,12 +267,13 @@ class Runner:
 
     # -- what workers say --------------------------------------------------------------------------
 
-    def worker_hello(self, worker: str, max_frame_bytes: int) -> dict[str, Any]:
+    def worker_hello(self, worker: str) -> dict[str, Any]:
         settings = self.settings
         args = settings.adapter_args
         return {
             "software": self._software,
-            "max_frame_bytes": max_frame_bytes,
+            "max_frame_bytes": self.max_frame_bytes,
+            "max_answer_bytes": min(self.max_frame_bytes, self.outside.host_max_frame_bytes),
             "pool": self.name,
             "worker": worker,
             "adapter": settings.adapter,

@@ -111,7 +111,7 @@ class Runtime:
             self._send(messages.failed({**exc.error, **where}))
             self._flush()
             return _EX_FAILED
-        self._answers = Answers(adapter, info["pool"], info["worker"], info["max_frame_bytes"])
+        self._answers = Answers(adapter, info["pool"], info["worker"], info["max_answer_bytes"])
         signal.signal(signal.SIGURG, self._look)
         self._send(messages.ready({"commands": sorted(adapter.commands)}))
         self._flush()
