@@ -26,7 +26,8 @@ from snakepit_port.wire.framing import Frame, Oversized
 #: Bytes of stderr's tail that go into a `worker_crashed`.
 _STDERR_BYTES = 4096
 
-#: Seconds that a starter may take to kill what is left, and to end. It has nothing to wait for.
+#: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
+#: waits for nothing but the kernel; one that takes longer is stuck, and is killed in turn.
 _STARTER_GRACE = 2.0
 
 
@@ -126,7 +127,8 @@ class Runner:
         self._processes: dict[str, _Process] = {}
         self._starter: Starter | None = None
         self._starter_failure: dict[str, Any] | None = None
-        self._kill_starter_at = math.inf
+        #: What the starter is to tell, by when: a worker's end, or (None) its own.
+        self._awaited: dict[str | None, float] = {}
         self._answer: bytes = b""
 
     # -- what happens to the pool ------------------------------------------------------------------
@@ -144,14 +146,21 @@ class Runner:
     def next_due(self) -> float:
         """When `tick` has something to do next, if nothing else happens."""
         due = self.machine.next_due
-        return self._kill_starter_at if due is None else min(due, self._kill_starter_at)
+        # Nearly always empty, and in the order they are due.
+        for awaited in self._awaited.values():
+            return awaited if due is None else min(due, awaited)
+        return math.inf if due is None else due
 
     def tick(self) -> None:
         now = self._clock()
         self.perform(self.machine.tick(now))
-        if self._kill_starter_at <= now and self._starter is not None:
-            self._kill_starter_at = math.inf
-            self._starter.kill()
+        if any(due <= now for due in self._awaited.values()):
+            self._awaited.clear()
+            if self._starter is not None:
+                self._starter.kill()
+
+    def _await(self, worker: str | None) -> None:
+        self._awaited.setdefault(worker, self._clock() + _STARTER_GRACE)
 
     def stop(self, grace: float) -> None:
         self.perform(self.machine.stop(self._clock(), grace))
@@ -247,6 +256,7 @@ class Runner:
 
     def _kill(self, effect: effects.Kill) -> None:
         self._signal(effect.worker, signal.SIGKILL, group=True)
+        self._await(effect.worker.id)
 
     def _signal(self, worker: Worker, signum: int, *, group: bool) -> None:
         if self._starter is not None:
@@ -263,7 +273,7 @@ class Runner:
             self.stopped = True
         else:
             self._starter.finish()
-            self._kill_starter_at = self._clock() + _STARTER_GRACE
+            self._await(None)
 
     # -- what workers say --------------------------------------------------------------------------
 
@@ -345,6 +355,7 @@ class Runner:
             self._worker_exited(process, None)
         else:
             self._starter.signal(process.worker.id, signal.SIGKILL, group=True)
+            self._await(process.worker.id)
 
     # -- what the starter says ---------------------------------------------------------------------
 
@@ -366,6 +377,7 @@ class Runner:
         process.link.drain()
         if self._processes.pop(process.worker.id, None) is None:
             return
+        self._awaited.pop(process.worker.id, None)
         process.stdout.close()
         process.stderr.close()
         started = self.ledger.started(process.slot)
@@ -406,6 +418,7 @@ class Runner:
         """Its workers are going too: their kernel kills them; their groups are killed here."""
         starter, self._starter = self._starter, None
         assert starter is not None
+        self._awaited.clear()
         if self._starter_failure is None:
             code = starter.process.returncode
             how = _signal_name(-code) if code < 0 else f"status {code}"

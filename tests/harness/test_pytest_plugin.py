@@ -10,6 +10,7 @@ pytest_plugins = ["pytester"]
 
 ADAPTER = """
     import os
+    import signal
     import subprocess
     import sys
     from snakepit_port.adapter import command
@@ -29,8 +30,10 @@ ADAPTER = """
 
     @command
     def leave_a_process_behind():
-        # A session of its own, so that no process group takes it along.
+        # A session of its own, so that no process group takes it along; and the one who would look
+        # for it cannot.
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+        os.kill(os.getppid(), signal.SIGSTOP)
         return child.pid
 """
 
