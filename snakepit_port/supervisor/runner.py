@@ -52,7 +52,10 @@ class Outside(Protocol):
 class _Process:
     """A worker's process: its channel, its output, its place in the ledger."""
 
-    def __init__(self, runner: Runner, worker: Worker) -> None:
+    def __init__(self, runner: Runner, worker: Worker, again: bool) -> None:
+        #: Whether it is the second attempt, because the starter went during the first.
+        self.again = again
+        self.starter: Starter | None = None
         self.runner = runner
         self.worker = worker
         self.os_pid: int | None = None
@@ -127,6 +130,8 @@ class Runner:
         self._processes: dict[str, _Process] = {}
         self._starter: Starter | None = None
         self._starter_failure: dict[str, Any] | None = None
+        self._starter_works = False
+        self._stopping = False
         #: What the starter is to tell, by when: a worker's end, or (None) its own.
         self._awaited: dict[str | None, float] = {}
         self._answer: bytes = b""
@@ -163,6 +168,7 @@ class Runner:
         self._awaited.setdefault(worker, self._clock() + _STARTER_GRACE)
 
     def stop(self, grace: float) -> None:
+        self._stopping = True
         self.perform(self.machine.stop(self._clock(), grace))
 
     def pause(self, paused: bool) -> None:
@@ -209,9 +215,11 @@ class Runner:
         self.outside.answer(effect.call, messages.error(effect.call.id, effect.error))
 
     def _start(self, effect: effects.Start) -> None:
-        worker = effect.worker
+        self._start_process(effect.worker)
+
+    def _start_process(self, worker: Worker, *, again: bool = False) -> None:
         try:
-            process = _Process(self, worker)
+            process = _Process(self, worker, again)
         except OSError as exc:
             self._could_not_start(
                 worker, f"no descriptors for a worker: {exc.strerror}; raise `ulimit -n`"
@@ -221,6 +229,7 @@ class Runner:
         try:
             if self._starter is None:
                 self._starter_failure = None
+                self._starter_works = False
                 self._starter = Starter(
                     self.pump,
                     self.settings,
@@ -235,6 +244,7 @@ class Runner:
                 os.close(fd)
             self._could_not_start(worker, str(exc))
             return
+        process.starter = self._starter
         self._starter.start(worker.id, process.slot, process.inherited)
 
     def _could_not_start(self, worker: Worker, message: str) -> None:
@@ -349,9 +359,9 @@ class Runner:
     def worker_hung_up(self, process: _Process) -> None:
         """Its exit is reported by the starter; a worker that only closed its channel is of no use.
 
-        If the starter is gone too, nobody else reports the exit.
+        If its starter is gone too, nobody else reports the exit.
         """
-        if self._starter is None:
+        if process.starter is not self._starter or self._starter is None:
             self._worker_exited(process, None)
         else:
             self._starter.signal(process.worker.id, signal.SIGKILL, group=True)
@@ -363,7 +373,9 @@ class Runner:
         tag = said[0]
         if tag == "failed":
             self._starter_failure = said[1]
-        elif tag != "hello" and said[1] in self._processes:
+        elif tag == "hello":
+            self._starter_works = True
+        elif said[1] in self._processes:
             process = self._processes[said[1]]
             if tag == "started":
                 process.os_pid = said[2]
@@ -429,8 +441,14 @@ class Runner:
                 + (f": {tail}" if tail else ""),
                 "pool": self.name,
             }
+        works = self._starter_works
         for process in list(self._processes.values()):
-            if process.os_pid is None:
+            if process.os_pid is None and works and not process.again and not self._stopping:
+                # Not its fault: it was not begun, and the next starter may do better.
+                del self._processes[process.worker.id]
+                process.close()
+                self._start_process(process.worker, again=True)
+            elif process.os_pid is None:
                 process.failure = process.failure or self._starter_failure
                 self._worker_exited(process, None)
             else:

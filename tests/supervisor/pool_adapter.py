@@ -1,0 +1,91 @@
+"""Commands that look at, and attack, the processes they run in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import sys
+from typing import Any
+
+from snakepit_port.adapter import CallCancelled, command
+
+
+@command
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@command
+def about() -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "starter": os.getppid(),
+        "prefix": sys.prefix,
+        "version": list(sys.version_info[:2]),
+    }
+
+
+@command
+def env(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+@command
+def names() -> list[str]:
+    return sorted(os.environ)
+
+
+@command
+def wait() -> None:
+    print("waiting", flush=True)
+    signal.pause()
+
+
+@command
+def wait_stubbornly() -> None:
+    """Goes on whatever anybody says."""
+    print("waiting", flush=True)
+    while True:
+        try:
+            signal.pause()
+        except CallCancelled:
+            print("not now", flush=True)
+
+
+@command
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _channel() -> int:
+    """The worker's channel: its only socket."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                return int(name)
+        except OSError:
+            continue
+    raise LookupError("no socket")
+
+
+@command
+def write_garbage() -> None:
+    os.write(_channel(), b"\0\0\0\4oops")
+    signal.pause()
+
+
+@command
+def answer_another(id: int) -> None:
+    from snakepit_port.wire import encode, messages
+
+    os.write(_channel(), messages.result(id, encode(None)))
+    signal.pause()
+
+
+@command
+def hang_up() -> None:
+    sock = socket.socket(fileno=_channel())
+    sock.shutdown(socket.SHUT_RDWR)
+    signal.pause()

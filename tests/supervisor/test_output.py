@@ -1,0 +1,131 @@
+"""What workers print, and how many calls they have started."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from snakepit_port.supervisor.ledger import SLOTS, Ledger
+from snakepit_port.supervisor.memory import private_bytes
+from snakepit_port.supervisor.output import MAX_LINE_BYTES, TAIL_LINES, Output
+from snakepit_port.supervisor.pump import Pump
+
+
+class Printer:
+    """A worker's end of a pipe, and the lines that came out of the other."""
+
+    def __init__(self) -> None:
+        self.pump = Pump()
+        fd, self.fd = os.pipe()
+        self.lines: list[str] = []
+        self.output = Output(self.pump, fd, self.lines.append)
+
+    async def print(self, data: bytes) -> None:
+        os.write(self.fd, data)
+        await self.pump.turn(math.inf)
+
+    async def end(self) -> None:
+        os.close(self.fd)
+        self.fd = -1
+        await self.pump.turn(math.inf)
+
+
+@pytest.fixture
+def printer() -> Iterator[Printer]:
+    printer = Printer()
+    yield printer
+    if printer.fd >= 0:
+        os.close(printer.fd)
+    printer.output.close()
+    printer.pump.close()
+
+
+async def test_lines_come_as_they_end(printer: Printer) -> None:
+    await printer.print(b"one\ntwo\r\nthr")
+    assert printer.lines == ["one", "two"]
+    await printer.print(b"ee\n\n")
+    assert printer.lines == ["one", "two", "three", ""]
+
+
+async def test_a_last_line_needs_no_end(printer: Printer) -> None:
+    await printer.print(b"last words")
+    assert printer.lines == []
+    await printer.end()
+    assert printer.lines == ["last words"]
+
+
+async def test_what_is_not_utf8_is_marked(printer: Printer) -> None:
+    await printer.print(b"caf\xe9 \xc5\xa1\n")
+    assert printer.lines == ["caf� š"]
+
+
+async def test_a_long_line_is_cut_once(printer: Printer) -> None:
+    size = MAX_LINE_BYTES
+    for data in (b"x" * size, b"y" * size, b"z\nnext\n"):
+        await printer.print(data)
+    assert printer.lines == ["x" * size + "…", "next"]
+
+
+async def test_a_long_line_that_comes_at_once_is_cut_too(printer: Printer) -> None:
+    await printer.print(b"x" * (MAX_LINE_BYTES + 1) + b"\n" + b"y" * MAX_LINE_BYTES + b"\n")
+    assert printer.lines == ["x" * MAX_LINE_BYTES + "…", "y" * MAX_LINE_BYTES]
+
+
+async def test_the_last_lines_are_kept(printer: Printer) -> None:
+    await printer.print(b"".join(b"%d\n" % n for n in range(TAIL_LINES + 5)))
+    assert list(printer.output.tail) == [str(n) for n in range(5, TAIL_LINES + 5)]
+
+
+async def test_a_paused_output_waits(printer: Printer) -> None:
+    printer.output.pause(True)
+    os.write(printer.fd, b"one\n")
+    await printer.pump.turn(-math.inf)
+    assert printer.lines == []
+    printer.output.pause(False)
+    await printer.pump.turn(math.inf)
+    assert printer.lines == ["one"]
+
+
+def test_closing_takes_what_is_there_though_another_process_has_the_pipe(printer: Printer) -> None:
+    os.write(printer.fd, b"one\ntwo")
+    printer.output.close()
+    assert printer.lines == ["one", "two"]
+
+
+# -- ledger ----------------------------------------------------------------------------------------
+
+
+def test_slots_are_counted_apart_and_used_again() -> None:
+    ledger = Ledger()
+    try:
+        first, second = ledger.take(), ledger.take()
+        assert first != second
+        os.pwrite(ledger.fd, (7).to_bytes(8, "little"), first * 8)
+        assert (ledger.started(first), ledger.started(second)) == (7, 0)
+        ledger.give_back(first)
+        assert ledger.take() == first
+        assert ledger.started(first) == 0
+        assert os.fstat(ledger.fd).st_size == SLOTS * 8
+        assert not os.get_inheritable(ledger.fd)
+    finally:
+        ledger.close()
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def test_private_memory_grows_with_what_is_written() -> None:
+    before = private_bytes(os.getpid())
+    assert before is not None
+    data = bytearray(os.urandom(1)) * (32 * 2**20)
+    after = private_bytes(os.getpid())
+    assert after is not None
+    assert after - before >= 31 * 2**20
+    del data
+
+
+def test_a_process_that_is_not_there_has_none() -> None:
+    assert private_bytes(0) is None

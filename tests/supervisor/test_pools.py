@@ -1,0 +1,333 @@
+"""Pools of real processes: routing, environments, interpreters, and what becomes of accidents."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from snakepit_port.harness import CallError, Host, open_host
+
+HERE = Path(__file__).parent
+
+
+def pool(name: str = "default", **settings: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "adapter": "pool_adapter",
+        "pool_size": 1,
+        "python": sys.executable,
+        "python_path": [str(HERE)],
+        **settings,
+    }
+
+
+def pools(*pools: dict[str, Any], **supervisor: Any) -> dict[str, Any]:
+    return {"pools": list(pools), "supervisor": supervisor}
+
+
+async def failure_of(wait: Callable[[], Awaitable[Any]]) -> CallError:
+    with pytest.raises(CallError) as caught:
+        await wait()
+    return caught.value
+
+
+async def printed(host: Host, text: str) -> None:
+    async for entry in host.logs(past=True):
+        if entry.line == text:
+            return
+
+
+def foreign_interpreters() -> list[str]:
+    """Every other Python that a worker may have, by version: on PATH, and under pyenv."""
+    found = {}
+    for minor in range(9, 20):
+        for path in (
+            shutil.which(f"python3.{minor}"),
+            *Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3.{minor}"),
+        ):
+            if path and "shims" not in str(path):
+                found.setdefault(minor, os.path.realpath(path))
+    return [found[minor] for minor in sorted(found)]
+
+
+# -- many pools ------------------------------------------------------------------------------------
+
+
+async def test_calls_go_to_the_pool_they_name() -> None:
+    config = pools(pool("one", pool_size=2), pool("two"), pool("default"))
+    async with open_host(config) as host:
+        assert await host.await_ready() == {"one": "ready", "two": "ready", "default": "ready"}
+        by_pool: dict[str, set[int]] = {}
+        for worker in await host.workers():
+            by_pool.setdefault(worker["pool"], set()).add(worker["os_pid"])
+        assert {name: len(pids) for name, pids in by_pool.items()} == {
+            "one": 2,
+            "two": 1,
+            "default": 1,
+        }
+        for name in ("one", "two", "default"):
+            assert (await host.call(name, "about"))["pid"] in by_pool[name]
+        assert (await host.call(None, "about"))["pid"] in by_pool["default"]
+        error = await failure_of(lambda: host.call("tow", "about"))
+        assert error.type == "unknown_pool"
+        assert "'tow'" in str(error)
+        assert "'two'" in str(error)
+        stats = await host.stats()
+        assert stats["requests"] == 4
+        assert stats["pools"]["one"]["requests"] == 1
+        assert (await host.stats("two"))["pools"].keys() == {"two"}
+        assert [worker["pool"] for worker in await host.workers("two")] == ["two"]
+        assert (await failure_of(lambda: host.workers("tow"))).type == "unknown_pool"
+
+
+async def test_without_a_default_a_call_has_to_name_its_pool() -> None:
+    async with open_host(pools(pool("one"), pool("two"))) as host:
+        error = await failure_of(lambda: host.call(None, "about"))
+        assert error.type == "unknown_pool"
+        assert "'one', 'two'" in str(error)
+
+
+async def test_the_only_pool_is_the_default() -> None:
+    async with open_host(pools(pool("one"))) as host:
+        assert await host.call(None, "add", [1, 2]) == 3
+
+
+async def test_each_pool_has_its_own_environment() -> None:
+    config = pools(
+        pool("one", adapter_env={"WHICH": "one", "OMP_NUM_THREADS": "7"}),
+        pool("two", inherit_env=False),
+    )
+    env = {**os.environ, "INHERITED": "yes"}
+    async with open_host(config, env=env) as host:
+        assert await host.call("one", "env", ["WHICH"]) == "one"
+        assert await host.call("one", "env", ["INHERITED"]) == "yes"
+        assert await host.call("one", "env", ["OMP_NUM_THREADS"]) == "7"
+        assert await host.call("two", "env", ["INHERITED"]) is None
+        assert await host.call("two", "env", ["WHICH"]) is None
+        assert await host.call("two", "env", ["OMP_NUM_THREADS"]) == "1"
+        assert await host.call("two", "env", ["OPENBLAS_NUM_THREADS"]) == "1"
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_each_pool_has_its_own_interpreter(start_method: str) -> None:
+    interpreters = foreign_interpreters() or [sys.executable]
+    config = pools(
+        *(
+            pool(f"pool-{number}", python=python, start_method=start_method)
+            for number, python in enumerate(interpreters)
+        )
+    )
+    async with open_host(config) as host:
+        await host.await_ready()
+        versions = []
+        for number, python in enumerate(interpreters):
+            about = await host.call(f"pool-{number}", "about")
+            versions.append(about["version"])
+            assert Path(python).is_relative_to(about["prefix"])
+        assert versions == sorted(versions)
+        assert len({tuple(version) for version in versions}) == len(interpreters)
+
+
+# -- pools that cannot start -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"python": "/nowhere/python"}, "/nowhere/python"),
+        ({"python": "no-such-python"}, "no-such-python"),
+        ({"python": "/dev/null"}, "/dev/null"),
+        ({"python": "/bin/false"}, "ended with status 1"),
+        ({"adapter": "no_such_adapter"}, "no_such_adapter"),
+        ({"adapter": "pool_adapter:Missing"}, "Missing"),
+        ({"adapter": "json"}, "has no command"),
+        ({"preload": ["no_such_module"]}, "preload of 'no_such_module'"),
+        ({"adapter": "no_such_adapter", "start_method": "spawn"}, "no_such_adapter"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+async def test_a_pool_that_cannot_start_says_why(settings: dict[str, Any], said: str) -> None:
+    async with open_host(pools(pool("bad", **settings), pool("good"))) as host:
+        events = host.events(past=True)
+        error = await failure_of(host.await_ready)
+        assert error.type == "pool_unavailable"
+        assert said in str(error)
+        error = await failure_of(lambda: host.call("bad", "add", [1, 2]))
+        assert error.type == "pool_unavailable"
+        assert said in str(error)
+        assert await host.call("good", "add", [1, 2]) == 3
+        async for event in events:
+            if event.name == "worker.start_failed":
+                assert event.metadata["pool"] == "bad"
+                assert event.measurements["attempt"] == 1
+                break
+    assert host.exit_status == 0
+
+
+async def test_a_pool_recovers_when_the_cause_is_mended(tmp_path: Path) -> None:
+    config = pools(pool("bad", adapter="late_adapter", python_path=[str(tmp_path), str(HERE)]))
+    async with open_host(config) as host:
+        assert (await failure_of(host.await_ready)).type == "pool_unavailable"
+        events = host.events()
+        (tmp_path / "late_adapter.py").write_text("from pool_adapter import add\n")
+        async for event in events:
+            if event.name == "pool.ready":
+                break
+        assert await host.call("bad", "add", [1, 2]) == 3
+
+
+# -- accidents -------------------------------------------------------------------------------------
+
+
+async def test_only_the_call_that_was_running_fails_when_a_worker_dies() -> None:
+    results: dict[int, Any] = {}
+
+    async def call(host: Host, number: int) -> None:
+        try:
+            command, args = ("die", []) if number % 5 == 2 else ("add", [number, 1])
+            results[number] = await host.call(None, command, args)
+        except CallError as exc:
+            results[number] = (exc.type, exc.signal)
+
+    # A number: sent ahead whatever it is, so that calls do wait behind the one that kills.
+    async with open_host(pools(pool(prefetch=8))) as host:
+        await host.await_ready()
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(call, host, number)
+        stats = await host.stats()
+        assert stats["worker_crashes"] == 6
+        assert stats["errors"] == 6
+    assert results == {
+        number: ("worker_crashed", "SIGKILL") if number % 5 == 2 else number + 1
+        for number in range(30)
+    }
+
+
+async def test_an_idle_worker_that_dies_is_replaced() -> None:
+    async with open_host(pools(pool())) as host:
+        await host.await_ready()
+        about = await host.call(None, "about")
+        events = host.events()
+        os.kill(about["pid"], signal.SIGKILL)
+        names = []
+        async for event in events:
+            names.append(event.name)
+            if event.name == "worker.started":
+                break
+        assert names == ["worker.stopped", "worker.recycled", "worker.started"]
+        assert (await host.call(None, "about"))["pid"] != about["pid"]
+
+
+async def test_a_starter_that_is_killed_takes_its_own_pool_along_and_comes_back() -> None:
+    async with open_host(pools(pool("one"), pool("two"))) as host:
+        await host.await_ready()
+        one, two = await host.call("one", "about"), await host.call("two", "about")
+        errors = []
+
+        async def call() -> None:
+            errors.append(await failure_of(lambda: host.call("one", "wait")))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await printed(host, "waiting")
+            os.kill(one["starter"], signal.SIGKILL)
+        assert errors[0].type == "worker_crashed"
+        again = await host.call("one", "about")
+        assert again["starter"] != one["starter"]
+        assert again["pid"] != one["pid"]
+        assert await host.call("two", "about") == two
+
+
+async def test_a_starter_that_is_stuck_is_replaced() -> None:
+    async with open_host(pools(pool(cancel_grace_period="10ms"))) as host:
+        await host.await_ready()
+        before = await host.call(None, "about")
+        os.kill(before["starter"], signal.SIGSTOP)
+        # It can neither interrupt nor kill the worker of this one.
+        error = await failure_of(lambda: host.call(None, "wait_stubbornly", timeout=0.05))
+        assert error.type == "timeout"
+        after = await host.call(None, "about")
+        assert after["starter"] != before["starter"]
+
+
+async def test_a_worker_that_does_not_yield_is_replaced() -> None:
+    async with open_host(pools(pool(cancel_grace_period="10ms"))) as host:
+        events = host.events()
+        error = await failure_of(lambda: host.call(None, "wait_stubbornly", timeout=0.2))
+        assert error.type == "timeout"
+        assert await host.call(None, "add", [1, 2]) == 3
+        async for event in events:
+            if event.name == "worker.stopped":
+                assert (event.metadata["reason"], event.metadata["status"]) == (
+                    "cancelled",
+                    "SIGKILL",
+                )
+                break
+
+
+@pytest.mark.parametrize("command", ["write_garbage", "answer_another"])
+async def test_a_worker_that_breaks_the_protocol_is_replaced(command: str) -> None:
+    async with open_host(pools(pool("one"), pool("two"))) as host:
+        await host.await_ready()
+        args = [2**40] if command == "answer_another" else []
+        error = await failure_of(lambda: host.call("one", command, args))
+        assert error.type == "protocol_error"
+        assert error.worker == "one-1"
+        assert await host.call("one", "add", [1, 2]) == 3
+        assert (await host.workers("two"))[0]["id"] == "two-1"
+
+
+async def test_a_worker_that_hangs_up_is_replaced() -> None:
+    async with open_host(pools(pool())) as host:
+        error = await failure_of(lambda: host.call(None, "hang_up"))
+        assert error.type == "worker_crashed"
+        assert await host.call(None, "add", [1, 2]) == 3
+
+
+# -- the queue -------------------------------------------------------------------------------------
+
+
+async def test_a_full_queue_refuses_at_once() -> None:
+    async with open_host(pools(pool(max_queue_size=3))) as host:
+        await host.await_ready()
+        events = host.events()
+        async with trio.open_nursery() as nursery:
+
+            async def wait(**options: Any) -> None:
+                await failure_of(lambda: host.call(None, "wait", **options))
+
+            nursery.start_soon(wait)
+            await printed(host, "waiting")
+            for _ in range(3):
+                nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            await host.ping()
+            for _ in range(2):
+                error = await failure_of(lambda: host.call(None, "add", [1, 2]))
+                assert error.type == "pool_saturated"
+            stats = await host.stats()
+            assert (stats["queued"], stats["pool_saturated"]) == (3, 2)
+            nursery.cancel_scope.cancel()
+        # One event for the time of saturation, not for each call that was refused.
+        assert await host.call(None, "add", [1, 2]) == 3
+        await host.close()
+        assert [event.name async for event in events].count("pool.saturated") == 1
+
+
+async def test_signals_stop_it_in_good_order() -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        async with open_host(pools(pool(), shutdown_grace_period="50ms")) as host:
+            await host.await_ready()
+            host.kill(number)
+            error = await failure_of(lambda: host.call(None, "wait"))
+            assert error.type in ("supervisor_down", "shutting_down")
+        assert host.exit_status == 0
