@@ -11,9 +11,6 @@ defmodule SnakepitPort.Frames do
 
   @version 1
 
-  # What else a supervisor may send; mentioned here, so that `:safe` decoding knows all of them.
-  @other_tags ~w(hello ready chunk tool send progress pong)a
-
   @type id :: non_neg_integer
 
   # SMALL_TUPLE_EXT, and the tag as SMALL_ATOM_UTF8_EXT.
@@ -76,12 +73,12 @@ defmodule SnakepitPort.Frames do
     * `:error` - not a frame
   """
   @spec sort(binary) :: {:answer, id} | :report | {:other, tuple} | :error
-  def sort(<<131, 104, 3, 119, 6, "result", 98, id::32, _::binary>>), do: {:answer, id}
+  def sort(<<131, 104, 3, 119, 6, "result", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
 
   def sort(<<131, 104, 3, 119, 6, "result", 110, n, 0, id::little-unit(8)-size(n), _::binary>>),
     do: {:answer, id}
 
-  def sort(<<131, 104, 3, 119, 5, "error", 98, id::32, _::binary>>), do: {:answer, id}
+  def sort(<<131, 104, 3, 119, 5, "error", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
   def sort(<<131, 104, 4, 119, 5, "event", _::binary>>), do: :report
   def sort(<<131, 104, 2, 119, 3, "log", _::binary>>), do: :report
 
@@ -91,11 +88,26 @@ defmodule SnakepitPort.Frames do
       {:error, id, %{}} when is_integer(id) -> {:answer, id}
       {:event, name, %{}, %{}} when is_binary(name) -> :report
       {:log, %{}} -> :report
-      {:error, nil, %{}} = tuple -> {:other, tuple}
-      tuple when is_tuple(tuple) and elem(tuple, 0) in @other_tags -> {:other, tuple}
-      _ -> :error
+      tuple -> if other?(tuple), do: {:other, tuple}, else: :error
     end
   end
+
+  # What else a supervisor may send; mentioned here, too, so that `:safe` decoding knows the tags.
+  defp other?({:error, nil, %{}}), do: true
+  defp other?({:hello, version, %{}}), do: is_integer(version) and version >= 0
+  defp other?({:ready, %{}}), do: true
+  defp other?({:chunk, id, payload}), do: is_integer(id) and is_binary(payload)
+
+  defp other?({:tool, id, tool, name, args}),
+    do: is_integer(id) and is_integer(tool) and is_binary(name) and is_binary(args)
+
+  defp other?({:send, _pid, message}), do: is_binary(message)
+
+  defp other?({:progress, id, done, total}),
+    do: is_integer(id) and is_number(done) and is_number(total)
+
+  defp other?({:pong, n}), do: is_integer(n)
+  defp other?(_), do: false
 
   @doc "An answer's content: the external term of the result, or the error."
   @spec answer(binary) :: {:result, binary} | {:error, Error.t()}
