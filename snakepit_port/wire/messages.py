@@ -284,10 +284,12 @@ def pong(n: int) -> Frame:
 
 # -- reading the hot path --------------------------------------------------------------------------
 
-#: In the recommended encoding a call begins: envelope, INTEGER_EXT and id, BINARY_EXT and the
-#: length of the pool's name.
+#: In the recommended encoding a call begins: envelope, INTEGER_EXT and id, the first byte of the
+#: pool's term, and four more: the length of its name (BINARY_EXT), or the rest of `nil`.
 _CALL_HEAD = Struct(f">4x{len(_CALL)}sBiBI")
 _POOL_AT = _CALL_HEAD.size
+_NIL_TAG = _NIL[0]
+_NIL_REST = int.from_bytes(_NIL[1:], "big")
 _CALL_STARTS = (_CALL, _CALL_WITH_OPTIONS)
 _ANSWERS = {
     prefix + bytes((_INTEGER,)): tag
@@ -312,28 +314,12 @@ def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None
     Raises `ProtocolError` where the frame is not a well-formed call.
     """
     try:
-        prefix, id_tag, id, pool_tag, length = _CALL_HEAD.unpack_from(frame)
-        if id_tag == _INTEGER and pool_tag == _BINARY and id >= 0:
-            pool_end = _POOL_AT + length
-            (length,) = _u32_at(frame, pool_end + 1)
-            command_end = pool_end + 5 + length
-            (length,) = _u32_at(frame, command_end + 1)
-            end = command_end + 5 + length
-            if (
-                frame[pool_end] == _BINARY
-                and frame[command_end] == _BINARY
-                and (prefix == _CALL and end == len(frame))
-            ):
-                return (
-                    id,
-                    frame[_POOL_AT:pool_end].decode(),
-                    frame[pool_end + 5 : command_end].decode(),
-                    None,
-                )
-    except (StructError, IndexError, UnicodeDecodeError):
-        pass
-    _tag, id, pool, command, _args, options = _expect("call", frame)
-    return id, pool, command, options
+        id, pool_end, command_end = _seams(frame)
+        pool = None if pool_end == _POOL_AT else frame[_POOL_AT:pool_end].decode()
+        return id, pool, frame[pool_end + 5 : command_end].decode(), None
+    except _UNUSUAL:
+        _tag, id, pool, command, _args, options = _expect("call", frame)
+        return id, pool, command, options
 
 
 def open_call(frame: Frame) -> tuple[int, str, bytes]:
@@ -342,23 +328,38 @@ def open_call(frame: Frame) -> tuple[int, str, bytes]:
     Raises `ProtocolError` where the frame is not a well-formed call.
     """
     try:
-        prefix, id_tag, id, pool_tag, length = _CALL_HEAD.unpack_from(frame)
-        if prefix == _CALL and id_tag == _INTEGER and pool_tag == _BINARY and id >= 0:
+        id, pool_end, command_end = _seams(frame)
+        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :]
+    except _UNUSUAL:
+        _tag, id, _pool, command, args, _options = _expect("call", frame)
+        return id, command, args
+
+
+#: What `_seams` and the decoding of names raise for a frame that has to be read the slow way.
+_UNUSUAL = (StructError, IndexError, ValueError)
+
+
+def _seams(frame: Frame) -> tuple[int, int, int]:
+    """Of a call without options in the recommended encoding: its id, and where the terms of the
+    pool and the command end."""
+    prefix, id_tag, id, pool_tag, length = _CALL_HEAD.unpack_from(frame)
+    if prefix == _CALL and id_tag == _INTEGER and id >= 0:
+        if pool_tag == _BINARY and length:
             pool_end = _POOL_AT + length
-            (length,) = _u32_at(frame, pool_end + 1)
-            start = pool_end + 5
-            end = start + length
-            (length,) = _u32_at(frame, end + 1)
-            if (
-                frame[pool_end] == _BINARY
-                and frame[end] == _BINARY
-                and end + 5 + length == len(frame)
-            ):
-                return id, frame[start:end].decode(), frame[end + 5 :]
-    except (StructError, IndexError, UnicodeDecodeError):
-        pass
-    _tag, id, _pool, command, args, _options = _expect("call", frame)
-    return id, command, args
+        elif pool_tag == _NIL_TAG and length == _NIL_REST:
+            pool_end = _POOL_AT
+        else:
+            raise ValueError
+        (length,) = _u32_at(frame, pool_end + 1)
+        command_end = pool_end + 5 + length
+        (length,) = _u32_at(frame, command_end + 1)
+        if (
+            frame[pool_end] == _BINARY
+            and frame[command_end] == _BINARY
+            and command_end + 5 + length == len(frame)
+        ):
+            return id, pool_end, command_end
+    raise ValueError
 
 
 def read_answer(frame: Frame) -> tuple[str, int | None]:

@@ -53,13 +53,6 @@ _DECAY = 0.9
 _HELLO_MAX_BYTES = 1024 * 1024
 
 
-class _Cancelled:
-    """Stands in the queue for a call that was cancelled before it was taken up."""
-
-    def __init__(self, frame: bytes) -> None:
-        self.frame = frame
-
-
 class Runtime:
     """One worker. `channel` is blocking; `ledger[slot]` counts the calls it has started."""
 
@@ -69,7 +62,8 @@ class Runtime:
         self._slot = slot
         self._framer = Framer(_HELLO_MAX_BYTES)
         self._read_bytes = _READ_BYTES
-        self._queue: deque[bytes | _Cancelled] = deque()
+        #: (id, command, arguments); no arguments: cancelled before it was taken up.
+        self._queue: deque[tuple[int, str, bytes | None]] = deque()
         self._ended = False
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -130,7 +124,7 @@ class Runtime:
                 # Counted before it leaves the queue, and never twice: whatever kills this process,
                 # the supervisor knows which calls it may have begun.
                 self._ledger[self._slot] += 1
-                self._answer(queue.popleft())
+                self._answer(*queue.popleft())
             self._flush()
             if self._ended:
                 return
@@ -138,13 +132,11 @@ class Runtime:
 
     # -- one call ----------------------------------------------------------------------------------
 
-    def _answer(self, entry: bytes | _Cancelled) -> None:
+    def _answer(self, id: int, command: str, raw: bytes | None) -> None:
         answers = self._answers
-        if isinstance(entry, _Cancelled):
-            id, command, _ = messages.open_call(entry.frame)
+        if raw is None:
             self._send(answers.refusal(id, command, "cancelled", "the call was cancelled"))
             return
-        id, command, raw = messages.open_call(entry)
         try:
             function = answers.command(command)
             positions, keywords = answers.arguments(raw)
@@ -198,37 +190,27 @@ class Runtime:
     def _arrived(self, frames: list[Frame]) -> None:
         """Queue calls; do at once what else was asked."""
         for frame in frames:
-            if isinstance(frame, bytes) and messages.is_call(frame):
-                self._check_and_queue(frame)
-            else:
-                self._asked(frame)
+            try:
+                if isinstance(frame, Oversized):
+                    raise messages.ProtocolError(f"a frame of {frame.size} bytes is too large")
+                if messages.is_call(frame):
+                    self._queue.append(messages.open_call(frame))
+                else:
+                    self._asked(frame, *messages.parse(frame))
+            except messages.ProtocolError as exc:
+                error = {"type": "protocol_error", "message": exc.message}
+                self._send(messages.error(exc.id, error))
 
-    def _check_and_queue(self, frame: bytes) -> None:
-        try:
-            messages.open_call(frame)
-        except messages.ProtocolError as exc:
-            self._complain(exc)
+    def _asked(self, frame: bytes, tag: str, *rest: Any) -> None:
+        if tag == "call":
+            # In an encoding that is legal and not the usual one.
+            self._queue.append(messages.open_call(frame))
+        elif tag == "cancel":
+            self._cancel(rest[0])
+        elif tag == "ping":
+            self._send(messages.pong(rest[0]))
         else:
-            self._queue.append(frame)
-
-    def _asked(self, frame: Frame) -> None:
-        try:
-            if isinstance(frame, Oversized):
-                raise messages.ProtocolError(f"a frame of {frame.size} bytes is too large")
-            tag, *rest = messages.parse(frame)
-            if tag == "call":
-                self._queue.append(frame)
-            elif tag == "cancel":
-                self._cancel(rest[0])
-            elif tag == "ping":
-                self._send(messages.pong(rest[0]))
-            else:
-                raise messages.ProtocolError(f"a {tag} is not for a worker")
-        except messages.ProtocolError as exc:
-            self._complain(exc)
-
-    def _complain(self, exc: messages.ProtocolError) -> None:
-        self._send(messages.error(exc.id, {"type": "protocol_error", "message": exc.message}))
+            raise messages.ProtocolError(f"a {tag} is not for a worker")
 
     # -- cancelling --------------------------------------------------------------------------------
 
@@ -237,9 +219,9 @@ class Runtime:
         if id == self._running:
             self._interrupted = True
             return
-        for place, entry in enumerate(self._queue):
-            if isinstance(entry, bytes) and messages.open_call(entry)[0] == id:
-                self._queue[place] = _Cancelled(entry)
+        for place, (queued, command, _) in enumerate(self._queue):
+            if queued == id:
+                self._queue[place] = queued, command, None
 
     def _look(self, *_: Any) -> None:
         """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""
