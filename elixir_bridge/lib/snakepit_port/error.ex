@@ -92,7 +92,7 @@ defmodule SnakepitPort.Error do
 
   defp text(map, key) do
     case map do
-      %{^key => value} when is_binary(value) -> value
+      %{^key => value} when is_binary(value) -> if String.valid?(value), do: value
       _ -> nil
     end
   end
