@@ -44,6 +44,18 @@ defmodule Vectors.MalformedFrames do
         wrong("call with a number as command", "host", {:call, 300, "p", 1, args}, id),
         wrong("call with a list as command", "host", {:call, 300, "p", ~c"add", args}, id),
         wrong("call with arguments unpacked", "host", {:call, 300, "p", "add", [1]}, id),
+        wrong(
+          "call with wrapped arguments",
+          "host",
+          {:call, 300, "p", "add", {:"$bytes", args}},
+          id
+        ),
+        wrong(
+          "call with a wrapped command",
+          "host",
+          {:call, 300, "p", {:"$bytes", "add"}, args},
+          id
+        ),
         wrong("call with an atom as arguments", "host", {:call, 300, "p", "add", :a}, id),
         wrong(
           "call with a bit string as arguments",

@@ -23,7 +23,7 @@ from typing import Any, Callable
 
 from .etf_decode import decode_prefix as _decode_prefix
 from .etf_encode import encode as _encode_term
-from .terms import Atom, DecodeError
+from .terms import Atom, DecodeError, show
 
 PROTOCOL_VERSION = 1
 
@@ -52,7 +52,7 @@ class ProtocolError(Exception):
 def _id(value: Any) -> int:
     if type(value) is int and 0 <= value <= MAX_ID:
         return value
-    raise ValueError(f"an identifier is an integer from 0 to 2^60-1, not {_show(value)}")
+    raise ValueError(f"an identifier is an integer from 0 to 2^60-1, not {show(value)}")
 
 
 def _id_or_nil(value: Any) -> int | None:
@@ -62,13 +62,13 @@ def _id_or_nil(value: Any) -> int | None:
 def _count(value: Any) -> int:
     if type(value) is int and value >= 0:
         return value
-    raise ValueError(f"a non-negative integer belongs here, not {_show(value)}")
+    raise ValueError(f"a non-negative integer belongs here, not {show(value)}")
 
 
 def _number(value: Any) -> float:
     if type(value) in (int, float):
         return value  # type: ignore[no-any-return]
-    raise ValueError(f"a number belongs here, not {_show(value)}")
+    raise ValueError(f"a number belongs here, not {show(value)}")
 
 
 def _name(value: Any) -> str:
@@ -79,7 +79,9 @@ def _name(value: Any) -> str:
             raise ValueError("a name is UTF-8 text") from None
     if isinstance(value, str):
         return str(value)
-    raise ValueError(f"a name is a binary or an atom, not {_show(value)}")
+    if value is None or isinstance(value, bool):  # Atoms, too, that mean their text.
+        return "nil" if value is None else str(value).lower()
+    raise ValueError(f"a name is a binary or an atom, not {show(value)}")
 
 
 def _name_or_nil(value: Any) -> str | None:
@@ -89,22 +91,17 @@ def _name_or_nil(value: Any) -> str | None:
 def _opaque(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
-    raise ValueError(f"a binary that holds a term belongs here, not {_show(value)}")
+    raise ValueError(f"a binary that holds a term belongs here, not {show(value)}")
 
 
 def _map(value: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
-    raise ValueError(f"a map belongs here, not {_show(value)}")
+    raise ValueError(f"a map belongs here, not {show(value)}")
 
 
 def _any(value: Any) -> Any:
     return value
-
-
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"
 
 
 _Kind = Callable[[Any], Any]
@@ -369,7 +366,7 @@ def read_answer(frame: Frame) -> tuple[str, int | None]:
     Reads no further than that: an answer is forwarded, and whoever asked reads the rest. Raises
     `ProtocolError` where not even that much can be read.
     """
-    if len(frame) >= 18:
+    if len(frame) >= _RESULT_HEAD.size:
         for head in (_RESULT_HEAD, _SHORT_HEAD):
             prefix, id = head.unpack_from(frame)
             tag = _ANSWERS.get(prefix)
@@ -467,7 +464,7 @@ def _read_tag(frame: Frame) -> tuple[str, int, int]:
         raise ProtocolError("a frame is a tuple that begins with its tag")
     value, pos = _element(frame, pos)
     if type(value) is not Atom:
-        raise ProtocolError(f"a frame's tag is an atom, not {_show(value)}")
+        raise ProtocolError(f"a frame's tag is an atom, not {show(value)}")
     return str(value), pos, arity
 
 
@@ -480,6 +477,9 @@ def _element(frame: Frame, pos: int) -> tuple[Any, int]:
             return frame[pos + 5 : end], end
         raise ProtocolError("a binary is cut short")
     try:
-        return _decode_prefix(frame, pos)
+        value, pos = _decode_prefix(frame, pos)
     except DecodeError as exc:
         raise ProtocolError(str(exc)) from None
+    if type(value) is bytes:  # What a pair that wraps a binary becomes in Python.
+        raise ProtocolError("a tuple is no element of a frame")
+    return value, pos

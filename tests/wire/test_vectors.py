@@ -1,0 +1,163 @@
+"""What a real BEAM writes and reads, and every frame of the protocol: `protocol/vectors`."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from vector_files import FOLDER, cases, frame, same, value
+
+from snakepit_port import wire
+from snakepit_port.wire import etf_encode, messages
+from snakepit_port.wire.framing import OVERSIZED_HEAD_BYTES, pack
+from snakepit_port.wire.messages import ProtocolError
+
+TERMS = cases("terms.json")
+MALFORMED = cases("malformed.json")
+FRAMES = [case for case in cases("frames.json") if "frame" in case]
+RECOMMENDED = [case for case in FRAMES if case["recommended"]]
+BAD_FRAMES = [case for case in cases("frames.json") if "error" in case]
+
+
+def each(vectors):
+    return pytest.mark.parametrize("case", vectors, ids=[case["name"] for case in vectors])
+
+
+def test_a_real_beam_writes_these_files(tmp_path):
+    generator = FOLDER.parent / "generate_vectors.exs"
+    ran = subprocess.run(["elixir", generator, tmp_path], capture_output=True, text=True)
+    assert (ran.stderr, ran.returncode) == ("", 0)
+    written = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    kept = {path.name: path.read_text() for path in FOLDER.iterdir()}
+    assert written.keys() == kept.keys()
+    for name, text in kept.items():
+        # Not as one assertion: to show a difference of a megabyte takes minutes.
+        assert written[name].splitlines() == text.splitlines(), name
+
+
+# -- terms -----------------------------------------------------------------------------------------
+
+
+@each(TERMS)
+def test_terms_are_read(case):
+    assert same(wire.decode(case["bytes"]), value(case["value"]))
+
+
+@each(TERMS)
+def test_terms_are_written(case):
+    expected = value(case["value"])
+    written = etf_encode.encode(expected)
+    assert same(wire.decode(written), expected)
+    if case["canonical"]:
+        assert written == case["bytes"]
+    # By way of erlpack the bytes may be others, which have to be of the same term.
+    assert same(wire.decode(wire.encode(expected)), expected)
+
+
+@each([case for case in TERMS if case["canonical"] and not case["name"].startswith("255 lists")])
+def test_terms_are_written_inside_others(case):
+    inner = value(case["value"])
+    raw = case["bytes"][1:]
+    assert etf_encode.encode((inner, "a")) == b"\x83h\x02" + raw + b"m\0\0\0\x01a"
+    assert etf_encode.encode({"a": [inner, None]}) == (
+        b"\x83t\0\0\0\x01m\0\0\0\x01al\0\0\0\x02" + raw + b"w\x03nilj"
+    )
+
+
+@each(TERMS)
+def test_terms_are_refused_when_cut_or_followed_by_more(case):
+    data = case["bytes"]
+    for cut in range(len(data)) if len(data) < 400 else range(0, len(data), 97):
+        with pytest.raises(wire.DecodeError) as caught:
+            wire.decode(data[:cut])
+        assert caught.value.kind == "truncated", cut
+    with pytest.raises(wire.DecodeError) as caught:
+        wire.decode(data + b"\0")
+    assert caught.value.kind == "trailing"
+
+
+@each(MALFORMED)
+def test_malformed_terms_are_refused(case):
+    for data in (case["bytes"], bytearray(case["bytes"]), memoryview(case["bytes"])):
+        with pytest.raises(wire.DecodeError) as caught:
+            wire.decode(data)
+        assert caught.value.kind == case["error"]
+        assert caught.value.message
+
+
+def test_every_kind_of_error_has_a_vector():
+    assert {case["error"] for case in MALFORMED} == wire.DecodeError.KINDS.keys()
+
+
+# -- frames ----------------------------------------------------------------------------------------
+
+
+@each(FRAMES)
+def test_frames_are_parsed(case):
+    parsed = messages.parse(pack(case["bytes"]))
+    assert same(parsed, frame(case["frame"]))
+
+
+def build(parsed):
+    tag, *elements = parsed
+    if tag == "hello":
+        elements.reverse()
+    return getattr(messages, tag)(*elements)
+
+
+@each(FRAMES)
+def test_frames_are_built(case):
+    parsed = frame(case["frame"])
+    built = build(parsed)
+    if case["recommended"]:
+        assert built == pack(case["bytes"])
+    elif parsed[-1] != {}:  # Empty options are left out.
+        assert same(messages.parse(built), parsed)
+
+
+def test_every_frame_has_a_vector_in_every_encoding():
+    def tags(vectors):
+        return {case["frame"]["tuple"][0]["atom"] for case in vectors}
+
+    assert tags(RECOMMENDED) == messages._FRAMES.keys()
+    for how in ("latin1", "short_latin1", "long_utf8", "large_tuple"):
+        found = tags(case for case in FRAMES if case["name"].endswith(f", {how}"))
+        assert found == messages._FRAMES.keys()
+
+
+@each(FRAMES)
+def test_the_quick_readers_agree_with_parse(case):
+    data = pack(case["bytes"])
+    tag, *elements = frame(case["frame"])
+    id = elements[0]
+    if tag == "call":
+        _id, pool, command, args, options = elements
+        assert same(messages.read_call(data), (id, pool, command, options))
+        assert same(messages.open_call(data), (id, command, args))
+        assert messages.is_call(data) or not case["recommended"]
+    else:
+        assert not messages.is_call(data)
+        for read in (messages.read_call, messages.open_call):
+            with pytest.raises(ProtocolError):
+                read(data)
+    is_answer = tag in ("result", "error", "chunk")
+    assert messages.read_answer(data) == (tag, id if is_answer else None)
+    has_id = is_answer or tag in ("call", "control")
+    head = case["bytes"][:OVERSIZED_HEAD_BYTES]
+    assert messages.read_head(head) == (id if has_id else None)
+    for cut in range(len(head)):
+        assert messages.read_head(head[:cut]) in (None, id)
+
+
+@each(BAD_FRAMES)
+def test_malformed_frames_are_refused(case):
+    data = pack(case["bytes"])
+    expected = value(case["error"])
+    for read in (messages.parse, messages.read_call):
+        with pytest.raises(ProtocolError) as caught:
+            read(data)
+        assert caught.value.id == expected
+        assert 0 < len(caught.value.message) < 300
+    if case["name"] != "malformed: call whose pool is not UTF-8":  # No worker looks at it.
+        with pytest.raises(ProtocolError):
+            messages.open_call(data)
