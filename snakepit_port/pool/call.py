@@ -20,9 +20,10 @@ class CallState(Enum):
 class Call:
     """One request of the host.
 
-    `frame` is what a worker will be sent, byte for byte. `timeout` and `queue_timeout` are seconds
-    from arrival, infinity for none. A call that is answered while its worker still holds it is
-    *abandoned*: `state` is ANSWERED and `worker` is set until the worker lets go of it.
+    `frame` is what a worker will be sent, byte for byte. `timeout` is seconds from arrival,
+    `queue_timeout` seconds in the queue; infinity for none. A call that is answered while its
+    worker still holds it is *abandoned*: `state` is ANSWERED and `worker` is set until the worker
+    lets go of it.
     """
 
     __slots__ = (
@@ -33,7 +34,6 @@ class Call:
         "id",
         "queue_timeout",
         "queue_timer",
-        "sent_at",
         "state",
         "timeout",
         "worker",
@@ -56,7 +56,6 @@ class Call:
         self.state = CallState.QUEUED
         self.worker: Worker | None = None
         self.arrived_at = 0.0
-        self.sent_at = 0.0
         self.deadline_timer: Timer | None = None
         self.queue_timer: Timer | None = None
 

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from snakepit_port.config.model import PoolSettings
+from snakepit_port.pool import backoff
 from snakepit_port.pool.backoff import Backoff
 from snakepit_port.pool.call import Call, CallState
 from snakepit_port.pool.effects import (
@@ -25,7 +26,7 @@ from snakepit_port.pool.effects import (
     Start,
     Stopped,
 )
-from snakepit_port.pool.speed import Speeds
+from snakepit_port.pool.speed import OVERDUE_SECONDS, Speeds
 from snakepit_port.pool.timers import Timers
 from snakepit_port.pool.worker import Fate, Worker, WorkerState
 
@@ -76,7 +77,9 @@ class Machine:
         self._prefetch = AUTO_PREFETCH if auto else int(settings.prefetch)
         self._judge_speed = auto
         self._speeds = Speeds()
-        self._backoff = Backoff(rng)
+        self._starts = Backoff(rng)
+        self._crashes = Backoff(rng)
+        self._crashed_until = now
         self._timers = Timers()
         self._idle: dict[Worker, None] = {}
         self._roomy: OrderedDict[Worker, None] = OrderedDict()
@@ -87,6 +90,7 @@ class Machine:
         self._settled = False
         self._refusing = False
         self._draining = False
+        self._attempts_ended = 0
         self._cannot_start = False
         self._effects: list[Effect] = []
 
@@ -94,7 +98,7 @@ class Machine:
 
     def start(self, now: float) -> list[Effect]:
         """The pool may start its workers."""
-        self._fill(now)
+        self._go_on(now)
         return self._take()
 
     def call_arrived(self, call: Call, now: float) -> list[Effect]:
@@ -104,22 +108,21 @@ class Machine:
         if state is PoolState.STOPPING or state is PoolState.STOPPED:
             self._fail(call, "shutting_down", "the supervisor is shutting down")
         elif state is PoolState.UNAVAILABLE:
-            self._reply(call, self._unavailable())
+            self._reply(call, self._unavailable(call))
+        elif call.timeout <= 0:
+            self.counts["timeouts"] += 1
+            self._fail(call, "timeout", "the call came with no time left (timeout is 0)")
         else:
             if call.timeout != math.inf:
                 due = now + call.timeout
                 call.deadline_timer = self._timers.at(due, self._deadline_passed, call)
-            worker = self._free_worker(call.command) if not self.queue else None
+            worker = self._free_worker(call.command, now) if not self.queue else None
             if worker is not None:
                 self._send(worker, call, now)
             elif len(self.queue) >= self.settings.max_queue_size:
                 self._saturated(call)
             else:
-                if call.queue_timeout != math.inf:
-                    due = now + call.queue_timeout
-                    call.queue_timer = self._timers.at(due, self._waited_too_long, call)
-                self.queue[call.id] = call
-                self.queued_bytes += len(call.frame)
+                self._enqueue(call, now)
         return self._take()
 
     def answered(
@@ -127,16 +130,23 @@ class Machine:
     ) -> list[Effect] | None:
         """A terminal answer came from a worker, as one of `together` that arrived in one go.
 
-        None: the worker was not given such a call, it breaks the protocol.
+        None: the worker was not given such a call, it breaks the protocol. What a condemned worker
+        says counts no more.
         """
+        if worker.fate is Fate.PROTOCOL_ERROR:
+            return []
         call = worker.calls.pop(call_id, None)
         if call is None:
             return None
         worker.answered += 1
-        # Calls that were answered in one go share the time since the answer before them.
-        elapsed = now - max(call.sent_at, worker.last_answer_at)
-        self._speeds.record(call.command, elapsed / together)
-        worker.last_answer_at = now
+        if worker.answered == 1:
+            self._crashes.succeeded()
+        if now > worker.busy_since:
+            # Calls that were answered in one go share the time since the answer before them.
+            worker.run_time = (now - worker.busy_since) / together
+            worker.busy_since = now
+        if self._judge_speed:
+            self._learn(call, worker.run_time, whole=ok)
         if call.state is CallState.SENT:
             call.state = CallState.ANSWERED
             self._timers.cancel(call.deadline_timer)
@@ -165,9 +175,10 @@ class Machine:
             return []
         self._timers.cancel(worker.timer)
         worker.state = WorkerState.READY
-        worker.ready_at = worker.last_answer_at = now
-        self._backoff.succeeded()
+        worker.ready_at = now
+        self._starts.succeeded()
         self._cannot_start = False
+        self._attempt_ended(now)
         startup = {"startup_ms": _ms(now - worker.started_at)}
         self._emit("worker.started", startup, worker, **metadata)
         self._idle[worker] = None
@@ -199,33 +210,31 @@ class Machine:
         self.workers.pop(worker.id, None)
         self._idle.pop(worker, None)
         self._roomy.pop(worker, None)
-        self._let_go(worker, started - worker.answered, error)
+        error = worker.broke_protocol or error
+        self._let_go(worker, started - worker.answered, error, now)
         if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
             reason = "crashed" if worker.fate is None else worker.fate.value
             self._emit("worker.stopped", _age(worker, now), worker, reason=reason, status=status)
-        if worker.fate is Fate.SHUTDOWN:
-            pass
-        elif worker.ready_at is None:
-            self._start_failed(worker, error, now)
-        else:
-            self._emit("worker.recycled", _age(worker, now), worker, reason="worker_died")
-            if worker.fate is None:
-                self.counts["worker_crashes"] += 1
-                if worker.answered == 0:
-                    # It may well die of its first call again: bound how often that is tried.
-                    self._may_start_at = now + self._backoff.failed()
+        if worker.ready_at is not None and worker.fate is None:
+            self.counts["worker_crashes"] += 1
+            self._may_have_died_young(worker, now)
+        if not self._draining:
+            if worker.ready_at is None:
+                self._start_failed(worker, error, now)
+            else:
+                self._emit("worker.recycled", _age(worker, now), worker, reason="worker_died")
         self._settle(now)
         self._go_on(now)
         self._dispatch(now)
         return self._take()
 
     def condemn(self, worker: Worker, error: Mapping[str, Any], now: float) -> list[Effect]:
-        """The worker broke the protocol: kill it, and answer what it was running with `error`."""
+        """The worker broke the protocol: kill it. When it is gone, what it had started is answered
+        with `error`."""
         if worker.state is not WorkerState.GONE and worker.fate is None:
-            running = worker.running
-            if running is not None and running.state is CallState.SENT:
-                self._reply(running, {**error, "command": running.command})
+            worker.broke_protocol = error
             self._kill(worker, Fate.PROTOCOL_ERROR)
+            self._may_have_died_young(worker, now)
             self._go_on(now)
         return self._take()
 
@@ -266,13 +275,19 @@ class Machine:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def _free_worker(self, command: str) -> Worker | None:
+    def _free_worker(self, command: str, now: float) -> Worker | None:
         """A worker for one more call of `command`: an idle one, the last used first because its
         memory is warm; else a busy one with room, if nobody is held up by that."""
         if self._idle:
             return next(reversed(self._idle))
-        if self._roomy and self._fast(command):
-            return next(iter(self._roomy))
+        if not self._roomy or not self._fast(command):
+            return None
+        while self._roomy:
+            worker = next(iter(self._roomy))
+            if not self._judge_speed or now - worker.busy_since <= OVERDUE_SECONDS:
+                return worker
+            # Its commands used to be fast, but this one is not. An answer shows whether it is over.
+            del self._roomy[worker]
         return None
 
     def _fast(self, command: str) -> bool:
@@ -283,9 +298,9 @@ class Machine:
     def _send(self, worker: Worker, call: Call, now: float) -> None:
         call.state = CallState.SENT
         call.worker = worker
-        call.sent_at = now
-        if call.queue_timer is not None:
-            self._timers.cancel(call.queue_timer)
+        if not worker.calls:
+            worker.busy_since = now
+            worker.run_time = 0.0
         worker.calls[call.id] = call
         self._idle.pop(worker, None)
         if len(worker.calls) < self._prefetch and self._fast(call.command):
@@ -302,44 +317,80 @@ class Machine:
         if running is None:
             self._idle[worker] = None
             self._roomy.pop(worker, None)
+            worker.full = False
         elif running.state is CallState.ANSWERED:
             # Abandoned while it waited here, and now its turn.
             self._expect_to_yield(worker, now)
-        elif self._fast(running.command) and len(worker.calls) < self._prefetch:
+        elif not worker.full and len(worker.calls) < self._prefetch and self._fast(running.command):
             self._roomy[worker] = None
         if self.queue:
             self._dispatch(now)
+
+    def _fill_up(self, worker: Worker) -> None:
+        """Nothing more for this worker until it has answered all that it has."""
+        worker.full = True
+        self._roomy.pop(worker, None)
+
+    def _learn(self, call: Call, seconds: float, *, whole: bool) -> None:
+        """Note what a call took. One that failed or was cut short may have taken longer otherwise:
+        it can show that its command is slow, but not that it is fast."""
+        if whole and call.state is CallState.SENT:
+            turned_slow = self._speeds.record(call.command, seconds)
+        else:
+            turned_slow = self._speeds.at_least(call.command, seconds)
+        if turned_slow:
+            for worker in self.workers.values():
+                if any(other.command == call.command for other in worker.calls.values()):
+                    self._fill_up(worker)
 
     def _dispatch(self, now: float) -> None:
         """Send queued calls, in order, for as long as there is a worker for the first one."""
         queue = self.queue
         while queue:
             call = next(iter(queue.values()))
-            worker = self._free_worker(call.command)
+            if call.deadline_timer is not None and call.deadline_timer[0] <= now:
+                # Its time is up, even if `tick` has not come round to it.
+                self._deadline_passed(call, now)
+                continue
+            worker = self._free_worker(call.command, now)
             if worker is None:
                 return
             self._unqueue(call)
             self._send(worker, call, now)
-        self._refusing = False
+
+    def _enqueue(self, call: Call, now: float) -> None:
+        if call.queue_timeout != math.inf:
+            due = now + call.queue_timeout
+            call.queue_timer = self._timers.at(due, self._waited_too_long, call)
+        self.queue[call.id] = call
+        self.queued_bytes += len(call.frame)
 
     def _unqueue(self, call: Call) -> None:
         del self.queue[call.id]
         self.queued_bytes -= len(call.frame)
+        self._timers.cancel(call.queue_timer)
+        if not self.queue:
+            self._refusing = False
 
-    def _requeue(self, call: Call) -> None:
+    def _requeue(self, call: Call, now: float) -> None:
         """Back to the front: it had already waited its turn."""
+        if self.state is PoolState.UNAVAILABLE:
+            self._reply(call, self._unavailable(call))
+            return
         call.state = CallState.QUEUED
-        call.worker = None
-        self.queue[call.id] = call
+        self._enqueue(call, now)
         self.queue.move_to_end(call.id, last=False)
-        self.queued_bytes += len(call.frame)
 
-    def _let_go(self, worker: Worker, unanswered: int, error: Mapping[str, Any]) -> None:
+    def _let_go(
+        self, worker: Worker, unanswered: int, error: Mapping[str, Any], now: float
+    ) -> None:
         """Settle the calls of a worker that is gone: those it started fail, the others wait
         again."""
         calls = list(worker.calls.values())
         started, others = calls[: max(unanswered, 0)], calls[max(unanswered, 0) :]
         worker.calls.clear()
+        if self._judge_speed and started:
+            self._learn(started[0], now - worker.busy_since, whole=False)
         for call in started:
             call.worker = None
             if call.state is CallState.SENT:
@@ -347,7 +398,7 @@ class Machine:
         for call in reversed(others):
             call.worker = None
             if call.state is CallState.SENT:
-                self._requeue(call)
+                self._requeue(call, now)
 
     def _deadline_passed(self, call: Call, now: float) -> None:
         self.counts["timeouts"] += 1
@@ -373,11 +424,14 @@ class Machine:
         if worker is not None:
             error["worker"] = worker.id
         self._reply(call, error)
-        if worker is not None:
-            self._roomy.pop(worker, None)
+        if worker is not None and worker.state is WorkerState.READY:
+            # The host may use the id again, and a worker must not hold two calls of one id.
+            self._fill_up(worker)
             self._effects.append(Interrupt(worker, call))
             if worker.running is call:
                 self._expect_to_yield(worker, now)
+        if self._draining:
+            self._drain(now)
 
     def _expect_to_yield(self, worker: Worker, now: float) -> None:
         self._timers.cancel(worker.timer)
@@ -417,19 +471,25 @@ class Machine:
     def _error(self, type: str, message: str, call: Call) -> dict[str, Any]:
         return {"type": type, "message": message, "pool": self.name, "command": call.command}
 
-    def _unavailable(self) -> dict[str, Any]:
+    def _unavailable(self, call: Call) -> dict[str, Any]:
         why = self.cause.get("message", "no worker could be started")
         return {
             **self.cause,
             "type": "pool_unavailable",
             "message": f"pool {self.name!r} has no worker: {why}",
             "pool": self.name,
+            "command": call.command,
         }
 
     # -- workers -----------------------------------------------------------------------------------
 
     def _in(self, state: WorkerState) -> Iterator[Worker]:
         return (worker for worker in self.workers.values() if worker.state is state)
+
+    def _is_starting(self) -> bool:
+        """Whether an attempt to start a worker is under way. One that was killed for being late, or
+        for what it said, is over when it is gone."""
+        return any(worker.ready_at is None for worker in self.workers.values())
 
     def _go_on(self, now: float) -> None:
         """After a change among the workers: start what is missing, or, while stopping, let go of
@@ -445,14 +505,15 @@ class Machine:
         missing = self.settings.pool_size - sum(
             1 for worker in self.workers.values() if worker.state is not WorkerState.STOPPING
         )
-        if missing <= 0 or any(self._in(WorkerState.STARTING)):
+        if missing <= 0 or self._is_starting():
             return
-        if now < self._may_start_at:
+        may_start_at = max(self._may_start_at, self._crashed_until)
+        if now < may_start_at:
             self._timers.cancel(self._start_timer)
-            self._start_timer = self._timers.at(self._may_start_at, self._fill_again)
+            self._start_timer = self._timers.at(may_start_at, self._fill_again)
             return
         # After a failure one worker goes ahead, to see whether the cause is gone.
-        batch = 1 if self._backoff.failures else self.settings.startup_batch_size
+        batch = 1 if self._starts.failures else self.settings.startup_batch_size
         for _ in range(min(missing, batch)):
             worker = Worker(f"{self.name}-{self._next_number}", now)
             self._next_number += 1
@@ -461,16 +522,29 @@ class Machine:
             due = now + self.settings.pool_startup_timeout
             worker.timer = self._timers.at(due, self._not_ready_in_time, worker)
             self._effects.append(Start(worker))
-        self._may_start_at = now + self.settings.startup_batch_delay_ms / 1000
 
     def _fill_again(self, _: None, now: float) -> None:
         self._fill(now)
+
+    def _attempt_ended(self, now: float) -> None:
+        self._attempts_ended += 1
+        if not self._is_starting():
+            self._may_start_at = now + self.settings.startup_batch_delay_ms / 1000
+
+    def _may_have_died_young(self, worker: Worker, now: float) -> None:
+        """If a worker ended soon and without an answer, the next may well do the same, of the same
+        call: bound how often that is tried."""
+        young = worker.ready_at is not None and now - worker.ready_at < backoff.MAX_SECONDS
+        # Those that die together die of one cause: that counts once.
+        if young and worker.answered == 0 and now >= self._crashed_until:
+            self._crashed_until = now + self._crashes.failed()
 
     def _not_ready_in_time(self, worker: Worker, now: float) -> None:
         self._kill(worker, Fate.STARTUP_TIMEOUT)
 
     def _start_failed(self, worker: Worker, error: Mapping[str, Any], now: float) -> None:
         self._cannot_start = True
+        self._attempt_ended(now)
         self.cause = dict(error)
         if worker.fate is Fate.STARTUP_TIMEOUT:
             limit = _seconds(self.settings.pool_startup_timeout)
@@ -478,25 +552,24 @@ class Machine:
                 f"worker {worker.id} was not ready within {limit} and was killed;"
                 " see what it logged, or raise pool_startup_timeout"
             )
-        if not any(self._in(WorkerState.STARTING)):
+        if not self._is_starting():
             # Once for each batch: its workers fail together and for the same reason.
-            delay = self._backoff.failed()
-            self._may_start_at = now + delay
-            attempt = {"attempt": self._backoff.failures, "retry_in_ms": _ms(delay)}
+            delay = self._starts.failed()
+            self._may_start_at = max(self._may_start_at, now + delay)
+            attempt = {"attempt": self._starts.failures, "retry_in_ms": _ms(delay)}
             self._emit("worker.start_failed", attempt, worker, **self._cause_for_people())
 
     def _cause_for_people(self) -> dict[str, Any]:
         return {key: self.cause[key] for key in ("message", "traceback") if key in self.cause}
 
     def _settle(self, now: float) -> None:
-        """Ready once its first workers serve, unavailable when none does and the last attempt
-        failed."""
-        starting = any(self._in(WorkerState.STARTING))
+        """Ready once the first workers have been tried and some serve, unavailable when none does
+        and the last attempt failed."""
         serving = sum(1 for _ in self._in(WorkerState.READY))
         # A crash alone is not enough: its successor must have failed to start.
-        failed = self._cannot_start and not starting
+        failed = self._cannot_start and not self._is_starting()
         if self.state is PoolState.STARTING and serving:
-            if serving >= self.settings.pool_size or failed:
+            if self._attempts_ended >= self.settings.pool_size or failed:
                 self._become_ready(serving, now)
         elif self.state is PoolState.UNAVAILABLE and serving:
             self._become_ready(serving, now)
@@ -516,7 +589,7 @@ class Machine:
         self._note_settled()
         for call in list(self.queue.values()):
             self._unqueue(call)
-            self._reply(call, self._unavailable())
+            self._reply(call, self._unavailable(call))
 
     def _note_settled(self) -> None:
         if not self._settled:

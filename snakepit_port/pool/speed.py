@@ -11,6 +11,10 @@ from __future__ import annotations
 #: behind 15 calls of 1 ms one waits 15 ms at the very worst.
 FAST_SECONDS = 0.001
 
+#: A worker that answers nothing for longer is busy with something slow, whatever its commands took
+#: so far: nothing more is sent ahead to it. A turn of the supervisor under load takes a few ms.
+OVERDUE_SECONDS = 10 * FAST_SECONDS
+
 #: Calls that must have been seen before a command counts as known.
 KNOWN_AFTER = 3
 
@@ -30,17 +34,27 @@ class Speeds:
         self._seen: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
 
-    def record(self, command: str, seconds: float) -> None:
+    def record(self, command: str, seconds: float) -> bool:
+        """Note a run; returns whether the command has just ceased to be fast."""
         known = self._seconds.get(command)
         if known is None:
             if len(self._seconds) < MAX_COMMANDS:
                 self._seconds[command] = seconds
                 self._seen[command] = 1
-            return
+            return False
         decayed = known * DECAY
         self._seconds[command] = seconds if seconds > decayed else decayed
         if self._seen[command] < KNOWN_AFTER:
             self._seen[command] += 1
+            return False
+        return known < FAST_SECONDS <= seconds
+
+    def at_least(self, command: str, seconds: float) -> bool:
+        """Note that a run, had it been whole, would have taken this long or longer. Returns as
+        `record` does."""
+        if seconds < FAST_SECONDS or command not in self._seconds:
+            return False
+        return self.record(command, seconds)
 
     def is_fast(self, command: str) -> bool:
         return (

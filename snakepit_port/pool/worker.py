@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snakepit_port.pool.call import Call
@@ -31,17 +32,24 @@ class Worker:
     is running.
 
     `answered` counts the calls it has answered, so that together with the ledger (the number it has
-    started) it tells which of `calls` had been started when the worker died. `timer` is the one
-    thing it may be late for: becoming ready, leaving a call that was interrupted, or going.
+    started) it tells which of `calls` had been started when the worker died. `busy_since` is when
+    it took up the running call, as far as the pool can tell, and `run_time` the seconds that each
+    of the calls took which it answered last. A worker that is `full` gets no more calls until it
+    has answered all that it has. `timer` is the one thing it may be late for: becoming ready,
+    leaving a call that was interrupted, or going.
+    `broke_protocol` is the error of a worker that was condemned.
     """
 
     __slots__ = (
         "answered",
+        "broke_protocol",
+        "busy_since",
         "calls",
         "fate",
+        "full",
         "id",
-        "last_answer_at",
         "ready_at",
+        "run_time",
         "started_at",
         "state",
         "timer",
@@ -54,9 +62,12 @@ class Worker:
         self.answered = 0
         self.started_at = now
         self.ready_at: float | None = None
-        self.last_answer_at = now
+        self.busy_since = now
+        self.run_time = 0.0
+        self.full = False
         self.timer: Timer | None = None
         self.fate: Fate | None = None
+        self.broke_protocol: Mapping[str, Any] | None = None
 
     @property
     def running(self) -> Call | None:

@@ -1,0 +1,233 @@
+"""Sending ahead: what a busy worker is given, and what it is not."""
+
+from __future__ import annotations
+
+import pytest
+from pool_driver import Driver, at, ids
+
+from snakepit_port.pool.machine import AUTO_PREFETCH
+from snakepit_port.pool.speed import OVERDUE_SECONDS
+
+
+def test_a_fast_command_is_sent_ahead_up_to_a_depth() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.learn("fast")
+    calls = pool.calls(AUTO_PREFETCH + 2, "fast")
+    assert at(worker) == ids(calls[:AUTO_PREFETCH])
+    pool.answer(worker)
+    assert at(worker) == ids(calls[1 : AUTO_PREFETCH + 1])
+
+
+def test_an_unknown_command_is_not_sent_ahead() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    first, *_ = pool.calls(2, "new")
+    assert at(worker) == [first.id]
+
+
+def test_a_slow_command_is_not_sent_ahead() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.learn("slow", 0.5)
+    first, *_ = pool.calls(2, "slow")
+    assert at(worker) == [first.id]
+
+
+@pytest.mark.parametrize("other", ["slow", "new"])
+def test_nothing_waits_behind_a_slow_or_unknown_command(other: str) -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.learn("fast")
+    pool.learn("slow", 0.5)
+    first = pool.call(other)
+    pool.call("fast")
+    assert at(worker) == [first.id]
+
+
+@pytest.mark.parametrize("other", ["slow", "new"])
+def test_a_slow_or_unknown_command_waits_for_an_idle_worker(other: str) -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.learn("fast")
+    pool.learn("slow", 0.5)
+    calls = pool.calls(3, "fast")
+    last = pool.call(other)
+    assert at(worker) == ids(calls)
+    for _ in calls:
+        assert pool.queued == [last.id]
+        pool.answer(worker)
+    assert at(worker) == [last.id]
+
+
+def test_an_idle_worker_comes_before_sending_ahead() -> None:
+    pool = Driver(pool_size=3)
+    workers = pool.up()
+    pool.learn("fast")
+    pool.calls(3, "fast")
+    assert sorted(len(at(worker)) for worker in workers) == [1, 1, 1]
+
+
+def test_busy_workers_are_filled_in_turns() -> None:
+    pool = Driver(pool_size=3)
+    workers = pool.up()
+    pool.learn("fast")
+    pool.calls(12, "fast")
+    assert [len(at(worker)) for worker in workers] == [4, 4, 4]
+
+
+@pytest.mark.parametrize(("prefetch", "with_worker"), [(1, 1), (3, 3), (100, 10)])
+def test_a_number_is_obeyed_whatever_the_commands_take(prefetch: int, with_worker: int) -> None:
+    pool = Driver(prefetch=prefetch)
+    (worker,) = pool.up()
+    pool.learn("slow", 2.0)
+    pool.calls(5, "slow")
+    pool.calls(5, "new")
+    assert len(at(worker)) == with_worker
+
+
+def test_a_command_that_turns_slow_has_nothing_more_sent_behind_it() -> None:
+    pool = Driver(pool_size=2)
+    one, two = pool.up()
+    pool.learn("fast")
+    pool.learn("moody")
+    # Each has a call of `moody` behind one of `fast`.
+    pool.calls(2, "fast")
+    pool.calls(2, "moody")
+    pool.calls(2, "fast")
+    assert [len(at(worker)) for worker in (one, two)] == [3, 3]
+    pool.answer(one)
+    pool.now += 0.002
+    pool.answer(one)
+    # That was `moody`, and slow: at the other worker it still waits, behind one that is fast.
+    pool.calls(20, "fast")
+    assert len(at(two)) == 3
+    pool.answer(two, together=100)
+    assert len(at(two)) == 2
+    pool.answer(two, together=100)
+    assert len(at(two)) == 1
+    pool.answer(two, together=100)
+    assert len(at(two)) > 1
+
+
+def test_a_worker_that_is_overdue_gets_nothing_more() -> None:
+    pool = Driver(pool_size=2)
+    stuck, other = pool.up()
+    pool.learn("fast")
+    pool.calls(2, "fast")
+    pool.now += OVERDUE_SECONDS / 2
+    pool.answer(other, together=100)
+    pool.call("fast")
+    pool.now += OVERDUE_SECONDS * 0.6
+    pool.calls(6, "fast")
+    assert len(at(stuck)) == 1
+    assert len(at(other)) == 7
+
+
+def test_a_worker_that_was_overdue_is_sent_to_again_once_it_answers() -> None:
+    pool = Driver(prefetch="auto")
+    (worker,) = pool.up()
+    pool.learn("fast")
+    pool.learn("other")
+    pool.call("fast")
+    pool.call("other")
+    pool.now += 2 * OVERDUE_SECONDS
+    call = pool.call("other")
+    assert pool.queued == [call.id]
+    pool.answer(worker, together=100)
+    assert pool.queued == []
+    assert len(at(worker)) == 2
+
+
+class TestWhatIsLearned:
+    def is_fast(self, pool: Driver, command: str) -> bool:
+        """Whether a second call of the command is sent ahead to the only worker."""
+        (worker,) = pool.workers
+        assert at(worker) == []
+        calls = pool.calls(2, command)
+        fast = len(at(worker)) == 2
+        for call in calls:
+            pool.cancel(call)
+        while worker.calls:
+            pool.answer(worker)
+        return fast
+
+    def test_calls_answered_in_one_go_share_the_time_evenly(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("a")
+        pool.learn("b")
+        for command in "aaab":
+            pool.call(command)
+        pool.now += 1.0
+        for _ in range(4):
+            pool.answer(worker, together=4)
+        # Nobody can tell which of them was slow.
+        assert not self.is_fast(pool, "a")
+        assert not self.is_fast(pool, "b")
+
+    def test_many_fast_answers_in_one_go_stay_fast(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("a")
+        for _ in range(10):
+            pool.calls(10, "a")
+            pool.now += 0.005
+            for _ in range(10):
+                pool.answer(worker, together=10)
+        assert self.is_fast(pool, "a")
+
+    def test_the_wait_behind_others_does_not_count(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("a")
+        pool.calls(16, "a")
+        for _ in range(16):
+            pool.now += 0.0009
+            pool.answer(worker)
+        assert self.is_fast(pool, "a")
+
+    def test_the_time_that_a_worker_was_idle_does_not_count(self) -> None:
+        pool = Driver()
+        pool.up()
+        pool.learn("a")
+        pool.now += 60.0
+        pool.learn("a")
+        assert self.is_fast(pool, "a")
+
+    def test_errors_do_not_show_that_a_command_is_fast(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        for _ in range(10):
+            pool.call("a")
+            pool.answer(worker, ok=False)
+        assert not self.is_fast(pool, "a")
+
+    def test_calls_that_were_cancelled_do_not_show_that_a_command_is_fast(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        for _ in range(10):
+            pool.cancel(pool.call("a"))
+            pool.answer(worker, ok=False)
+        assert not self.is_fast(pool, "a")
+
+    def test_a_call_that_had_to_be_killed_shows_that_its_command_is_slow(self) -> None:
+        pool = Driver(cancel_grace_period=1.0)
+        (worker,) = pool.up()
+        pool.learn("a")
+        pool.call("a", timeout=5.0)
+        pool.wait(6.0)
+        assert pool.killed == [worker.id]
+        pool.gone(worker, started=4)
+        pool.ready(pool.workers[0])
+        assert not self.is_fast(pool, "a")
+
+    def test_a_crash_shows_how_long_its_command_took_so_far(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("a")
+        pool.call("a")
+        pool.now += 3.0
+        pool.gone(worker, started=4)
+        pool.ready(pool.workers[0])
+        assert not self.is_fast(pool, "a")
