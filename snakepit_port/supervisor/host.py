@@ -46,11 +46,15 @@ class Host:
         run_id: str,
         info: Mapping[str, Any],
     ) -> None:
+        self._pump = pump
         self._clock = clock
         self._run_id = run_id
         self._born_at = clock()
         self._link: Link | None = None
         self._calls: dict[int, tuple[Call, Runner]] = {}
+        self._touched: list[Runner] = []
+        self._due: dict[Runner, float] = {}
+        self._queued: dict[Runner, int] = {}
         self._behind = False
         self._held = False
         self._unsettled = len(config.pools)
@@ -72,6 +76,21 @@ class Host:
         self._link = link
         for runner in self.runners.values():
             runner.start()
+
+    def stop(self, grace: float) -> None:
+        """Take no more calls; finish what there is within `grace` seconds."""
+        for runner in self.runners.values():
+            runner.stop(grace)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is left of any pool."""
+        return all(runner.stopped for runner in self.runners.values())
+
+    def release(self) -> None:
+        """Close what the pools hold, once they have stopped."""
+        for runner in self.runners.values():
+            runner.release()
 
     # -- to the host -------------------------------------------------------------------------------
 
@@ -211,10 +230,35 @@ class Host:
             "pools": pools,
         }
 
-    # -- back-pressure -----------------------------------------------------------------------------
+    # -- once a turn -------------------------------------------------------------------------------
 
-    def balance(self) -> None:
-        """Read only as fast as the other side takes it. Called once a turn."""
+    def touched(self, runner: Runner) -> None:
+        """Something happened in a pool; told once a turn. The others need not be looked at."""
+        self._touched.append(runner)
+
+    @property
+    def next_due(self) -> float:
+        """When `tick` has something to do next, if nothing else happens."""
+        return min(self._due.values(), default=math.inf)
+
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        if self.next_due <= now:
+            for runner, due in list(self._due.items()):
+                if due <= now:
+                    runner.tick()
+
+    def take_stock(self) -> None:
+        """End a turn: see when what is due next, and read only as fast as the other side takes
+        it."""
+        for runner in self._touched:
+            runner.touched = False
+            self._due[runner] = runner.next_due
+            self._queued[runner] = runner.machine.queued_bytes
+        self._touched.clear()
+        self._balance()
+
+    def _balance(self) -> None:
         assert self._link is not None
         behind = self._link.out_bytes > HOST_BEHIND_BYTES // (2 if self._behind else 1)
         if behind is not self._behind:
@@ -222,7 +266,8 @@ class Host:
             for runner in self.runners.values():
                 runner.pause(behind)
         limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._held else 1)
-        held = sum(runner.held_bytes for runner in self.runners.values()) > limit
+        to_workers = self._pump.out_bytes - self._link.out_bytes
+        held = to_workers + sum(self._queued.values()) > limit
         if held is not self._held:
             self._held = held
             self._link.pause(held)

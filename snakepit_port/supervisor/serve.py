@@ -92,22 +92,18 @@ class Supervisor:
         while self._link.out_bytes and trio.current_time() < deadline:
             await self._turn(deadline)
         if self._host is not None:
-            for runner in self._host.runners.values():
-                runner.release()
+            self._host.release()
         return EX_OK if self._stop is None else self._stop.status
 
     async def _turn(self, deadline: float) -> None:
         host = self._host
-        runners = list(host.runners.values()) if host else []
-        await self._pump.turn(min([deadline, *(runner.next_due for runner in runners)]))
+        await self._pump.turn(min(deadline, host.next_due) if host else deadline)
         self._now = trio.current_time()
-        for runner in runners:
-            if runner.next_due <= self._now:
-                runner.tick()
         if host is not None:
+            host.tick(self._now)
             self._pump.flush()
-            host.balance()
-            self._ended = self._stopping and all(runner.stopped for runner in runners)
+            host.take_stock()
+            self._ended = self._stopping and host.stopped
 
     async def _watch_signals(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -122,8 +118,7 @@ class Supervisor:
         elif not self._stopping:
             self._stopping = True
             self._now = trio.current_time()
-            for runner in self._host.runners.values():
-                runner.stop(self._grace)
+            self._host.stop(self._grace)
             self._pump.flush()
 
     # -- hello -------------------------------------------------------------------------------------
