@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from snakepit_port.config import PoolSettings
 from snakepit_port.pool import Call, Machine, Worker, WorkerState, effects
+
+
+CRASH = {"type": "worker_crashed", "message": "it died"}
 
 
 class NoJitter(random.Random):
@@ -99,9 +103,8 @@ class Driver:
     def ready(self, worker: Worker) -> None:
         self.perform(self.machine.worker_ready(worker, {"os_pid": 7}, self.now))
 
-    def gone(self, worker: Worker, *, started: int = 0, **error: Any) -> None:
+    def gone(self, worker: Worker, *, started: int = 0, error: Mapping[str, Any] = CRASH) -> None:
         """Its process is gone; `started` of its calls had been begun since it became ready."""
-        error = {"type": "worker_crashed", "message": "it died", **error}
         todo = self.machine.worker_gone(
             worker, self.now, started=started, error=error, status="SIGSEGV"
         )

@@ -1,0 +1,239 @@
+"""Workers that go: which calls fail and which wait again, and how soon another is started."""
+
+from __future__ import annotations
+
+import pytest
+from pool_driver import Driver, at, ids
+
+from snakepit_port.pool.backoff import FIRST_SECONDS, MAX_SECONDS
+
+PROTOCOL_ERROR = {"type": "protocol_error", "message": "it sent nonsense"}
+
+
+@pytest.mark.parametrize("started", range(5))
+def test_the_ledger_tells_which_calls_had_been_started(started: int) -> None:
+    pool = Driver(prefetch=4)
+    (worker,) = pool.up()
+    calls = pool.calls(4, "work")
+    pool.gone(worker, started=started)
+    assert pool.outcomes(calls) == ["worker_crashed"] * started + [None] * (4 - started)
+    assert pool.queued == ids(calls[started:])
+    for call in calls[:started]:
+        assert pool.error(call)["command"] == "work"
+        assert pool.error(call)["message"] == "it died"
+
+
+def test_calls_that_it_had_answered_were_started_too() -> None:
+    pool = Driver(prefetch=4)
+    (worker,) = pool.up()
+    calls = pool.calls(4)
+    pool.answer(worker)
+    pool.answer(worker)
+    pool.gone(worker, started=3)
+    assert pool.outcomes(calls) == ["forwarded", "forwarded", "worker_crashed", None]
+
+
+def test_what_was_not_started_waits_again_at_the_front_and_in_order() -> None:
+    pool = Driver(prefetch=3)
+    (worker,) = pool.up()
+    calls = pool.calls(6)
+    assert pool.queued == ids(calls[3:])
+    pool.gone(worker, started=1)
+    assert pool.queued == ids(calls[1:])
+    assert pool.machine.queued_bytes == 50
+    pool.wait(FIRST_SECONDS)
+    pool.ready(pool.workers[0])
+    assert at(pool.workers[0]) == ids(calls[1:4])
+
+
+def test_another_worker_takes_over_at_once() -> None:
+    pool = Driver(pool_size=2, prefetch=2)
+    one, two = pool.up()
+    pool.calls(4)
+    (first, second) = at(one)
+    pool.answer(two)
+    pool.answer(two)
+    pool.gone(one, started=1)
+    assert at(two) == [second]
+    assert pool.sent.count((one.id, first)) == 1
+
+
+def test_an_abandoned_call_is_not_run_again_nor_answered_again() -> None:
+    pool = Driver(prefetch=3)
+    (worker,) = pool.up()
+    calls = pool.calls(3)
+    pool.cancel(calls[1])
+    pool.gone(worker, started=0)
+    assert pool.queued == [calls[0].id, calls[2].id]
+    assert pool.outcome(calls[1]) == "cancelled"
+
+
+def test_a_deadline_goes_on_for_a_call_that_waits_again() -> None:
+    pool = Driver(prefetch=2)
+    (worker,) = pool.up()
+    pool.call()
+    call = pool.call(timeout=3.0)
+    pool.wait(1.0)
+    pool.gone(worker, started=1)
+    pool.wait(2.0)
+    assert pool.outcome(call) == "timeout"
+    assert pool.queued == []
+
+
+def test_a_crash_is_told_and_counted() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.call()
+    pool.answer(worker)
+    pool.now += 2.5
+    pool.gone(worker, started=1)
+    (stopped,) = pool.heard("worker.stopped")
+    assert stopped.measurements == {"uptime_ms": 2500.0, "requests": 1}
+    assert stopped.metadata == {
+        "pool": "p",
+        "worker": "p-1",
+        "reason": "crashed",
+        "status": "SIGSEGV",
+    }
+    (recycled,) = pool.heard("worker.recycled")
+    assert recycled.metadata["reason"] == "worker_died"
+    assert pool.machine.stats()["worker_crashes"] == 1
+
+
+def test_a_worker_goes_once() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    call = pool.call()
+    pool.gone(worker, started=1)
+    pool.gone(worker, started=1)
+    assert pool.outcome(call) == "worker_crashed"
+    assert pool.machine.stats()["worker_crashes"] == 1
+    assert pool.machine.answered(worker, call.id, True, pool.now) is None
+
+
+class TestReplacement:
+    def test_a_worker_that_had_served_is_replaced_at_once(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.call()
+        pool.answer(worker)
+        pool.gone(worker, started=1)
+        assert pool.started == ["p-1", "p-2"]
+
+    def test_one_that_had_not_is_replaced_after_a_growing_pause(self) -> None:
+        pool = Driver()
+        pool.up()
+        pauses = []
+        for _ in range(10):
+            (worker,) = pool.workers
+            pool.call()
+            pool.gone(worker, started=1)
+            due = pool.machine.next_due
+            assert due is not None
+            pauses.append(round(due - pool.now, 6))
+            pool.wait(due - pool.now)
+            pool.ready(pool.workers[0])
+        assert pauses[:3] == [FIRST_SECONDS, 2 * FIRST_SECONDS, 4 * FIRST_SECONDS]
+        assert pauses[-1] == MAX_SECONDS
+
+    def test_an_answer_makes_up_for_it(self) -> None:
+        pool = Driver()
+        pool.up()
+        for _ in range(5):
+            pool.gone(pool.workers[0])
+            pool.wait(MAX_SECONDS)
+            pool.ready(pool.workers[0])
+        pool.call()
+        pool.answer(pool.workers[0])
+        pool.gone(pool.workers[0], started=1)
+        pool.ready(pool.workers[0])
+        pool.gone(pool.workers[0])
+        pool.wait(FIRST_SECONDS)
+        assert len(pool.workers) == 1
+
+    def test_workers_that_die_together_count_once(self) -> None:
+        pool = Driver(pool_size=8)
+        for worker in pool.up():
+            pool.gone(worker)
+        pool.wait(FIRST_SECONDS)
+        assert len(pool.started) == 16
+
+    def test_an_idle_worker_that_dies_after_a_while_is_replaced_at_once(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.wait(2 * MAX_SECONDS)
+        pool.gone(worker)
+        assert pool.started == ["p-1", "p-2"]
+
+
+class TestBrokenProtocol:
+    def test_answering_a_call_that_it_was_not_given_breaks_it(self) -> None:
+        pool = Driver(pool_size=2)
+        one, two = pool.up()
+        call = pool.call()
+        other = two if call.worker is one else one
+        assert pool.machine.answered(other, call.id, True, pool.now) is None
+        assert pool.machine.answered(other, 99, True, pool.now) is None
+        assert pool.outcome(call) is None
+
+    def test_the_worker_is_killed_and_what_it_ran_fails(self) -> None:
+        pool = Driver(prefetch=3)
+        (worker,) = pool.up()
+        calls = pool.calls(3, "work")
+        pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+        pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+        assert pool.killed == [worker.id]
+        pool.gone(worker, started=1)
+        assert pool.outcomes(calls) == ["protocol_error", None, None]
+        assert pool.error(calls[0])["command"] == "work"
+        assert pool.queued == ids(calls[1:])
+        (stopped,) = pool.heard("worker.stopped")
+        assert stopped.metadata["reason"] == "protocol_error"
+
+    def test_a_call_that_it_had_not_started_is_given_to_another(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        call = pool.call()
+        pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+        pool.gone(worker, started=0)
+        assert pool.outcome(call) is None
+        pool.wait(FIRST_SECONDS)
+        pool.ready(pool.workers[0])
+        assert at(pool.workers[0]) == [call.id]
+
+    def test_what_it_says_afterwards_does_not_count(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        call = pool.call()
+        pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+        pool.answer(worker)
+        assert pool.machine.answered(worker, 99, True, pool.now) == []
+        pool.gone(worker, started=1)
+        assert pool.outcome(call) == "protocol_error"
+
+    def test_a_worker_that_always_does_so_is_not_replaced_in_a_tight_loop(self) -> None:
+        pool = Driver()
+        pool.up()
+        for _ in range(6):
+            (worker,) = pool.workers
+            pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+            pool.gone(worker)
+            if pool.workers == []:
+                pool.wait(MAX_SECONDS)
+            pool.ready(pool.workers[0])
+        assert pool.now > 1000.0 + 5 * MAX_SECONDS
+
+    def test_one_that_does_so_instead_of_getting_ready_has_failed_to_start(self) -> None:
+        pool = Driver()
+        pool.start()
+        call = pool.call()
+        for attempt in range(1, 4):
+            (worker,) = pool.workers
+            pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+            assert pool.workers == [worker]
+            pool.gone(worker)
+            assert len(pool.heard("worker.start_failed")) == attempt
+            assert pool.workers == []
+            pool.wait(MAX_SECONDS)
+        assert pool.state == "unavailable"
+        assert pool.error(call)["message"] == "pool 'p' has no worker: it sent nonsense"
