@@ -213,9 +213,16 @@ def call(
     return _frame(_CALL, *parts)
 
 
+#: Length, envelope, INTEGER_EXT and id, BINARY_EXT and its length: for ids that are written so.
+_RESULT_START = Struct(f">I{len(_RESULT)}sBiBI")
+
+
 def result(id: int, payload: bytes) -> Frame:
-    head = _RESULT + _int_bytes(id) + b"m" + _U32.pack(len(payload))
-    return _U32.pack(len(head) + len(payload)) + head + payload
+    size = len(payload)
+    if 256 <= id < 2**31:
+        length = _RESULT_START.size - 4 + size
+        return _RESULT_START.pack(length, _RESULT, _INTEGER, id, _BINARY, size) + payload
+    return _frame(_RESULT, _int_bytes(id), _binary_bytes(payload))
 
 
 def error(id: int | None, error: dict[str, Any]) -> Frame:

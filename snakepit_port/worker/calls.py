@@ -26,9 +26,17 @@ class Answers:
         self._adapter = adapter
         self._where = {"pool": pool, "worker": worker}
         self._max_frame_bytes = max_frame_bytes
+        #: Commands that were called before: what they are does not change.
+        self._known: dict[str, Command] = {}
 
     def command(self, name: str) -> Command:
         """Raises `Refusal` for a command that does not exist or makes a stream."""
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = self._find(name)
+        return known
+
+    def _find(self, name: str) -> Command:
         try:
             function = self._adapter.find(name)
         except ImportError as exc:
