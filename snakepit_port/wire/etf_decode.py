@@ -80,6 +80,11 @@ _f64 = Struct(">d").unpack_from
 _NESTED = frozenset((SMALL_TUPLE, LARGE_TUPLE, LIST, MAP))
 
 _MISSING: Any = object()
+
+#: What does not change can be shared; each would be a hundred bytes for the one or five it came in.
+_NO_ITEMS = FrozenList()
+_NO_ENTRIES = FrozenMap()
+
 _CONSTANTS: dict[bytes, Any] = {b"true": True, b"false": False, b"nil": None}
 
 #: Atoms met so far, by their bytes. A host has few, and uses them again and again; when it has
@@ -207,7 +212,7 @@ def decode_prefix(data: bytes, pos: int, *, limits: Limits = DEFAULT_LIMITS) -> 
                     value = _latin1_atoms.get(raw, _MISSING)
                     append(_new_atom(raw, "latin-1", _latin1_atoms) if value is _MISSING else value)
                 elif tag == NIL:
-                    append(FrozenList() if frozen or (kind == MAP and not len(items) & 1) else [])
+                    append(_NO_ITEMS if frozen or (kind == MAP and not len(items) & 1) else [])
                     pos += 1
                 elif tag == STRING:
                     begin = pos + 3
@@ -239,7 +244,7 @@ def decode_prefix(data: bytes, pos: int, *, limits: Limits = DEFAULT_LIMITS) -> 
                 if 2 * len(value) != len(items):
                     _duplicate_key(items)
                 if frozen:
-                    value = FrozenMap(value)
+                    value = FrozenMap(value) if items else _NO_ENTRIES
             elif kind == LIST:
                 if data[pos] != NIL:
                     left, kind = 1, _TAIL

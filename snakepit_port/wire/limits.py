@@ -17,8 +17,9 @@ class Limits(NamedTuple):
     depth: int = 256
 
     #: Elements of lists and tuples, and twice the entries of maps, in one term. An element takes a
-    #: byte or two of a term and up to a hundred of memory, so the size of a frame alone would
-    #: allow a hundred times as much memory: this keeps it near 1.5 GB at the worst.
+    #: byte or two of a term and up to 140 of memory (a list of one integer, as a map's key), so the
+    #: size of a frame alone would allow a hundred times as much memory: this keeps it near 2.3 GB
+    #: at the worst, and at 1.2 GB for what is not a map's key.
     elements: int = 2**24
 
     #: Bytes of an encoded term: what one `{packet, 4}` frame can carry. The link's

@@ -78,12 +78,20 @@ def frame(described: dict[str, Any]) -> tuple[Any, ...]:
 
 def same(left: Any, right: Any) -> bool:
     """Whether two values are equal in type, too, with the entries of maps in the same order."""
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, float):
-        return struct.pack(">d", left) == struct.pack(">d", right)
-    if isinstance(left, (list, tuple, wire.FrozenList)):
-        return len(left) == len(right) and all(map(same, left, right))
-    if isinstance(left, (dict, wire.FrozenMap)):
-        return same(list(left.items()), list(right.items()))
-    return bool(left == right)
+    pairs = [(left, right)]
+    while pairs:  # No recursion: values may be deep.
+        left, right = pairs.pop()
+        if type(left) is not type(right):
+            return False
+        if isinstance(left, float):
+            if struct.pack(">d", left) != struct.pack(">d", right):
+                return False
+        elif isinstance(left, (list, tuple, dict, wire.FrozenList, wire.FrozenMap)):
+            if len(left) != len(right):
+                return False
+            pairs += zip(left, right)  # noqa: B905 - new in Python 3.10
+            if isinstance(left, (dict, wire.FrozenMap)):
+                pairs += zip(left.values(), right.values())  # noqa: B905
+        elif left != right:
+            return False
+    return True

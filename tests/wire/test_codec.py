@@ -1,0 +1,344 @@
+"""Terms there and back: whatever has a term returns, and whatever has none is refused."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import threading
+from typing import NamedTuple
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from term_strategies import plain_values, values
+from vector_files import same
+
+from snakepit_port import wire
+from snakepit_port.wire import (
+    Atom,
+    BitString,
+    DecodeError,
+    EncodeError,
+    FrozenList,
+    FrozenMap,
+    Limits,
+    etf_encode,
+    fastpath,
+)
+
+NAN = float("nan")
+
+
+def short(value):
+    return repr(value)[:40]
+
+
+@given(values)
+def test_what_is_encoded_comes_back(value):
+    assert same(wire.decode(wire.encode(value)), value)
+    assert same(wire.decode(etf_encode.encode(value)), value)
+
+
+@given(plain_values)
+@example({"F\x7f": [1.0]})
+@example([2.0**1023, "F\xff"])
+@example([1, 2, 255])
+@example([True, 1, 0, False])
+def test_erlpack_writes_the_same_terms_or_nothing(value):
+    try:
+        expected = etf_encode.encode(value)
+    except EncodeError:
+        expected = None
+    if type(value) in (list, tuple, dict):  # The rest does not take this way.
+        written = fastpath.encode(value, wire.DEFAULT_LIMITS)
+        if written is not None:
+            assert expected is not None
+            assert same(wire.decode(written), wire.decode(expected))
+    if expected is None:
+        with pytest.raises(EncodeError):
+            wire.encode(value)
+    else:
+        assert same(wire.decode(wire.encode(value)), wire.decode(expected))
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclasses.dataclass
+class Inner:
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    inner: Inner
+    items: list
+
+
+class Text(str):
+    __slots__ = ()
+
+    def encode(self, *_):
+        raise AssertionError("no code of a subclass runs")
+
+
+class OddFloat(float):
+    def __float__(self):
+        raise AssertionError("no code of a subclass runs")
+
+
+class OddDict(dict):
+    def items(self):
+        raise AssertionError("no code of a subclass runs")
+
+
+class OddBytes(bytes):
+    def __getitem__(self, _):
+        raise AssertionError("no code of a subclass runs")
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        (NAN, Atom("nan")),
+        (float("inf"), Atom("infinity")),
+        ([1.0] * 20 + [float("-inf")], [1.0] * 20 + [Atom("neg_infinity")]),
+        ([float("inf"), float("-inf")] * 20, [Atom("infinity"), Atom("neg_infinity")] * 20),
+        ([1e308] * 20, [1e308] * 20),
+        (bytearray(b"\xff"), b"\xff"),
+        (memoryview(b"ab\xff"), b"ab\xff"),
+        (memoryview(b"abcdef")[::2], b"ace"),
+        (memoryview(bytes(6)).cast("B", (2, 3)), bytes(6)),
+        (memoryview(b"\1\0\2\0").cast("H"), b"\1\0\2\0"),
+        (Pair(1, "a"), (1, "a")),
+        (Colour.RED, "red"),
+        (Level.LOW, 1),
+        (Inner(1), {"n": 1}),
+        (Outer(Inner(1), [Inner(2)]), {"inner": {"n": 1}, "items": [{"n": 2}]}),
+        (collections.OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+        (collections.defaultdict(list, a=[1]), {"a": [1]}),
+        (collections.Counter("aab"), {"a": 2, "b": 1}),
+        (Text("x"), "x"),
+        (OddFloat(0.5), 0.5),
+        (OddDict(a=1), {"a": 1}),
+        (OddBytes(b"x"), b"x"),
+        ([Text("a"), {Text("b"): Level.LOW}], ["a", {"b": 1}]),
+        (FrozenList([1, 300]), [1, 300]),
+        (FrozenMap({"a": FrozenList()}), {"a": []}),
+        ({FrozenList([1]): {FrozenMap(): 2}}, {FrozenList([1]): {FrozenMap(): 2}}),
+        (Atom("true"), True),
+        (Atom("nil"), None),
+        (list(range(256)) * 256, list(range(256)) * 256),  # too long for a STRING_EXT
+        ([0] * 65_535, [0] * 65_535),
+    ],
+    ids=short,
+)
+def test_what_comes_back_as_something_else(value, back):
+    assert same(wire.decode(wire.encode(value)), back)
+    assert same(wire.decode(wire.encode([value, 1])), [back, 1])
+
+
+class Nothing:
+    pass
+
+
+def contains_itself(kind):
+    value = kind()
+    if kind is dict:
+        value["a"] = value
+    else:
+        value.append(value)
+    return value
+
+
+broken = Inner(1)
+del broken.n
+
+circle = Inner(0)
+circle.n = [circle]
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "path"),
+    [
+        (Nothing(), "type test_codec.Nothing has no term", ""),
+        ({1, 2}, "type set", ""),
+        ([1, {"a": (0, 1j)}], "type complex", '[1]["a"][1]'),
+        ({Atom("k"): [object()]}, "type object", "[:k][0]"),
+        ({(1, frozenset()): 1}, "type frozenset", ".key[1]"),
+        ([Outer(Inner(1), [print])], "builtin_function_or_method", '[0]["items"][0]'),
+        (["\ud800"], "not valid Unicode", "[0]"),
+        ({"\udfff": 1}, "not valid Unicode", ".key"),
+        (Atom("\ud800"), "not valid Unicode", ""),
+        ([Atom("é" * 256)], "256 characters", "[0]"),
+        ([(Atom("$bytes"), b"a")], "stands for something else", "[0]"),
+        ((Atom("$bytes"), 1), "stands for something else", ""),
+        ({None: 1, Atom("nil"): 2}, "the same term", ""),
+        ([{NAN: 1, float("nan"): 2}], "the same term", "[0]"),
+        ({True: 1, Atom("true"): 2}, "the same term", ""),
+        (contains_itself(list), "contain itself", "[0]" * 16 + "…"),
+        (contains_itself(dict), "contain itself", '["a"]' * 16 + "…"),
+        (circle, "contain itself", '["n"][0]' * 8 + "…"),
+        ([broken], "field of a dataclass is missing", "[0]"),
+        ([2 ** (8 * 2**20)], "1048577 bytes", "[0]"),
+    ],
+)
+def test_what_has_no_term_is_named_with_its_place(value, message, path):
+    with pytest.raises(EncodeError, match=message) as caught:
+        wire.encode(value)
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "path"),
+    [
+        (b"l\0\0\0\2a\1m\0\0\0\1\xffj", "utf8", "[1]"),
+        (b"t\0\0\0\1m\0\0\0\1ah\2a\1m\0\0\0\1\xff", "utf8", '["a"][1]'),
+        (b"t\0\0\0\1w\1km\0\0\0\1\xff", "utf8", "[:k]"),
+        (b"t\0\0\0\1h\2a\1m\0\0\0\1\xffa\1", "utf8", ".key[1]"),
+        (b"l\0\0\0\1l\0\0\0\1a\1m\0\0\0\1\xff", "utf8", "[0].tail"),
+        (b"h\1t\0\0\0\2a\1a\1a\1a\2", "duplicate_key", "[0]"),
+        (b"h\3a\1a\1" + b"h\1" * 40 + b"\1", "tag", "[2]" + "[0]" * 15 + "…"),
+    ],
+)
+def test_what_is_refused_is_named_with_its_place(data, kind, path):
+    with pytest.raises(DecodeError) as caught:
+        wire.decode(b"\x83" + data)
+    assert (caught.value.kind, caught.value.path) == (kind, path)
+
+
+def nested(levels, kind=list):
+    value = kind()
+    for _ in range(levels - 1):
+        value = kind([value]) if kind is not dict else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("kind", [list, tuple, dict])
+def test_the_limit_of_depth(kind):
+    # A container without elements is one byte and opens nothing, but for a map.
+    for limits in (Limits(), Limits(depth=5)):
+        deepest = nested(limits.depth, kind)
+        for encode in (wire.encode, etf_encode.encode):
+            assert same(wire.decode(encode(deepest, limits=limits), limits=limits), deepest)
+            with pytest.raises(EncodeError, match="deeper"):
+                encode([[deepest]], limits=limits)
+        data = etf_encode.encode([[deepest]], limits=Limits(depth=1000))
+        with pytest.raises(DecodeError, match="deeper") as caught:
+            wire.decode(data, limits=limits)
+        assert caught.value.kind == "limit"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1] * 10,
+        [0.5] * 10,
+        ["a"] * 10,
+        (1,) * 10,
+        {n: n for n in range(5)},
+        [[1, 2], (3, 4), {5: 6}],
+    ],
+    ids=short,
+)
+def test_the_limit_of_elements(value):
+    # The last one has three elements, and six in those.
+    count = 9 if len(value) == 3 else 10
+    enough, too_few = Limits(elements=count), Limits(elements=count - 1)
+    for encode in (wire.encode, etf_encode.encode):
+        data = encode(value, limits=enough)
+        assert same(wire.decode(data, limits=enough), value)
+        with pytest.raises(EncodeError, match="more than"):
+            encode(value, limits=too_few)
+        with pytest.raises(DecodeError, match="more than") as caught:
+            wire.decode(data, limits=too_few)
+        assert caught.value.kind == "limit"
+
+
+@pytest.mark.parametrize("value", ["a" * 1000, b"a" * 1000, ["a" * 400] * 3, [1.5] * 200])
+def test_the_limit_of_size(value):
+    size = len(wire.encode(value))
+    for encode in (wire.encode, etf_encode.encode):
+        assert len(encode(value, limits=Limits(size=size))) == size
+        with pytest.raises(EncodeError, match="exceeds the limit"):
+            encode(value, limits=Limits(size=size - 1))
+    wire.decode(wire.encode(value), limits=Limits(size=size))
+    with pytest.raises(DecodeError) as caught:
+        wire.decode(wire.encode(value), limits=Limits(size=size - 1))
+    assert caught.value.kind == "limit"
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_limit_of_integers(sign):
+    limits = Limits(integer_bytes=300)
+    largest = sign * (256**300 - 1)
+    assert wire.decode(wire.encode(largest, limits=limits), limits=limits) == largest
+    with pytest.raises(EncodeError, match="301 bytes"):
+        wire.encode(sign * 256**300, limits=limits)
+    with pytest.raises(DecodeError, match="301 bytes") as caught:
+        wire.decode(wire.encode(sign * 256**300), limits=limits)
+    assert caught.value.kind == "limit"
+
+
+def test_a_dict_that_grows_meanwhile_is_an_error():
+    class Grows:
+        """Adds to the dict when it is asked for its fields."""
+
+        __dataclass_fields__ = Inner.__dataclass_fields__
+
+        @property
+        def n(self):
+            shared["more"] = 1
+            return 0
+
+    shared = {"a": Grows(), "b": 1}
+    with pytest.raises(EncodeError, match="changed size"):
+        wire.encode(shared)
+
+
+def test_threads_encode_at_the_same_time():
+    # Long enough that the interpreter switches between them.
+    inputs = [
+        {"n": [n + 0.5, str(n)] * 300, "k": {str(i): n for i in range(300)}} for n in range(4)
+    ]
+    wrong = []
+
+    def work(value):
+        for _ in range(60):
+            if wire.decode(wire.encode(value)) != value:
+                wrong.append(value)
+
+    threads = [threading.Thread(target=work, args=(value,)) for value in inputs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_opaque_values_do_not_change():
+    value = BitString(b"M\0\0\0\1\1\x80")
+    with pytest.raises(AttributeError, match="does not change"):
+        value.raw = b""
+    assert {value: 1}[BitString(bytes(value.raw))] == 1
+    assert value != wire.Pid(value.raw)
+
+
+@given(st.lists(st.integers()), st.dictionaries(st.text(), st.integers()))
+def test_frozen_values_are_what_they_hold(items, entries):
+    assert list(FrozenList(items)) == items
+    assert FrozenMap(entries) == FrozenMap(list(reversed(entries.items())))
+    assert hash(FrozenMap(entries)) == hash(FrozenMap(list(reversed(entries.items()))))
+    assert dict(FrozenMap(entries)) == entries
+    assert FrozenList(items) != items
