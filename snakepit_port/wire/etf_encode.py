@@ -359,8 +359,8 @@ def _fields(value: Any) -> dict[str, Any]:
 
     try:
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    except AttributeError as exc:
-        _fail(f"a field of a dataclass is missing: {exc}")
+    except Exception as exc:  # One that is missing, or what a property raises.
+        _fail(f"a field of a dataclass cannot be read: {exc}")
 
 
 def _flat(view: memoryview) -> memoryview | bytes:
