@@ -190,7 +190,7 @@ circle.n = [circle]
         (contains_itself(list), "contain itself", "[0]" * 16 + "…"),
         (contains_itself(dict), "contain itself", '["a"]' * 16 + "…"),
         (circle, "contain itself", '["n"][0]' * 8 + "…"),
-        ([broken], "field of a dataclass is missing", "[0]"),
+        ([broken], "field of a dataclass cannot be read", "[0]"),
         ([2 ** (8 * 2**20)], "1048577 bytes", "[0]"),
     ],
 )
@@ -238,6 +238,24 @@ def test_the_limit_of_depth(kind):
         with pytest.raises(DecodeError, match="deeper") as caught:
             wire.decode(data, limits=limits)
         assert caught.value.kind == "limit"
+
+
+@pytest.mark.parametrize("numbers", [[1] * 10, [300] * 10, [0.5] * 10, [-1, 2**40] * 5])
+def test_the_limit_of_depth_where_numbers_are(numbers):
+    # Small ones are a STRING_EXT, which opens nothing.
+    for depth in range(1, 6):
+        value = numbers
+        for _ in range(3):
+            value = [value]
+        limits = Limits(depth=depth)
+        for encode in (wire.encode, etf_encode.encode):
+            try:
+                data = encode(value, limits=limits)
+            except EncodeError:
+                assert depth < 3 + (numbers[0] != 1)
+            else:
+                assert depth >= 3 + (numbers[0] != 1)
+                assert same(wire.decode(data, limits=limits), value)
 
 
 @pytest.mark.parametrize(
