@@ -140,6 +140,8 @@ def _parts(root: Any, limits: Limits, check_keys: bool) -> list[Any]:
                         inside, behind = iter(value), _END_OF_LIST
                         append(_tag_u32(LIST, count))
                         break
+                    if len(stack) >= limits.depth and numbers[0] == LIST:
+                        _too_deep(limits)
                     append(numbers)
                     elements += count
                     if elements > limits.elements:
@@ -184,7 +186,7 @@ def _parts(root: Any, limits: Limits, check_keys: bool) -> list[Any]:
             if elements > limits.elements:
                 _too_many(limits)
             if len(stack) >= limits.depth:
-                _fail(f"nested deeper than {limits.depth}; does it contain itself?")
+                _too_deep(limits)
             stack.append((values, behind, found, value))
             values = inside
     except EncodeError as exc:
@@ -225,6 +227,10 @@ def _fail(message: str) -> NoReturn:
 
 def _too_large(limits: Limits) -> NoReturn:
     _fail(f"the term exceeds the limit of {limits.size} bytes")
+
+
+def _too_deep(limits: Limits) -> NoReturn:
+    _fail(f"nested deeper than {limits.depth}; does it contain itself?")
 
 
 def _too_many(limits: Limits) -> NoReturn:
