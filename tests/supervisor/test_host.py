@@ -1,0 +1,267 @@
+"""What the host says, decided without processes: routing, refusals, back-pressure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakepit_port.config import load_terms
+from snakepit_port.pool import effects
+from snakepit_port.supervisor import runner as runners
+from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD, Host
+from snakepit_port.wire import Atom, decode, encode, messages
+from snakepit_port.wire.framing import Oversized, pack
+
+MAX_FRAME_BYTES = 100_000
+
+
+class FakePump:
+    """Nothing is ready, and nothing is written until it is told that it was."""
+
+    out_bytes = 0
+
+    def watch(self, fd: int, events: int, ready: Callable[[int], None]) -> None: ...
+
+    def flush_soon(self, link: Any) -> None: ...
+
+
+class FakeLink:
+    """Where frames go: to the host or to a worker."""
+
+    def __init__(self, pump: FakePump) -> None:
+        self._pump = pump
+        self.sent: list[bytes] = []
+        self.out_bytes = 0
+        self.paused = False
+
+    def send(self, frame: bytes) -> None:
+        self.sent.append(frame)
+        self.out_bytes += len(frame)
+        self._pump.out_bytes += len(frame)
+
+    def flush(self) -> None: ...
+
+    def written(self) -> None:
+        self._pump.out_bytes -= self.out_bytes
+        self.out_bytes = 0
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+
+
+class FakeProcess:
+    def __init__(self, worker: Any, pump: FakePump) -> None:
+        self.worker = worker
+        self.os_pid = None
+        self.python = ""
+        self.link = FakeLink(pump)
+        self.paused = False
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+
+
+class Scene:
+    """A host with two pools, whose workers are ready at once and answer when they are told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        config = load_terms(
+            {
+                "supervisor": {"max_frame_bytes": MAX_FRAME_BYTES},
+                "pools": [
+                    {"name": name, "adapter": "a", "pool_size": 1, "call_timeout": "7s"}
+                    for name in ("one", "two")
+                ],
+            },
+            Path("/"),
+        )
+        monkeypatch.setitem(runners._PERFORM, effects.Start, self._started)
+        self.now = 0.0
+        self.pump = FakePump()
+        self.host = Host(self.pump, config, lambda: self.now, "test", "run", {})  # type: ignore[arg-type]
+        self.link = FakeLink(self.pump)
+        self.host.attach(self.link)  # type: ignore[arg-type]
+        for runner in self.host.runners.values():
+            for worker in list(runner.machine.workers.values()):
+                runner.perform(runner.machine.worker_ready(worker, {}, self.now))
+        self.link.sent.clear()
+        self.link.written()
+
+    def _started(self, runner: Any, effect: effects.Start) -> None:
+        runner._processes[effect.worker.id] = FakeProcess(effect.worker, self.pump)
+
+    def process(self, pool: str) -> Any:
+        (process,) = self.host.runners[pool]._processes.values()
+        return process
+
+    def say(self, *frames: Any) -> list[tuple[Any, ...]]:
+        """What the host gets for frames that it sends together."""
+        before = len(self.link.sent)
+        self.host.received(list(frames))
+        self.host.take_stock()
+        return [messages.parse(frame) for frame in self.link.sent[before:]]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    scene = Scene(monkeypatch)
+    yield scene
+    scene.host.release()
+
+
+def call(id: int, pool: str | None = "one", args: Any = (), **options: Any) -> bytes:
+    return messages.call(id, pool, "add", encode(list(args)), options)
+
+
+def test_a_call_goes_to_its_worker_byte_for_byte(scene: Scene) -> None:
+    frame = call(1, "two", [1, 2])
+    assert scene.say(frame) == []
+    assert scene.process("two").link.sent == [frame]
+    assert scene.process("one").link.sent == []
+
+
+def test_an_answer_goes_to_the_host_byte_for_byte(scene: Scene) -> None:
+    scene.say(call(1))
+    answer = messages.result(1, encode("any"))
+    scene.host.runners["one"].worker_said(scene.process("one"), [answer])
+    assert scene.link.sent[-1] is answer
+
+
+def test_a_call_in_an_unusual_encoding_is_a_call_too(scene: Scene) -> None:
+    frame = pack(b"\x83h\5d\0\4calln\1\0\7w\3one" + b"m\0\0\0\3add" + b"m\0\0\0\2\x83j")
+    assert scene.say(frame) == []
+    assert scene.process("one").link.sent == [frame]
+
+
+def test_an_id_in_use_is_refused_without_an_id(scene: Scene) -> None:
+    scene.say(call(1))
+    for frame in (call(1), messages.control(1, "stats", encode({}))):
+        ((tag, id, error),) = scene.say(frame)
+        assert (tag, id, error["type"]) == ("error", None, "protocol_error")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"timeout": -1}, "timeout"),
+        ({"timeout": 1.5}, "timeout"),
+        ({"timeout": Atom("infinity")}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"queue_timeout": "1s"}, "queue_timeout"),
+        ({"stream": 10}, "stream"),
+        ({"session": "s"}, "session"),
+    ],
+)
+def test_options_that_make_no_sense(scene: Scene, options: dict[str, Any], said: str) -> None:
+    ((tag, id, error),) = scene.say(call(5, **options))
+    assert (tag, id, error["type"]) == ("error", 5, "protocol_error")
+    assert said in error["message"]
+    assert scene.process("one").link.sent == []
+    # The id is free, and options that nobody knows are let pass.
+    assert scene.say(call(5, colour="red")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "due"),
+    [({}, 7.0), ({"timeout": 250}, 0.25), ({"timeout": None}, math.inf), ({"timeout": 1}, 0.001)],
+)
+def test_deadlines_are_the_calls_own_or_the_pools(
+    scene: Scene, options: dict[str, Any], due: float
+) -> None:
+    scene.say(call(5, **options))
+    assert scene.host.next_due == due
+
+
+def test_a_deadline_that_has_passed_is_answered(scene: Scene) -> None:
+    scene.say(call(5, timeout=250))
+    scene.now = 0.25
+    scene.host.tick(scene.now)
+    tag, id, error = messages.parse(scene.link.sent[-1])
+    assert (tag, id, error["type"]) == ("error", 5, "timeout")
+
+
+def test_controls(scene: Scene) -> None:
+    def control(name: str, args: Any) -> tuple[Any, ...]:
+        ((tag, id, value),) = scene.say(messages.control(9, name, encode(args)))
+        assert id == 9
+        return tag, decode(value) if tag == "result" else value["type"]
+
+    assert control("nonsense", {}) == ("error", "unknown_control")
+    assert control("stats", []) == ("error", "bad_arguments")
+    assert control("stats", {"pool": "three"}) == ("error", "unknown_pool")
+    assert control("workers", {"pool": 3}) == ("error", "unknown_pool")
+    tag, workers = control("workers", {"pool": "two"})
+    assert [worker["id"] for worker in workers] == ["two-1"]
+    ((tag, id, error),) = scene.say(messages.control(9, "stats", b"\xff"))
+    assert (tag, id, error["type"]) == ("error", 9, "decode")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        messages.result(3, encode(None)),
+        messages.hello({}),
+        messages.pong(1),
+        messages.credit(3, 1),
+        messages.tool_result(3, 1, encode(None)),
+        pack(b"\x83"),
+    ],
+)
+def test_frames_that_are_not_for_the_host_to_send(scene: Scene, frame: bytes) -> None:
+    ((tag, id, error),) = scene.say(frame)
+    assert (tag, id, error["type"]) == ("error", None, "protocol_error")
+
+
+def test_a_frame_too_large_is_answered_by_its_id(scene: Scene) -> None:
+    large = Oversized(10**9, call(77)[4:])
+    ((tag, id, error),) = scene.say(large)
+    assert (tag, id, error["type"]) == ("error", 77, "frame_too_large")
+    scene.say(call(77))
+    # An answer with that id now would end the call that goes on.
+    ((tag, id, error),) = scene.say(large)
+    assert (tag, id, error["type"]) == ("error", None, "frame_too_large")
+
+
+def test_ping(scene: Scene) -> None:
+    assert scene.say(messages.ping(4)) == [("pong", 4)]
+
+
+# -- back-pressure ---------------------------------------------------------------------------------
+
+
+def test_workers_are_read_no_further_than_the_host_reads(scene: Scene) -> None:
+    scene.host.log("one", None, "stdout", "info", "x" * HOST_BEHIND_BYTES)
+    scene.say()
+    assert scene.process("one").paused
+    assert scene.process("two").paused
+    # It goes on only when there is some room: not at every frame that the host takes.
+    scene.link.out_bytes = HOST_BEHIND_BYTES // 2 + 1
+    scene.say()
+    assert scene.process("one").paused
+    scene.link.out_bytes = HOST_BEHIND_BYTES // 2
+    scene.say()
+    assert not scene.process("one").paused
+
+
+def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> None:
+    size = MAX_FRAME_BYTES - 1000
+    frames = [call(number, "one", ["x" * size]) for number in range(3)]
+    for frame in frames[:MAX_FRAMES_HELD]:
+        scene.say(frame)
+    assert not scene.link.paused
+    scene.say(frames[MAX_FRAMES_HELD])
+    assert scene.link.paused
+    # One is on its way to the worker, two wait in the queue: when both have got there, go on.
+    worker = scene.process("one")
+    worker.link.written()
+    scene.say()
+    assert scene.link.paused
+    for id in range(2):
+        scene.host.runners["one"].worker_said(worker, [messages.result(id, encode(None))])
+        worker.link.written()
+    scene.say()
+    assert not scene.link.paused
