@@ -31,8 +31,9 @@ def find_package() -> None:
 
 
 def main(args: list) -> int:  # type: ignore[type-arg] # Python 3.8 has no list[str]
-    # The folder of this script, which Python puts first.
-    del sys.path[0]
+    # The folder of this script, which Python puts first, unless PYTHONSAFEPATH is set.
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]
     find_package()
     if args[0] == "starter":
         from snakepit_port.worker.starter import main as starter
@@ -52,3 +53,6 @@ if __name__ == "__main__":
         )
         sys.exit(64)
     sys.exit(main(sys.argv[1:]))
+elif __name__ == "__mp_main__":
+    # A process of `multiprocessing`, started by a command, finds what its parent found.
+    find_package()

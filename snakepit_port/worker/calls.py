@@ -8,7 +8,14 @@ from typing import Any
 from snakepit_port import wire
 from snakepit_port.adapter import CallCancelled
 from snakepit_port.wire import messages
-from snakepit_port.worker.loading import Adapter, Command, exception_name, text_of, traceback_text
+from snakepit_port.worker.loading import (
+    Adapter,
+    Command,
+    LoadError,
+    exception_name,
+    text_of,
+    traceback_text,
+)
 
 
 class Refusal(Exception):
@@ -30,7 +37,8 @@ class Answers:
         self._known: dict[str, Command] = {}
 
     def command(self, name: str) -> Command:
-        """Raises `Refusal` for a command that does not exist or makes a stream."""
+        """Raises `Refusal` for a command that does not exist or makes a stream, and whatever the
+        import of a direct call's module raises."""
         known = self._known.get(name)
         if known is None:
             known = self._known[name] = self._find(name)
@@ -39,8 +47,10 @@ class Answers:
     def _find(self, name: str) -> Command:
         try:
             function = self._adapter.find(name)
+        except LoadError as exc:
+            raise Refusal("unknown_command", exc.error["message"]) from None
         except ImportError as exc:
-            raise Refusal("unknown_command", f"{name}: {exc}") from None
+            raise Refusal("unknown_command", f"{name}: {text_of(exc)}") from None
         if function is None:
             raise Refusal("unknown_command", self._adapter.unknown(name))
         if inspect.isgeneratorfunction(function):
@@ -61,7 +71,8 @@ class Answers:
             return [], {str(key): item for key, item in value.items()}
         raise Refusal(
             "bad_arguments",
-            f"arguments are a list (positions) or a map with names as keys, not {value!r:.80}",
+            "arguments are a list (positions) or a map with names as keys, not"
+            f" {'a map with other keys' if type(value) is dict else type(value).__name__}",
         )
 
     def result(self, id: int, command: str, value: Any) -> bytes:
@@ -84,21 +95,33 @@ class Answers:
         error = {"type": type, "message": message, "command": command, **self._where}
         return messages.error(id, error)
 
+    def cancelled(self, id: int, command: str) -> bytes:
+        return self.refusal(id, command, "cancelled", "the call was cancelled")
+
     def raised(
         self, id: int, command: str, function: Command, args: Any, exc: BaseException
     ) -> bytes:
         """The answer to a call whose command raised, or could not be called like that."""
         if isinstance(exc, CallCancelled):
-            return self.refusal(id, command, "cancelled", "the call was cancelled")
-        type = "exception"
-        message = text_of(exc)
+            return self.cancelled(id, command)
         if isinstance(exc, TypeError) and _never_entered(exc, function, args):
-            type, message = "bad_arguments", f"{command!r} cannot be called like this: {message}"
+            reason = f"{command!r} cannot be called like this: "
+            return self.failed(id, command, exc, "bad_arguments", reason)
+        return self.failed(id, command, exc)
+
+    def failed(
+        self,
+        id: int,
+        command: str,
+        exc: BaseException,
+        type: str = "exception",
+        reason: str = "",
+    ) -> bytes:
         error = {
             "type": type,
-            "message": _utf8(message),
+            "message": reason + text_of(exc),
             "exception": exception_name(exc),
-            "traceback": _utf8(traceback_text(exc)),
+            "traceback": traceback_text(exc),
             "command": command,
             **self._where,
         }
@@ -112,15 +135,12 @@ def _never_entered(exc: TypeError, function: Command, args: Any) -> bool:
         return False
     positions, keywords = args
     try:
-        inspect.signature(function).bind(*positions, **keywords)
+        signature = inspect.signature(function)
+    except Exception:
+        # Builtins may have none, and some objects a broken one.
+        return False
+    try:
+        signature.bind(*positions, **keywords)
     except TypeError:
         return True
-    except ValueError:
-        # A builtin without a signature.
-        return False
     return False
-
-
-def _utf8(text: str) -> str:
-    """Text that can travel: lone surrogates, as in undecodable file names, are written out."""
-    return text.encode("utf-8", "backslashreplace").decode()

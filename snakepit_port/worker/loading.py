@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -44,20 +45,20 @@ class Adapter:
         except LoadError:
             raise
         except BaseException as exc:
-            raise _load_error(name, exc) from None
+            raise LoadError(import_error(f"adapter {name} failed to load", exc)) from None
         self._direct = frozenset(direct_calls)
         self.commands: dict[str, Command] = dict(_marked(self._holder))
         if not self.commands and not direct_calls:
             raise _refused(f"adapter {name} has no command: mark its functions with @command")
         for command, function in self.commands.items():
-            if inspect.iscoroutinefunction(function):
-                raise _refused(
-                    f"command {command} of adapter {name} is async, which is not supported;"
-                    " make it a plain function"
-                )
+            _check(function, f"command {command} of adapter {name}")
 
     def find(self, command: str) -> Command | None:
-        """The function behind a command, or None."""
+        """The function behind a command, or None.
+
+        Raises whatever the module of a direct call does when it is imported, and `LoadError` for a
+        function that cannot be a command.
+        """
         found = self.commands.get(command)
         if found is None and ":" in command:
             found = self._find_direct(command)
@@ -71,6 +72,7 @@ class Adapter:
         found = getattr(importlib.import_module(module), function, None)
         if not callable(found):
             return None
+        _check(found, command)
         self.commands[command] = found
         return found  # type: ignore[no-any-return]
 
@@ -116,23 +118,27 @@ def _marked(holder: Any) -> list[tuple[str, Command]]:
     return found
 
 
+def _check(function: Command, what: str) -> None:
+    if inspect.iscoroutinefunction(function):
+        raise _refused(f"{what} is async, which is not supported; make it a plain function")
+
+
 def _refused(message: str) -> LoadError:
     return LoadError({"type": "pool_unavailable", "message": message})
 
 
-def _load_error(name: str, exc: BaseException) -> LoadError:
-    message = f"adapter {name} failed to load: {exception_name(exc)}: {text_of(exc)}"
+def import_error(what: str, exc: BaseException) -> dict[str, Any]:
+    """An error map about something of the user's that could not be imported or made."""
+    message = f"{what}: {exception_name(exc)}: {text_of(exc)}"
     if isinstance(exc, ImportError):
         where = ", ".join(sys.path)
         message += f" (with {sys.executable}, looking in {where}; see python_path)"
-    return LoadError(
-        {
-            "type": "pool_unavailable",
-            "message": message,
-            "exception": exception_name(exc),
-            "traceback": traceback_text(exc),
-        }
-    )
+    return {
+        "type": "pool_unavailable",
+        "message": _utf8(message),
+        "exception": exception_name(exc),
+        "traceback": traceback_text(exc),
+    }
 
 
 def exception_name(exc: BaseException) -> str:
@@ -143,9 +149,9 @@ def exception_name(exc: BaseException) -> str:
 
 
 def text_of(exc: BaseException) -> str:
-    """`str(exc)`, of an exception whose `__str__` may itself be broken."""
+    """`str(exc)`, of an exception whose `__str__` may itself be broken, as text that can travel."""
     try:
-        return str(exc)
+        return _utf8(str(exc))
     except BaseException as broken:
         return f"<its text could not be made: {type(broken).__name__}>"
 
@@ -156,12 +162,17 @@ def traceback_text(exc: BaseException) -> str:
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     try:
-        return "".join(traceback.format_exception(type(exc), exc, trace))
+        return _utf8("".join(traceback.format_exception(type(exc), exc, trace)))
     except BaseException:
         return f"{exception_name(exc)}: {text_of(exc)}\n"
 
 
-_OURS = __file__.rsplit("loading", 1)[0]
+def _utf8(text: str) -> str:
+    """Lone surrogates, as undecodable file names have them, are written out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
 
 
 def _is_ours(filename: str) -> bool:

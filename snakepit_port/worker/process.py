@@ -10,50 +10,58 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
+from typing import NoReturn
 
 from snakepit_port.worker import linux
 from snakepit_port.worker.runtime import Runtime
 
+#: A fault that is not the user's: EX_SOFTWARE of BSD's sysexits.h.
+EX_SOFTWARE = 70
 
-def main(channel_fd: int, ledger_fd: int, slot: int, parent: int) -> int:
+
+def main(channel_fd: int, ledger_fd: int, slot: int, parent: int) -> NoReturn:
     """A worker that was executed afresh (`start_method` spawn)."""
     linux.die_with_parent(parent)
-    os.set_inheritable(channel_fd, False)
-    ledger = map_ledger(ledger_fd)
-    os.close(ledger_fd)
-    status = 70
+    prepare_output()
+    live(channel_fd, ledger_fd, slot)
+
+
+def prepare_output() -> None:
+    """Before anybody gets hold of `sys.stdout`, as user code does when it is imported.
+
+    Lines, so that they reach the logs when they are printed; and a character that has no encoding
+    is no reason to fail.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+def live(channel_fd: int, ledger_fd: int, slot: int) -> NoReturn:
+    """Be a worker until the channel ends."""
+    status = EX_SOFTWARE
     try:
-        status = serve(channel_fd, ledger, slot)
+        # A terminal's ^C is for the supervisor, which then ends its workers in good order.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        faulthandler.enable(file=2)
+        os.set_inheritable(channel_fd, False)
+        ledger = _map(ledger_fd)
+        os.close(ledger_fd)
+        status = Runtime(socket.socket(fileno=channel_fd), ledger, slot).run()
+    except BaseException:
+        traceback.print_exc()
     finally:
         leave(status)
-    return status
 
 
-def map_ledger(fd: int) -> memoryview:
+def _map(ledger_fd: int) -> memoryview:
     """The pool's counters of started calls, shared with the supervisor."""
-    return memoryview(mmap.mmap(fd, os.fstat(fd).st_size)).cast("Q")
+    return memoryview(mmap.mmap(ledger_fd, os.fstat(ledger_fd).st_size)).cast("Q")
 
 
-def serve(channel_fd: int, ledger: memoryview, slot: int) -> int:
-    """Be a worker until the channel ends; returns the exit status."""
-    # A terminal's ^C is for the supervisor, which then ends its workers in good order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name, fd in (("stdout", 1), ("stderr", 2)):
-        setattr(sys, name, _text(fd))
-    faulthandler.enable(file=2)
-    channel = socket.socket(fileno=channel_fd)
-    os.register_at_fork(after_in_child=channel.close)
-    return Runtime(channel, ledger, slot).run()
-
-
-def _text(fd: int) -> io.TextIOWrapper:
-    # Lines, so that they reach the logs when they are printed; and a character that has no
-    # encoding is no reason to fail.
-    return open(fd, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)
-
-
-def leave(status: int) -> None:
+def leave(status: int) -> NoReturn:
     """End this process, after what user code registered with `atexit`."""
     with suppress(BaseException):
         atexit._run_exitfuncs()

@@ -7,7 +7,8 @@ that is not known to be quick.
 while a command runs, when the loop itself does not, so the two never meet inside the framer. If a
 cancel names the running call, the handler raises `CallCancelled`, which Python delivers in the
 command; `_running` is cleared before, so that it is raised at most once, and never outside the
-`try` that surrounds the command.
+`try` that surrounds the command. A signal that comes between two commands is remembered, and the
+next one begins with the look that was missed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import traceback
 from collections import deque
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple, Union
 
 from snakepit_port import __version__
 from snakepit_port.adapter import CallCancelled
@@ -30,7 +31,7 @@ from snakepit_port.worker.calls import Answers, Refusal
 from snakepit_port.worker.loading import Adapter, LoadError
 
 # BSD's sysexits.h, as the supervisor uses them.
-_EX_OK, _EX_PROTOCOL = 0, 76
+_EX_OK, _EX_SOFTWARE, _EX_PROTOCOL = 0, 70, 76
 
 #: A worker that cannot load its adapter.
 _EX_FAILED = 1
@@ -53,6 +54,16 @@ _DECAY = 0.9
 _HELLO_MAX_BYTES = 1024 * 1024
 
 
+class _Settled(NamedTuple):
+    """In place of the arguments of a call that is not to be run: it was cancelled before it was
+    taken up, or is malformed. It waits its turn, so that it is counted like any other."""
+
+    answer: bytes
+
+
+_Arguments = Union[bytes, _Settled]
+
+
 class Runtime:
     """One worker. `channel` is blocking; `ledger[slot]` counts the calls it has started."""
 
@@ -60,10 +71,9 @@ class Runtime:
         self._channel = channel
         self._ledger = ledger
         self._slot = slot
-        self._framer = Framer(_HELLO_MAX_BYTES)
         self._read_bytes = _READ_BYTES
-        #: (id, command, arguments); no arguments: cancelled before it was taken up.
-        self._queue: deque[tuple[int, str, bytes | None]] = deque()
+        #: (id, command, arguments).
+        self._queue: deque[tuple[int, str, _Arguments]] = deque()
         self._ended = False
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -72,7 +82,8 @@ class Runtime:
         self._running: int | None = None
         self._interrupted = False
         self._looking = False
-        self._looks = 0
+        self._missed = False
+        os.register_at_fork(after_in_child=self._forked)
 
     def run(self) -> int:
         """Say hello, load the adapter, and answer calls until the channel ends. Returns the exit
@@ -84,16 +95,16 @@ class Runtime:
             return _EX_OK
 
     def _run(self) -> int:
-        while not (frames := self._receive()):
-            if self._ended:
-                return _EX_OK
-        hello, *rest = frames
+        hello, behind = self._receive_hello()
+        if hello is None:
+            return _EX_OK
         error, info = _read_hello(hello)
         if error is not None:
             self._send(messages.error(None, error))
             self._flush()
             return _EX_PROTOCOL
-        self._framer = Framer(info["max_frame_bytes"])
+        self._max_frame_bytes = info["max_frame_bytes"]
+        self._framer = Framer(self._max_frame_bytes)
         self._send(messages.hello(_about()))
         self._flush()
         try:
@@ -109,7 +120,7 @@ class Runtime:
         signal.signal(signal.SIGURG, self._look)
         self._send(messages.ready({"commands": sorted(adapter.commands)}))
         self._flush()
-        self._arrived(rest)
+        self._arrived(self._framer.feed(behind))
         self._serve()
         try:
             adapter.close()
@@ -132,24 +143,29 @@ class Runtime:
 
     # -- one call ----------------------------------------------------------------------------------
 
-    def _answer(self, id: int, command: str, raw: bytes | None) -> None:
-        answers = self._answers
-        if raw is None:
-            self._send(answers.refusal(id, command, "cancelled", "the call was cancelled"))
+    def _answer(self, id: int, command: str, raw: _Arguments) -> None:
+        if isinstance(raw, _Settled):
+            self._send(raw.answer)
             return
+        recent = self._recent.get(command, 1.0)
+        if self._out and recent > _QUICK_SECONDS:
+            self._flush()
+        answers = self._answers
         try:
             function = answers.command(command)
             positions, keywords = answers.arguments(raw)
         except Refusal as exc:
             self._send(answers.refusal(id, command, exc.type, str(exc)))
             return
-        recent = self._recent.get(command, 1.0)
-        if self._out and recent > _QUICK_SECONDS:
-            self._flush()
+        except BaseException as exc:
+            self._send(answers.failed(id, command, exc))
+            return
         began = perf_counter()
         try:
             try:
                 self._running = id
+                if self._missed:
+                    self._look()
                 value = function(*positions, **keywords)
             finally:
                 self._running = None
@@ -178,6 +194,15 @@ class Runtime:
             self._out_bytes = 0
         self._flushed_at = perf_counter()
 
+    def _receive_hello(self) -> tuple[Frame | None, bytes]:
+        """The first frame, and what came behind it, which is for a framer that knows the limit."""
+        data = b""
+        while more := self._channel.recv(_READ_BYTES):
+            data += more
+            for frame in Framer(_HELLO_MAX_BYTES).feed(data):
+                return frame, data[len(frame) :]
+        return None, b""
+
     def _receive(self, flags: int = 0) -> list[Frame]:
         """Frames that have arrived, waiting for some unless `flags` say otherwise."""
         data = self._channel.recv(self._read_bytes, flags)
@@ -192,14 +217,18 @@ class Runtime:
         for frame in frames:
             try:
                 if isinstance(frame, Oversized):
-                    raise messages.ProtocolError(f"a frame of {frame.size} bytes is too large")
-                if messages.is_call(frame):
+                    self._too_large(frame)
+                elif messages.is_call(frame):
                     self._queue.append(messages.open_call(frame))
                 else:
                     self._asked(frame, *messages.parse(frame))
             except messages.ProtocolError as exc:
-                error = {"type": "protocol_error", "message": exc.message}
-                self._send(messages.error(exc.id, error))
+                self._refuse(exc.id, "protocol_error", exc.message)
+
+    def _too_large(self, frame: Oversized) -> None:
+        limit = self._max_frame_bytes
+        message = f"a frame of {frame.size} bytes is over max_frame_bytes ({limit})"
+        self._refuse(messages.read_head(frame.head), "frame_too_large", message)
 
     def _asked(self, frame: bytes, tag: str, *rest: Any) -> None:
         if tag == "call":
@@ -210,7 +239,15 @@ class Runtime:
         elif tag == "ping":
             self._send(messages.pong(rest[0]))
         else:
-            raise messages.ProtocolError(f"a {tag} is not for a worker")
+            id = rest[0] if tag == "control" else None
+            raise messages.ProtocolError(f"a {tag} is not for a worker", id)
+
+    def _refuse(self, id: int | None, type: str, message: str) -> None:
+        answer = messages.error(id, {"type": type, "message": message})
+        if id is None:
+            self._send(answer)
+        else:
+            self._queue.append((id, "", _Settled(answer)))
 
     # -- cancelling --------------------------------------------------------------------------------
 
@@ -219,33 +256,51 @@ class Runtime:
         if id == self._running:
             self._interrupted = True
             return
-        for place, (queued, command, _) in enumerate(self._queue):
-            if queued == id:
-                self._queue[place] = queued, command, None
+        for place, (queued, command, raw) in enumerate(self._queue):
+            if queued == id and type(raw) is not _Settled:
+                answer = self._answers.cancelled(id, command)
+                self._queue[place] = id, command, _Settled(answer)
 
     def _look(self, *_: Any) -> None:
         """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""
-        self._looks += 1
+        self._missed = True
         if self._running is None or self._looking:
             return
-        while True:
+        # Again, if a signal came meanwhile: its own handler has returned at once.
+        while self._missed:
+            self._missed = False
             self._looking = True
-            looks = self._looks
             try:
                 while not self._ended:
                     self._arrived(self._receive(socket.MSG_DONTWAIT))
             except BlockingIOError:
                 pass
-            except OSError:
+            except ConnectionError:
                 self._ended = True
+            except BaseException:
+                self._give_up()
             self._looking = False
-            # A signal that came meanwhile has returned at once: look again in its place.
-            if looks == self._looks:
-                break
         if self._interrupted:
             self._interrupted = False
             self._running = None
             raise CallCancelled
+
+    def _give_up(self) -> None:
+        """End at once: something was thrown into the handler, by a signal handler of the adapter's
+        or for want of stack or memory. What was read may be lost, and a call that is never answered
+        is worse than a worker that died."""
+        try:
+            traceback.print_exc()
+        finally:
+            os._exit(_EX_SOFTWARE)
+
+    # -- children of commands ----------------------------------------------------------------------
+
+    def _forked(self) -> None:
+        """In a child of a command: what this worker was asked is not for it to answer."""
+        self._channel.close()
+        self._queue.clear()
+        self._ended = True
 
 
 def _read_hello(frame: Frame) -> tuple[dict[str, Any] | None, dict[str, Any]]:

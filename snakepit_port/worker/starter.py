@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import gc
 import importlib
+import itertools
 import os
 import platform
 import select
@@ -21,19 +22,18 @@ import signal
 import socket
 import sys
 import traceback
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker import boot, linux, process, starter_frames
+from snakepit_port.worker.loading import import_error
 
 _MAX_FRAME_BYTES = 1024 * 1024
 
 #: Descriptors that come with a `start`: channel, stdout, stderr.
 _FDS = 3
-
-#: Times that the children left at the end are killed, in case they fork while that is done.
-_ROUNDS = 100
 
 
 def main(control_fd: int, ledger_fd: int) -> int:
@@ -47,7 +47,8 @@ class Starter:
         self._control = socket.socket(fileno=control_fd)
         self._ledger_fd = ledger_fd
         self._framer = Framer(_MAX_FRAME_BYTES)
-        self._fds: list[int] = []
+        #: The descriptors that came with each `start` that is not read yet.
+        self._fds: deque[list[int]] = deque()
         self._workers: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._spawn = False
@@ -56,6 +57,7 @@ class Starter:
             os.set_blocking(fd, False)
 
     def run(self) -> int:
+        process.prepare_output()
         linux.adopt_orphans()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -85,10 +87,15 @@ class Starter:
     def _receive(self) -> int | None:
         """Frames from the supervisor; an exit status when there will be no more."""
         try:
-            data, fds, _flags, _address = socket.recv_fds(self._control, 65536, 64 * _FDS)
+            data, fds, flags, _address = socket.recv_fds(self._control, 65536, 64 * _FDS)
         except ConnectionResetError:
             return 0
-        self._fds.extend(fds)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        # One message's at a time, and none if there is no room for them: so that a worker never
+        # gets another's.
+        if fds or flags & socket.MSG_CTRUNC:
+            self._fds.append(fds)
         if not data:
             return 0
         for frame in self._framer.feed(data):
@@ -100,8 +107,7 @@ class Starter:
                     self._tell(starter_frames.failed(error))
                     return 1
             elif tag == "start":
-                fds, self._fds = self._fds[:_FDS], self._fds[_FDS:]
-                self._start(rest[0], rest[1], fds)
+                self._start(rest[0], rest[1], self._fds.popleft())
             elif tag == "signal":
                 self._signal(*rest)
         return None
@@ -111,17 +117,17 @@ class Starter:
         self._spawn = info["start_method"] == "spawn"
         if not self._spawn:
             sys.path[:0] = info["python_path"]
+            # A module may take its time, or hang: then nobody here would see the supervisor go.
+            linux.die_with_parent(os.getppid())
+            if self._is_deserted():
+                return {"type": "pool_unavailable", "message": "the supervisor is gone"}
             for name in info["preload"]:
                 try:
                     importlib.import_module(name)
                 except BaseException as exc:
-                    return {
-                        "type": "pool_unavailable",
-                        "message": f"preload of {name!r} failed: {type(exc).__name__}: {exc}",
-                        "exception": type(exc).__name__,
-                        "traceback": traceback.format_exc(),
-                        "pool": info["pool"],
-                    }
+                    error = import_error(f"preload of {name!r} failed", exc)
+                    return {**error, "pool": info["pool"]}
+            linux.outlive_parent()
             # What is here now lives as long as the pool: a collection in a worker that walked it
             # would write to its pages, and so copy them.
             gc.collect()
@@ -139,7 +145,19 @@ class Starter:
         )
         return None
 
+    def _is_deserted(self) -> bool:
+        """Whether the supervisor has gone, perhaps before this process knew its parent."""
+        poll = select.poll()
+        poll.register(self._control.fileno(), 0)
+        return bool(poll.poll(0))
+
     def _start(self, worker: str, slot: int, fds: list[int]) -> None:
+        if len(fds) < _FDS:
+            message = f"no descriptors for worker {worker}; raise `ulimit -n`"
+            self._tell(starter_frames.start_failed(worker, message))
+            for fd in fds:
+                os.close(fd)
+            return
         parent = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -165,7 +183,6 @@ class Starter:
 
     def _be_worker(self, slot: int, fds: list[int], parent: int) -> None:
         """In the child; never returns."""
-        status = 70
         try:
             with suppress(OSError):
                 os.setpgid(0, 0)
@@ -176,18 +193,16 @@ class Starter:
             channel, out, err = fds
             os.dup2(out, 1)
             os.dup2(err, 2)
-            for fd in (out, err, self._wake, self._woken, *self._fds):
+            for fd in (out, err, self._wake, self._woken, *itertools.chain(*self._fds)):
                 os.close(fd)
             self._control.close()
             if self._spawn:
                 self._execute(channel, slot, parent)
-            ledger = process.map_ledger(self._ledger_fd)
-            os.close(self._ledger_fd)
-            status = process.serve(channel, ledger, slot)
+            process.live(channel, self._ledger_fd, slot)
         except BaseException:
             traceback.print_exc()
         finally:
-            process.leave(status)
+            process.leave(process.EX_SOFTWARE)
 
     def _execute(self, channel: int, slot: int, parent: int) -> None:
         for fd in (channel, self._ledger_fd):
@@ -227,13 +242,12 @@ class Starter:
         for pid in self._workers.values():
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-        for _ in range(_ROUNDS):
-            left = linux.children()
-            for pid in left:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
-            try:
-                # Killed children end; orphans of theirs arrive here as they do.
-                os.waitpid(-1, 0 if left else os.WNOHANG)
-            except ChildProcessError:
-                return
+        with suppress(ChildProcessError):
+            # Killed children end; orphans of theirs arrive here as they do.
+            while left := linux.children():
+                for pid in left:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+                os.waitpid(-1, 0)
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass

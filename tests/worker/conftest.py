@@ -1,0 +1,59 @@
+"""Starters of both kinds, kept for the session, and workers, new for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from worker_driver import Starter, Worker
+
+
+@pytest.fixture(params=["forkserver", "spawn"], scope="session")
+def starter(request: pytest.FixtureRequest) -> Iterator[Starter]:
+    with Starter(request.param) as starter:
+        starter.told("hello")
+        yield starter
+
+
+class Start(Protocol):
+    def __call__(self, **info: Any) -> Worker: ...
+
+
+@pytest.fixture
+def start(starter: Starter) -> Iterator[Start]:
+    """Starts workers, which are gone when the test is over."""
+    with ExitStack() as stack:
+        yield lambda **info: stack.enter_context(starter.start(**info))
+
+
+@pytest.fixture
+def worker(start: Start) -> Worker:
+    """A worker that is ready."""
+    return start().ready()
+
+
+class Fifo:
+    """A named pipe for a command to wait at."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        # Open both ways, so that neither opening nor writing waits for the other side.
+        self._fd = os.open(path, os.O_RDWR)
+
+    def release(self, text: str = "released") -> None:
+        os.write(self._fd, f"{text}\n".encode())
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Iterator[Fifo]:
+    fifo = Fifo(tmp_path / "fifo")
+    yield fifo
+    fifo.close()

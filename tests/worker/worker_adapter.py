@@ -1,0 +1,412 @@
+"""Commands that do what commands do, and what they should not do."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from snakepit_port.adapter import CallCancelled, command
+
+#: What commands leave for a later call to see.
+seen: list[str] = []
+
+
+@command
+def add(a: Any, b: Any = 1) -> Any:
+    return a + b
+
+
+@command
+def echo(*args: Any, **keywords: Any) -> Any:
+    return [list(args), keywords]
+
+
+@command(name="renamed")
+def another() -> str:
+    return "another"
+
+
+def unmarked() -> None:
+    """Not a command."""
+
+
+@command
+def count(n: int) -> Any:
+    yield from range(n)
+
+
+class NotOurs(Exception):
+    pass
+
+
+@command
+def raises(text: str) -> None:
+    deeper(text)
+
+
+def deeper(text: str) -> None:
+    raise NotOurs(text)
+
+
+@command
+def type_error_inside() -> None:
+    add(1, 2, 3)
+
+
+@command
+def raise_builtin(name: str) -> None:
+    if name == "RecursionError":
+        raise_builtin(name)
+    raise {
+        "SystemExit": SystemExit(3),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "MemoryError": MemoryError(),
+        "GeneratorExit": GeneratorExit(),
+        "BaseException": BaseException("base"),
+    }[name]
+
+
+@command
+def raise_surrogate() -> None:
+    raise ValueError("no such file: \udcff")
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@command
+def raise_unprintable() -> None:
+    raise Unprintable
+
+
+@command
+def result_without_term() -> Any:
+    return {"rows": [1, {2, 3}]}
+
+
+@dataclasses.dataclass
+class Troublesome:
+    size: int = 0
+
+
+class Broken(Troublesome):
+    def __getattribute__(self, name: str) -> Any:
+        if name == "size":
+            raise RuntimeError("it cannot be measured")
+        return super().__getattribute__(name)
+
+
+@command
+def result_that_raises() -> Any:
+    return Broken()
+
+
+@command
+def blob(size: int) -> bytes:
+    return bytes(size)
+
+
+# -- where it runs ---------------------------------------------------------------------------------
+
+
+@command
+def pid() -> int:
+    return os.getpid()
+
+
+@command
+def group() -> int:
+    return os.getpgrp()
+
+
+@command
+def path() -> list[str]:
+    return sys.path
+
+
+@command
+def imported(name: str) -> str:
+    return str(__import__(name).__name__)
+
+
+@command
+def version() -> list[Any]:
+    return [list(sys.version_info[:2]), sys.prefix]
+
+
+@command
+def descriptors() -> dict[int, str]:
+    """What each descriptor of this process is."""
+    found = {}
+    for fd in os.listdir("/proc/self/fd"):
+        # The one that lists them is closed by now.
+        with contextlib.suppress(FileNotFoundError):
+            found[int(fd)] = os.readlink(f"/proc/self/fd/{fd}")
+    return found
+
+
+@command
+def descriptors_of_a_shell() -> list[str]:
+    """What a child finds that was started with everything that can be inherited."""
+    listed = subprocess.run(["ls", "/proc/self/fd"], close_fds=False, stdout=subprocess.PIPE)
+    return listed.stdout.decode().split()
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+@command
+def say(out: str, err: str) -> None:
+    print(out)
+    print(err, file=sys.stderr)
+
+
+@command
+def say_from_below() -> None:
+    os.write(1, b"written\n")
+    subprocess.run(["echo", "echoed"], check=True)
+    print("printed", file=sys.__stdout__)
+
+
+@command
+def say_surrogate() -> None:
+    print("\udcff")
+
+
+@command
+def read_stdin() -> str:
+    return sys.stdin.read()
+
+
+# -- interrupts ------------------------------------------------------------------------------------
+
+
+@command
+def spin(n: int) -> int:
+    total = 0
+    for i in range(n):
+        total += i
+    return total
+
+
+@command
+def busy() -> None:
+    """Computes for ever, and says when it has begun."""
+    try:
+        print("in")
+        while True:
+            pass
+    finally:
+        seen.append("busy cleaned up")
+
+
+@command
+def wait_for_pipe() -> None:
+    reader, writer = os.pipe()
+    try:
+        print("in")
+        os.read(reader, 1)
+    finally:
+        os.close(reader)
+        os.close(writer)
+        seen.append("pipe cleaned up")
+
+
+@command
+def wait_for_event() -> None:
+    try:
+        print("in")
+        threading.Event().wait()
+    finally:
+        seen.append("event cleaned up")
+
+
+@command
+def wait_for_child() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        try:
+            print("in")
+            child.wait()
+        finally:
+            child.kill()
+            seen.append("child cleaned up")
+
+
+@command
+def wait_for(fifo: str) -> str:
+    """Waits until somebody writes a line to the named pipe; it is the result."""
+    print("in")
+    with open(fifo) as file:
+        return file.readline().strip()
+
+
+@command
+def swallow(fifo: str) -> str:
+    """Goes on after it was cancelled."""
+    try:
+        print("in")
+        while True:
+            pass
+    except CallCancelled:
+        print("cancelled")
+        with open(fifo) as file:
+            return file.readline().strip()
+
+
+class Slow(Exception):
+    """Its text takes until somebody writes to the named pipe."""
+
+    text = ""
+
+    def __str__(self) -> str:
+        if not self.text:
+            print("in")
+            with open(self.args[0]) as file:
+                self.text = file.readline().strip()
+        return self.text
+
+
+@command
+def raise_slow(fifo: str) -> None:
+    raise Slow(fifo)
+
+
+@command
+def remember(what: str) -> None:
+    seen.append(what)
+
+
+@command
+def remembered() -> list[str]:
+    return seen
+
+
+@command
+def alarm(seconds: float, late: bool) -> None:
+    """A time limit of the adapter's own, as people write it; `late` forgets to lift it."""
+
+    def ring(*_: Any) -> None:
+        raise TimeoutError("too slow")
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    if not late:
+        signal.pause()
+
+
+@command
+def raise_in_handlers() -> None:
+    """Once a handler of the worker's own runs, an alarm rings in it."""
+
+    def ring(*_: Any) -> None:
+        raise TimeoutError("too slow")
+
+    def look(number: int, frame: Any) -> None:
+        sys.settrace(ring_inside)
+        try:
+            ours(number, frame)
+        finally:
+            sys.settrace(None)
+
+    def ring_inside(frame: Any, event: str, _argument: Any) -> Any:
+        if event == "call" and frame.f_code.co_name == "feed":
+            ring()
+
+    ours: Any = signal.signal(signal.SIGURG, look)
+
+
+# -- endings ---------------------------------------------------------------------------------------
+
+
+@command
+def kill_myself(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@command
+def leave(status: int) -> None:
+    os._exit(status)
+
+
+@command
+def at_exit(text: str) -> None:
+    atexit.register(print, text)
+
+
+@command
+def close_descriptors() -> None:
+    os.closerange(3, 256)
+
+
+@command
+def have_child(new_session: bool) -> int:
+    """A process that lives on, and that holds nothing of ours."""
+    return subprocess.Popen(
+        ["cat", "/dev/zero"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=new_session,
+    ).pid
+
+
+@command
+def fork() -> int:
+    """Both processes return."""
+    return os.fork()
+
+
+@command
+def call_in_child(method: str, a: int, b: int) -> int:
+    """Runs a command in a process of `multiprocessing`."""
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        return int(pool.apply(add, (a, b)))
+
+
+# -- a class ---------------------------------------------------------------------------------------
+
+
+class Model:
+    def __init__(self, size: int = 1, name: str = "model") -> None:
+        self.size = size
+        self.name = name
+
+    @command
+    def describe(self) -> list[Any]:
+        return [self.size, self.name]
+
+    @staticmethod
+    @command
+    def double(n: int) -> int:
+        return 2 * n
+
+    @classmethod
+    @command
+    def whose(cls) -> str:
+        return cls.__name__
+
+    @property
+    def trouble(self) -> Any:
+        raise AssertionError("looked at")
+
+    def close(self) -> None:
+        print(f"{self.name} closed")
+
+
+class Fails(Model):
+    def __init__(self) -> None:
+        raise NotOurs("no model")
+
+
+class BadClose(Model):
+    def close(self) -> None:
+        raise NotOurs("cannot close")
