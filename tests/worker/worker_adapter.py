@@ -156,7 +156,12 @@ def descriptors() -> dict[int, str]:
 
 
 @command
-def descriptors_of_a_shell() -> list[str]:
+def parent() -> int:
+    return os.getppid()
+
+
+@command
+def descriptors_of_a_child() -> list[str]:
     """What a child finds that was started with everything that can be inherited."""
     listed = subprocess.run(["ls", "/proc/self/fd"], close_fds=False, stdout=subprocess.PIPE)
     return listed.stdout.decode().split()

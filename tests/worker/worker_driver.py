@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
 
 #: Seconds. Nothing here takes a tenth of it on an idle machine.
-TIMEOUT = 60.0
+TIMEOUT = 5.0
 
 MAX_FRAME_BYTES = 1024 * 1024
 SLOTS = 1024
@@ -161,9 +161,10 @@ class Starter:
             frames = self._framer.feed(data)
             self._told.extend(starter_frames.parse(frame) for frame in frames)  # type: ignore[arg-type]
 
-    def start(self, **info: Any) -> Worker:
-        """Ask for a worker and greet it; it may not be ready yet. `info` goes into its hello."""
-        return Worker(self, next(self._numbers), info)
+    def start(self, *, greeting: bytes | None = None, **info: Any) -> Worker:
+        """Ask for a worker and greet it; it may not be ready yet. `info` goes into its hello,
+        unless it gets another greeting."""
+        return Worker(self, next(self._numbers), greeting, info)
 
     def end(self) -> int:
         """Close its link, as the supervisor does and as its death would; returns its status."""
@@ -191,7 +192,9 @@ class Starter:
 class Worker:
     """A worker and its channel; closing it asks it to end and waits for that."""
 
-    def __init__(self, starter: Starter, number: int, info: Mapping[str, Any]) -> None:
+    def __init__(
+        self, starter: Starter, number: int, greeting: bytes | None, info: Mapping[str, Any]
+    ) -> None:
         self.starter = starter
         self.name = f"worker-{number}"
         self.slot = number
@@ -210,7 +213,7 @@ class Worker:
         self._frames: deque[tuple[Any, ...]] = deque()
         self._status: int | None = None
         self._process: Process | None = None
-        self.hello = {
+        hello = {
             "software": "driver",
             "max_frame_bytes": MAX_FRAME_BYTES,
             "max_answer_bytes": MAX_FRAME_BYTES,
@@ -222,7 +225,9 @@ class Worker:
             "direct_calls": [],
             **info,
         }
-        self.send(messages.hello(self.hello))
+        # One that could not be started has hung up by now, perhaps.
+        with contextlib.suppress(BrokenPipeError):
+            self.send(messages.hello(hello) if greeting is None else greeting)
 
     # -- the process -------------------------------------------------------------------------------
 
@@ -252,6 +257,11 @@ class Worker:
     def hang_up(self) -> None:
         """End-of-file for the worker; what it still says can be read."""
         self.channel.shutdown(socket.SHUT_WR)
+
+    def forget(self) -> None:
+        """Close a worker that was never started."""
+        self._status = -1
+        self.close()
 
     def close(self) -> None:
         self.channel.close()

@@ -1,0 +1,299 @@
+"""How a starter and a worker begin, or say why they cannot."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Start
+from worker_driver import HERE, Starter, Worker
+
+from snakepit_port import __version__
+from snakepit_port.wire import messages
+
+
+def failed(worker: Worker) -> dict[str, Any]:
+    """The error of a worker that cannot serve, which has ended."""
+    assert worker.next()[0] == "hello"
+    tag, error = worker.next()
+    assert tag == "failed"
+    assert list(worker.frames()) == []
+    assert os.waitstatus_to_exitcode(worker.exited()) == 1
+    assert worker.begun == 0
+    return error
+
+
+def module(folder: Path, name: str, text: str) -> str:
+    (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+# -- workers ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_says_what_it_is_and_then_what_it_can(start: Start) -> None:
+    worker = start()
+    tag, version, info = worker.next()
+    assert (tag, version) == ("hello", 1)
+    assert info["software"] == f"snakepit_port {__version__}"
+    assert info["python"] == platform.python_version()
+    assert info["os_pid"] == worker.process.pid
+    tag, info = worker.next()
+    assert tag == "ready"
+    assert {"add", "renamed", "raises"} <= set(info["commands"])
+    assert {"unmarked", "another", "deeper", "describe"}.isdisjoint(info["commands"])
+
+
+def test_a_client_may_send_all_it_has_behind_its_hello(start: Start) -> None:
+    """However large, and wherever the worker stops reading to load its adapter."""
+    worker = start()
+    id, frame = worker.frame("echo", "x" * 200_000)
+    worker.send(frame)
+    worker.ready()
+    assert worker.answer(id) == [["x" * 200_000], {}]
+
+
+def test_another_version_is_refused(start: Start) -> None:
+    worker = start(greeting=messages.hello({}, version=2))
+    tag, id, error = worker.next()
+    assert (tag, id, error["type"]) == ("error", None, "protocol_version")
+    assert "version 2" in error["message"]
+    assert "1" in error["message"]
+    assert os.waitstatus_to_exitcode(worker.exited()) == 76
+
+
+@pytest.mark.parametrize(
+    "greeting", [messages.ping(1), b"\0\0\0\4nope", b"\0\x20\0\0" + b"x" * 1000]
+)
+def test_hello_comes_first(start: Start, greeting: bytes) -> None:
+    worker = start(greeting=greeting)
+    tag, id, error = worker.next()
+    assert (tag, id, error["type"]) == ("error", None, "protocol_error")
+    assert os.waitstatus_to_exitcode(worker.exited()) == 76
+
+
+def test_nobody_needs_to_say_anything(start: Start) -> None:
+    worker = start(greeting=b"\0\0")
+    worker.hang_up()
+    assert list(worker.frames()) == []
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+
+
+def test_an_adapter_that_is_not_there(start: Start) -> None:
+    error = failed(start(adapter="no_such_adapter"))
+    assert error["type"] == "pool_unavailable"
+    assert error["exception"] == "ModuleNotFoundError"
+    for part in ("no_such_adapter", sys.executable, str(HERE), "python_path"):
+        assert part in error["message"]
+    assert (error["pool"], error["worker"][:7]) == ("default", "worker-")
+
+
+def test_an_adapter_that_raises_when_it_is_imported(start: Start) -> None:
+    error = failed(start(adapter="worker_broken_module"))
+    assert (error["type"], error["exception"]) == ("pool_unavailable", "RuntimeError")
+    assert "worker_broken_module" in error["message"]
+    assert "not on this machine" in error["message"]
+    lines = [line for line in error["traceback"].splitlines() if ", in " in line]
+    assert [line.split(", in ")[1] for line in lines] == ["<module>", "give_up"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import sys\nsys.exit('no')", "SystemExit: no"),
+        ("def broken(:", "SyntaxError"),
+        ("raise OSError('no file \\udcff')", "OSError: no file \\udcff"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("", "has no command"),
+        ("def unmarked(): pass", "has no command: mark its functions with @command"),
+        (
+            "from snakepit_port.adapter import command\n@command\nasync def later(): pass",
+            "command later of adapter bad is async",
+        ),
+    ],
+)
+def test_adapters_that_cannot_serve(start: Start, tmp_path: Path, text: str, told: str) -> None:
+    error = failed(start(adapter="bad", python_path=[module(tmp_path, "bad", text)]))
+    assert error["type"] == "pool_unavailable"
+    assert told in error["message"]
+
+
+def test_a_class_that_is_not_there(start: Start) -> None:
+    error = failed(start(adapter="worker_adapter:Modle"))
+    assert "no class Modle" in error["message"]
+    assert "did you mean worker_adapter:Model?" in error["message"]
+
+
+def test_a_class_that_cannot_be_made(start: Start) -> None:
+    error = failed(start(adapter="worker_adapter:Fails"))
+    assert error["exception"] == "worker_adapter.NotOurs"
+    assert "no model" in error["message"]
+    error = failed(start(adapter="worker_adapter:Model", adapter_args={"colour": "red"}))
+    assert error["exception"] == "TypeError"
+    assert "colour" in error["message"]
+
+
+def test_direct_calls_need_no_command(start: Start, tmp_path: Path) -> None:
+    folder = module(tmp_path, "bare", "def twice(n): return 2 * n")
+    worker = start(adapter="bare", python_path=[folder], direct_calls=["bare:twice"]).ready()
+    assert worker.call("bare:twice", 4) == 8
+
+
+# -- what a worker has -----------------------------------------------------------------------------
+
+
+def test_a_worker_leads_a_process_group_and_is_the_starters_child(worker: Worker) -> None:
+    assert worker.call("pid") == worker.call("group") == worker.process.pid
+    assert worker.call("parent") == worker.starter.process.pid
+
+
+def test_a_worker_holds_only_its_own_descriptors(start: Start) -> None:
+    others = [start().ready() for _ in range(3)]
+    worker = start().ready()
+    for one in (worker, *others):
+        held = one.call("descriptors")
+        assert held.pop(0) == "/dev/null"
+        kinds = sorted(name.partition(":")[0] for name in held.values())
+        # stdout, stderr, the channel, and what the ledger's mapping keeps.
+        assert kinds == ["/memfd", "pipe", "pipe", "socket"]
+        assert held[1] != held[2]
+    assert len({one.call("descriptors")[1] for one in (worker, *others)}) == 4
+
+
+def test_children_of_commands_hold_nothing_of_ours(worker: Worker) -> None:
+    # Three of its own, and the one that it lists them with.
+    assert len(worker.call("descriptors_of_a_child")) == 4
+
+
+def test_workers_know_nothing_of_each_other(start: Start) -> None:
+    one, other = start().ready(), start().ready()
+    one.call("remember", "mine")
+    assert other.call("remembered") == []
+    assert (one.begun, other.begun) == (1, 1)
+
+
+# -- starters --------------------------------------------------------------------------------------
+
+
+def test_a_starter_says_what_it_runs_on(starter: Starter) -> None:
+    with Starter(starter.start_method) as other:
+        version, info = other.told("hello")
+        assert version == 1
+        assert info["os_pid"] == other.process.pid
+        assert info["python"] == platform.python_version()
+        assert (info["executable"], info["prefix"]) == (sys.executable, sys.prefix)
+        assert other.end() == 0
+        assert other.output.rest() == ""
+
+
+def test_what_is_preloaded_is_there_before_the_first_worker(tmp_path: Path) -> None:
+    text = "import os\nfrom snakepit_port.adapter import command\nme = os.getpid()\n"
+    folder = module(tmp_path, "heavy", text + "@command\ndef made_by():\n    return me")
+    with Starter(preload=("heavy",), python_path=(folder,)) as starter:
+        starter.told("hello")
+        with starter.start(adapter="heavy") as worker:
+            assert worker.ready().call("made_by") == starter.process.pid
+    with Starter("spawn", preload=("heavy",), python_path=(folder,)) as starter:
+        starter.told("hello")
+        with starter.start(adapter="heavy") as worker:
+            assert worker.ready().call("made_by") == worker.process.pid
+
+
+@pytest.mark.parametrize(
+    ("name", "exception", "told"),
+    [
+        ("no_such_module", "ModuleNotFoundError", "python_path"),
+        ("worker_broken_module", "RuntimeError", "not on this machine"),
+        ("worker_unpreloadable", "SystemExit", "out of \\udcff"),
+    ],
+)
+def test_what_cannot_be_preloaded_is_told(name: str, exception: str, told: str) -> None:
+    with Starter(preload=("json", name)) as starter:
+        (error,) = starter.told("failed")
+        assert (error["type"], error["pool"]) == ("pool_unavailable", "default")
+        assert error["exception"] == exception
+        assert f"preload of {name!r} failed" in error["message"]
+        assert told in error["message"]
+        assert "starter.py" not in error["traceback"]
+        starter.alive.wait()
+        assert starter.process.wait() == 1
+
+
+def test_a_print_of_a_preloaded_module_is_the_starters_output() -> None:
+    with Starter(preload=("this",)) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            worker.ready().hang_up()
+            assert worker.stdout.rest() == ""
+        starter.end()
+        assert starter.output.line() == "The Zen of Python, by Tim Peters"
+
+
+def test_a_starter_without_processes_says_so(starter: Starter, tmp_path: Path) -> None:
+    text = "import os\ndef fork():\n    raise BlockingIOError(11, 'none left')\nos.fork = fork"
+    env = {"PYTHONPATH": module(tmp_path, "sitecustomize", text)}
+    with Starter(starter.start_method, env=env) as other:
+        other.told("hello")
+        for _ in range(2):
+            worker = other.start()
+            (message,) = other.told("start_failed", worker.name)
+            assert "no process" in message
+            assert worker.name in message
+            assert "ulimit -u" in message
+            # Its descriptors are closed, so nobody waits for it.
+            assert list(worker.frames()) == []
+            worker.forget()
+        assert other.end() == 0
+
+
+def test_a_starter_without_descriptors_says_so_and_mixes_nothing_up(starter: Starter) -> None:
+    """What does not fit is dropped by the kernel, and the next worker must not get the rest."""
+    with Starter(starter.start_method) as other:
+        other.told("hello")
+        pid = other.process.pid
+        held = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+        free = sorted(set(range(len(held) + 3)) - held)
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        for room in (0, 1, 2):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[room], hard))
+            unlucky = other.start()
+            (message,) = other.told("start_failed", unlucky.name)
+            assert "ulimit -n" in message
+            assert list(unlucky.frames()) == []
+            unlucky.forget()
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+            with other.start() as lucky:
+                assert lucky.ready().call("add", 1, 2) == 3
+        assert {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")} == held
+
+
+def test_a_starter_keeps_no_descriptor_of_a_worker(starter: Starter) -> None:
+    folder = f"/proc/{starter.process.pid}/fd"
+    held = os.listdir(folder)
+    for _ in range(100 if starter.start_method == "forkserver" else 10):
+        with starter.start() as worker:
+            worker.ready()
+            assert len(os.listdir(folder)) == len(held)
+    assert os.listdir(folder) == held
+
+
+def test_workers_that_are_asked_for_at_once(starter: Starter) -> None:
+    workers = [starter.start() for _ in range(12)]
+    assert len({worker.ready().call("pid") for worker in workers}) == 12
+    for worker in workers:
+        worker.close()
+
+
+def test_the_path_is_as_it_would_be_with_a_safe_path_too(starter: Starter) -> None:
+    """PYTHONSAFEPATH keeps the folder of the script off the path; then nothing is taken off."""
+    for value in ("", "1"):
+        env = {"PYTHONSAFEPATH": value, "PYTHONPATH": "/first:/second"}
+        with Starter(starter.start_method, env=env) as other, other.start() as worker:
+            path = worker.ready().call("path")
+            assert path[:3] == [str(HERE), "/first", "/second"]
+            assert not any("snakepit_port/worker" in folder for folder in path)
