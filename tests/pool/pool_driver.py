@@ -10,7 +10,6 @@ from typing import Any
 from snakepit_port.config import PoolSettings
 from snakepit_port.pool import Call, Machine, Worker, WorkerState, effects
 
-
 CRASH = {"type": "worker_crashed", "message": "it died"}
 
 
@@ -129,6 +128,7 @@ class Driver:
         while starting := [w for w in self.workers if w.state is WorkerState.STARTING]:
             for worker in starting:
                 self.ready(worker)
+            assert len(self.workers) <= self.settings.pool_size
         return self.workers
 
     def learn(self, command: str, seconds: float = 20e-6) -> None:

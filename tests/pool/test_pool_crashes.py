@@ -190,6 +190,13 @@ class TestBrokenProtocol:
         (stopped,) = pool.heard("worker.stopped")
         assert stopped.metadata["reason"] == "protocol_error"
 
+    def test_a_worker_that_is_being_killed_gets_no_calls(self) -> None:
+        pool = Driver(pool_size=2)
+        one, two = pool.up()
+        for worker in (one, two):
+            pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+        assert pool.call().worker is None
+
     def test_a_call_that_it_had_not_started_is_given_to_another(self) -> None:
         pool = Driver()
         (worker,) = pool.up()

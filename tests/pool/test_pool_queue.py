@@ -46,6 +46,16 @@ def test_a_call_does_not_overtake_the_queue() -> None:
     assert pool.queued == [quick.id]
 
 
+def test_a_fast_call_does_not_overtake_one_that_waits_for_an_idle_worker() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.learn("fast")
+    running = pool.call("fast")
+    waiting = pool.calls(1, "unknown") + pool.calls(1, "fast")
+    assert at(worker) == [running.id]
+    assert pool.queued == ids(waiting)
+
+
 def test_of_idle_workers_the_last_used_comes_first() -> None:
     pool = Driver(pool_size=3)
     one, *_ = pool.up()
@@ -134,9 +144,9 @@ class TestQueueTimeout:
         call = pool.call(queue_timeout=2.0)
         pool.wait(1.0)
         pool.answer(worker)
+        assert pool.machine.next_due is None
         pool.wait(100.0)
         assert pool.outcome(call) is None
-        assert pool.machine.next_due is None
 
     def test_zero_takes_an_idle_worker_or_gives_up(self) -> None:
         pool = Driver()

@@ -1,0 +1,457 @@
+"""The machine under events in any order, with a small model of real workers beside it.
+
+The model knows what truly happened: which process was told what, which calls it took up, which
+answers it gave. After every event, what the machine asks for and what it says of itself is compared
+with that.
+
+`SNAKEPIT_PORT_EXAMPLES` sets how many runs are tried.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from snakepit_port.config import PoolSettings
+from snakepit_port.pool import Call, CallState, Machine, Worker, effects
+from snakepit_port.pool.machine import AUTO_PREFETCH
+
+EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
+
+#: Errors of calls that no worker may have begun, and of those that one must have begun.
+NEVER_STARTED = {"pool_saturated", "queue_timeout", "pool_unavailable"}
+WAS_STARTED = {"worker_crashed", "protocol_error"}
+
+picks = st.integers(0, 7)
+commands = st.sampled_from(["a", "a", "b", "c"])
+seconds = st.sampled_from([0.0, 1e-5, 1e-4, 1e-3, 0.02, 0.1, 0.1, 1.0, 1.0, 5.0, 40.0])
+limits = st.sampled_from([math.inf, math.inf, math.inf, math.inf, 0.0, 1.0, 5.0])
+
+
+class Process:
+    """A worker's process as it truly is."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.is_ready = False
+        self.is_killed = False
+        self.is_finishing = False
+        self.is_condemned = False
+        #: Calls it was sent and has not answered, and how many of the first of them it took up.
+        self.calls: list[Call] = []
+        self.taken_up = 0
+        self.started = 0
+
+    @property
+    def serves(self) -> bool:
+        return self.is_ready and not self.is_killed and not self.is_finishing
+
+
+class AnyOrder(RuleBasedStateMachine):
+    @initialize(
+        pool_size=st.integers(1, 4),
+        prefetch=st.sampled_from(["auto", "auto", 1, 2, 5]),
+        max_queue_size=st.sampled_from([1, 3, 1000]),
+        startup_batch_size=st.integers(1, 4),
+        startup_batch_delay_ms=st.sampled_from([0, 0, 200]),
+        cancel_grace_period=st.sampled_from([0.0, 1.0]),
+        seed=st.integers(0, 3),
+        is_up=st.sampled_from([True, True, True, False]),
+        ends_early=st.booleans(),
+    )
+    def make(self, seed: int, is_up: bool, ends_early: bool, **options: Any) -> None:
+        self.ends_early = ends_early
+        self.settings = PoolSettings(name="p", adapter="a", pool_startup_timeout=30.0, **options)
+        auto = self.settings.prefetch == "auto"
+        self.prefetch = AUTO_PREFETCH if auto else int(self.settings.prefetch)
+        self.is_auto = auto
+        self.now = 50.0
+        self.machine = Machine(self.settings, self.now, random.Random(seed))
+        self.processes: dict[Worker, Process] = {}
+        self.calls: list[Call] = []
+        self.answers: Counter[Call] = Counter()
+        self.starts: Counter[Call] = Counter()
+        self.queue: list[Call] = []
+        self.counts: Counter[str] = Counter()
+        self.being_answered: Call | None = None
+        self.is_stopping = False
+        self.has_stopped = False
+        self.settled = 0
+        self.perform(self.machine.start(self.now))
+        if is_up:
+            self.bring_up()
+
+    def bring_up(self) -> None:
+        """All workers are ready, and command `a` is known to be fast."""
+        while booting := [p for p in self.processes.values() if not p.is_ready]:
+            for process in booting:
+                self.be_ready(process)
+            self.time_passes(0.2)
+        for _ in range(3):
+            self.calls_arrive("a", math.inf, math.inf, 1)
+            self.a_worker_answers(0, True, 1, 1e-5)
+
+    # -- carrying out what it asks for -------------------------------------------------------------
+
+    def perform(self, todo: list[effects.Effect] | None) -> None:
+        assert todo is not None
+        for effect in todo:
+            assert not self.has_stopped or isinstance(effect, effects.Reply)
+            PERFORM[type(effect)](self, *effect)
+
+    def send(self, worker: Worker, call: Call) -> None:
+        process = self.processes[worker]
+        assert process.serves, "sent to a worker that does not take calls"
+        assert self.queue[0] is call, "sent out of turn"
+        del self.queue[0]
+        assert self.answers[call] == 0, "sent though it was answered"
+        assert self.starts[call] == 0, "sent again though it was started"
+        assert self.now < call.arrived_at + call.timeout, "sent past its deadline"
+        assert call.id not in [other.id for other in process.calls], "two calls of one id"
+        process.calls.append(call)
+        assert len(process.calls) <= self.prefetch
+        if self.is_auto and len(process.calls) > 1:
+            for other in process.calls:
+                assert self.machine._speeds.is_fast(other.command), "sent ahead of or behind slow"
+
+    def forward(self, call: Call) -> None:
+        assert call is self.being_answered
+        self.settle_call(call)
+
+    def reply(self, call: Call, error: dict[str, Any]) -> None:
+        assert {"message", "pool", "command"} <= error.keys()
+        type = error["type"]
+        if type in NEVER_STARTED:
+            assert self.starts[call] == 0
+        elif type in WAS_STARTED:
+            assert self.starts[call] == 1
+        elif type == "timeout":
+            assert self.now >= call.arrived_at + call.timeout
+        if type == "shutting_down":
+            assert self.is_stopping
+        if type == "pool_saturated":
+            assert call is self.queue[-1]
+            assert len(self.queue) > self.settings.max_queue_size
+        if call in self.queue:
+            self.queue.remove(call)
+        self.counts[type] += 1
+        self.counts["errors"] += 1
+        self.settle_call(call)
+
+    def settle_call(self, call: Call) -> None:
+        self.answers[call] += 1
+        assert self.answers[call] == 1, "answered twice"
+
+    def start_worker(self, worker: Worker) -> None:
+        assert not self.is_stopping
+        self.processes[worker] = Process(worker)
+        self.counts["started"] += 1
+        alive = [p for p in self.processes.values() if not p.is_killed and not p.is_finishing]
+        assert len(alive) <= self.settings.pool_size
+        booting = [p for p in alive if not p.is_ready]
+        assert len(booting) <= self.settings.startup_batch_size
+
+    def interrupt(self, worker: Worker, call: Call) -> None:
+        process = self.processes[worker]
+        assert process.serves
+        assert call in process.calls
+        assert self.answers[call] == 1, "interrupted and not answered"
+
+    def kill(self, worker: Worker) -> None:
+        self.processes[worker].is_killed = True
+
+    def finish(self, worker: Worker) -> None:
+        process = self.processes[worker]
+        assert process.serves
+        assert process.calls == []
+        assert self.is_stopping
+        process.is_finishing = True
+
+    def emit(self, name: str, measurements: dict[str, float], metadata: dict[str, Any]) -> None:
+        assert metadata["pool"] == "p"
+        self.counts[name] += 1
+
+    def note_settled(self) -> None:
+        self.settled += 1
+        assert self.settled == 1
+
+    def note_stopped(self) -> None:
+        assert self.is_stopping
+        assert self.processes == {}
+        self.has_stopped = True
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    @rule(command=commands, timeout=limits, queue_timeout=limits, times=st.integers(1, 6))
+    def calls_arrive(self, command: str, timeout: float, queue_timeout: float, times: int) -> None:
+        for _ in range(times):
+            # Ids are used again as soon as they may be.
+            taken = {call.id for call in self.calls if self.answers[call] == 0}
+            id = next(id for id in range(len(self.calls) + 1) if id not in taken)
+            call = Call(id, command, b"x" * (id + 1), timeout=timeout, queue_timeout=queue_timeout)
+            self.calls.append(call)
+            self.queue.append(call)
+            self.perform(self.machine.call_arrived(call, self.now))
+            if self.queue and self.queue[-1] is call:
+                assert len(self.queue) <= self.settings.max_queue_size
+
+    @precondition(lambda self: self.calls)
+    @rule(pick=picks, last=st.booleans())
+    def cancel(self, pick: int, last: bool) -> None:
+        call = self.calls[-1 - pick if last and pick < len(self.calls) else pick % len(self.calls)]
+        before = self.answers[call]
+        self.perform(self.machine.cancelled(call, self.now))
+        assert self.answers[call] == 1
+        if before:
+            assert call.state is CallState.ANSWERED
+
+    def some(self, pick: int, which: Callable[[Process], bool]) -> Process | None:
+        found = [process for process in self.processes.values() if which(process)]
+        return found[pick % len(found)] if found else None
+
+    @rule(pick=picks)
+    def a_worker_is_ready(self, pick: int) -> None:
+        """Several are, to keep the pool going."""
+        for _ in range(3):
+            if process := self.some(pick, lambda p: not p.is_ready and not p.is_killed):
+                self.be_ready(process)
+
+    @rule(pick=picks)
+    def a_worker_is_ready_too_late(self, pick: int) -> None:
+        if process := self.some(pick, lambda p: not p.is_ready and p.is_killed):
+            self.be_ready(process)
+
+    def be_ready(self, process: Process) -> None:
+        process.is_ready = not process.is_killed
+        self.perform(self.machine.worker_ready(process.worker, {}, self.now))
+
+    def take_up(self, process: Process) -> None:
+        call = process.calls[process.taken_up]
+        process.taken_up += 1
+        process.started += 1
+        self.starts[call] += 1
+        assert self.starts[call] == 1, "started twice"
+
+    @rule(pick=picks, ok=st.booleans(), times=st.integers(1, 4), takes=seconds)
+    def a_worker_answers(self, pick: int, ok: bool, times: int, takes: float) -> None:
+        """Also one that is being killed: what it wrote before still arrives."""
+        if process := self.some(pick, lambda p: bool(p.calls)):
+            if takes < 0.01:
+                self.now += takes
+            times = min(times, len(process.calls))
+            for _ in range(times):
+                self.answer_one(process, ok, times)
+
+    def answer_one(self, process: Process, ok: bool, together: int = 1) -> None:
+        if not process.taken_up:
+            self.take_up(process)
+        if process.is_condemned:
+            # It is not listened to any more.
+            first = process.calls[0]
+            assert self.machine.answered(process.worker, first.id, ok, self.now) == []
+            return
+        call = process.calls.pop(0)
+        process.taken_up -= 1
+        was_answered = self.answers[call]
+        self.being_answered = call
+        if not was_answered and not ok:
+            self.counts["errors"] += 1
+        self.perform(self.machine.answered(process.worker, call.id, ok, self.now, together))
+        assert self.answers[call] == 1
+
+    @rule(pick=picks)
+    def a_worker_answers_what_it_was_not_given(self, pick: int) -> None:
+        if process := self.some(pick, lambda p: not p.is_condemned):
+            assert self.machine.answered(process.worker, 10**6, True, self.now) is None
+
+    @rule(pick=picks)
+    def a_worker_breaks_the_protocol(self, pick: int) -> None:
+        if process := self.some(pick, lambda p: not p.is_killed and not p.is_finishing):
+            process.is_condemned = True
+            error = {"type": "protocol_error", "message": "nonsense", "pool": "p"}
+            self.perform(self.machine.condemn(process.worker, error, self.now))
+            assert process.is_killed
+
+    @rule(pick=picks, takes_up=st.integers(0, 3))
+    def a_worker_is_gone(self, pick: int, takes_up: int) -> None:
+        if process := self.some(pick, lambda _: True):
+            for _ in range(min(takes_up, len(process.calls) - process.taken_up)):
+                self.take_up(process)
+            self.gone(process)
+
+    @rule(pick=picks)
+    def a_worker_that_was_told_to_go_is_gone(self, pick: int) -> None:
+        if process := self.some(pick, lambda p: p.is_killed or p.is_finishing):
+            self.gone(process)
+
+    def gone(self, process: Process) -> None:
+        del self.processes[process.worker]
+        if process.is_ready and not process.is_killed and not process.is_finishing:
+            self.counts["worker_crashes"] += 1
+        left = process.calls[process.taken_up :]
+        self.queue[:0] = [call for call in left if self.answers[call] == 0]
+        error = {"type": "worker_crashed", "message": "it died", "pool": "p"}
+        self.perform(
+            self.machine.worker_gone(process.worker, self.now, started=process.started, error=error)
+        )
+        for call in process.calls[: process.taken_up]:
+            assert self.answers[call] == 1
+
+    @rule(seconds=seconds)
+    def time_passes(self, seconds: float) -> None:
+        until = self.now + seconds
+        while (due := self.machine.next_due) is not None and due <= until:
+            self.now = max(self.now, due)
+            self.perform(self.machine.tick(self.now))
+        self.now = until
+        for call in self.calls:
+            assert self.answers[call] or self.now < call.arrived_at + call.timeout
+
+    @rule(seconds=seconds)
+    def time_passes_unseen(self, seconds: float) -> None:
+        """What happens next is looked at before what is due."""
+        self.now += seconds
+
+    @rule(grace=st.sampled_from([0.0, 1.0, 10.0]), really=st.sampled_from([False] * 15 + [True]))
+    def stop(self, grace: float, really: bool) -> None:
+        if really:
+            self.is_stopping = True
+            self.perform(self.machine.stop(self.now, grace))
+
+    # -- what is true whatever happens -------------------------------------------------------------
+
+    @invariant()
+    def the_queue_is_as_it_should_be(self) -> None:
+        assert list(self.machine.queue.values()) == self.queue
+        assert self.machine.queued_bytes == sum(len(call.frame) for call in self.queue)
+
+    @invariant()
+    def every_call_is_somewhere(self) -> None:
+        held = {call for process in self.processes.values() for call in process.calls}
+        for call in self.calls:
+            if self.answers[call] == 0:
+                assert call in self.queue or call in held
+
+    @invariant()
+    def workers_have_what_they_were_sent(self) -> None:
+        assert set(self.machine.workers.values()) == set(self.processes)
+        for worker, process in self.processes.items():
+            assert list(worker.calls.values()) == process.calls
+
+    @invariant()
+    def nobody_waits_beside_an_idle_worker(self) -> None:
+        if self.queue:
+            assert all(p.calls for p in self.processes.values() if p.serves)
+
+    @invariant()
+    def what_is_missing_will_be_started(self) -> None:
+        alive = [p for p in self.processes.values() if not p.is_killed]
+        if not self.is_stopping and len(alive) < self.settings.pool_size:
+            booting = any(not process.is_ready for process in self.processes.values())
+            assert booting or self.machine.next_due is not None
+
+    @invariant()
+    def statistics_are_true(self) -> None:
+        stats = self.machine.stats()
+        serving = [process for process in self.processes.values() if process.serves]
+        busy = sum(1 for process in serving if process.calls)
+        assert stats == {
+            "state": self.machine.state.value,
+            "requests": len(self.calls),
+            "errors": self.counts["errors"],
+            "queued": len(self.queue),
+            "queue_timeouts": self.counts["queue_timeout"],
+            "pool_saturated": self.counts["pool_saturated"],
+            "timeouts": self.counts["timeout"],
+            "cancelled": self.counts["cancelled"],
+            "worker_crashes": self.counts["worker_crashes"],
+            "started": self.counts["started"],
+            "workers": len(serving),
+            "available": len(serving) - busy,
+            "busy": busy,
+        }
+
+    @invariant()
+    def the_state_fits(self) -> None:
+        state = self.machine.state.value
+        serving = any(process.serves for process in self.processes.values())
+        assert (state in ("stopping", "stopped")) == self.is_stopping
+        assert (state == "stopped") == self.has_stopped
+        if state == "unavailable":
+            assert self.queue == []
+            assert not serving
+        assert self.settled == (state in ("ready", "unavailable") or self.settled)
+
+    @invariant()
+    def timers_are_bounded(self) -> None:
+        unanswered = sum(1 for call in self.calls if self.answers[call] == 0)
+        timers = self.machine._timers
+        # Two for a call, one for a worker, one each for starting and for stopping.
+        assert len(timers) <= 2 * unanswered + len(self.processes) + 2
+        assert len(timers._heap) <= max(65, 2 * len(timers) + 1)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        if not hasattr(self, "machine"):
+            return
+        if not self.ends_early:
+            self.everything_is_answered_while_workers_go_on()
+        if not self.is_stopping:
+            self.is_stopping = True
+            self.perform(self.machine.stop(self.now, 5.0))
+        # Nobody answers or goes by itself any more.
+        self.time_passes(1000.0)
+        assert all(process.is_killed for process in self.processes.values())
+        for process in list(self.processes.values()):
+            self.gone(process)
+        assert self.has_stopped
+        assert all(self.answers[call] == 1 for call in self.calls)
+        assert self.machine.next_due is None
+
+    def everything_is_answered_while_workers_go_on(self) -> None:
+        for _ in range(10 * len(self.calls) + 100):
+            if all(self.answers[call] for call in self.calls):
+                return
+            for process in list(self.processes.values()):
+                if process.is_killed or process.is_finishing:
+                    self.gone(process)
+                elif not process.is_ready:
+                    process.is_ready = True
+                    self.perform(self.machine.worker_ready(process.worker, {}, self.now))
+                elif process.calls:
+                    self.answer_one(process, True)
+            if (due := self.machine.next_due) is not None and not self.processes:
+                self.time_passes(max(0.0, due - self.now))
+        raise AssertionError("calls are left, though workers answer")
+
+
+PERFORM: dict[type, Callable[..., None]] = {
+    effects.Send: AnyOrder.send,
+    effects.Forward: AnyOrder.forward,
+    effects.Reply: AnyOrder.reply,
+    effects.Start: AnyOrder.start_worker,
+    effects.Interrupt: AnyOrder.interrupt,
+    effects.Finish: AnyOrder.finish,
+    effects.Kill: AnyOrder.kill,
+    effects.Emit: AnyOrder.emit,
+    effects.Settled: AnyOrder.note_settled,
+    effects.Stopped: AnyOrder.note_stopped,
+}
+
+AnyOrder.TestCase.settings = settings(max_examples=EXAMPLES, stateful_step_count=60, deadline=None)
+TestAnyOrder = AnyOrder.TestCase
