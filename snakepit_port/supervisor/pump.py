@@ -27,7 +27,7 @@ WRITE = selectors.EVENT_WRITE
 #: Seconds to wait without Trio, once something has come: about what a small call takes.
 _BRIEFLY = 0.0005
 
-#: Seconds after which Trio gets its turn in any case, for the sake of signals.
+#: Seconds after which Trio gets its turn in any case.
 _TRIO_EVERY = 0.005
 
 
@@ -40,7 +40,6 @@ class Pump:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
         self._dirty: dict[Flushable, None] = {}
-        self._scope: trio.CancelScope | None = None
         self._busy = False
         self._trio_due = 0.0
         #: Bytes that wait to be written, on all links together.
@@ -82,7 +81,7 @@ class Pump:
             if now < self._trio_due:
                 ready = self._selector.select(min(_BRIEFLY, max(deadline - now, 0)))
         if not ready:
-            with trio.CancelScope(deadline=deadline) as self._scope:
+            with trio.CancelScope(deadline=deadline):
                 await trio.lowlevel.wait_readable(self._selector.fileno())
             self._trio_due = trio.current_time() + _TRIO_EVERY
             ready = self._selector.select(0)
@@ -92,11 +91,6 @@ class Pump:
             # A callback may have taken away a descriptor that was ready in the same turn.
             if key.fd in watched:
                 key.data(events)
-
-    def wake(self) -> None:
-        """End the wait of `turn`: something has happened elsewhere."""
-        if self._scope is not None:
-            self._scope.cancel()
 
     def close(self) -> None:
         self._selector.close()

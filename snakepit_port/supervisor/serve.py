@@ -20,7 +20,7 @@ from snakepit_port import __version__
 from snakepit_port.config import Config, ConfigError, load_terms, load_toml
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
-from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.pump import READ, Pump
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame
 from snakepit_port.wire.messages import PROTOCOL_VERSION, ProtocolError
@@ -52,12 +52,38 @@ class Stop(Exception):
         self.error = error
 
 
+class StopSignals:
+    """SIGTERM, SIGINT and SIGHUP as a descriptor that becomes readable, from now until the process
+    ends: there is no moment at which one of them is lost, or kills."""
+
+    def __init__(self) -> None:
+        self.fd, self._wake = os.pipe()
+        for fd in (self.fd, self._wake):
+            os.set_blocking(fd, False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._came)
+
+    def _came(self, *_: Any) -> None:
+        # The pipe is full: of signals that nobody has looked at yet.
+        with suppress(BlockingIOError):
+            os.write(self._wake, b"!")
+
+    def take(self) -> None:
+        """Forget those that came."""
+        with suppress(BlockingIOError):
+            os.read(self.fd, 4096)
+
+
 class Supervisor:
     """From the first frame to the exit status."""
 
-    def __init__(self, host_in: int, host_out: int, config_path: str | None) -> None:
+    def __init__(
+        self, host_in: int, host_out: int, signals: StopSignals, config_path: str | None
+    ) -> None:
         self._config_path = config_path
+        self._signals = signals
         self._pump = Pump()
+        self._pump.watch(signals.fd, READ, self._signalled)
         self._host: Host | None = None
         self._stopping = False
         self._ended = False
@@ -73,14 +99,10 @@ class Supervisor:
 
         Cancelled, it leaves at once; workers are killed as their starters lose this process.
         """
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_signals)
-            try:
-                status = await self._serve()
-            finally:
-                self._pump.close()
-            nursery.cancel_scope.cancel()
-        return status
+        try:
+            return await self._serve()
+        finally:
+            self._pump.close()
 
     async def _serve(self) -> int:
         while self._stop is None and not self._ended:
@@ -105,11 +127,9 @@ class Supervisor:
             host.take_stock()
             self._ended = self._stopping and host.stopped
 
-    async def _watch_signals(self) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for _ in signals:
-                self._shut_down()
-                self._pump.wake()
+    def _signalled(self, _events: int) -> None:
+        self._signals.take()
+        self._shut_down()
 
     def _shut_down(self) -> None:
         if self._host is None:
@@ -214,15 +234,16 @@ def _take_stdio() -> tuple[int, int]:
     return host_in, host_out
 
 
-async def _run(config_path: str | None, host_in: int, host_out: int) -> int:
-    return await Supervisor(host_in, host_out, config_path).run()
+async def _run(host_in: int, host_out: int, signals: StopSignals, config_path: str | None) -> int:
+    return await Supervisor(host_in, host_out, signals, config_path).run()
 
 
 def main(config_path: str | None) -> int:
     """Be the supervisor of the host on stdin and stdout. Returns the exit status."""
+    signals = StopSignals()
     host_in, host_out = _take_stdio()
     try:
-        return trio.run(_run, config_path, host_in, host_out)
+        return trio.run(_run, host_in, host_out, signals, config_path)
     except PermissionError:
         print("snakepit-port serve: stdin and stdout have to be pipes", file=sys.stderr)
         return EX_PROTOCOL

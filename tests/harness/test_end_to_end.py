@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -421,6 +422,21 @@ async def test_a_supervisor_told_to_stop_takes_no_more_calls(tmp_path: Path) -> 
         assert error.type == "shutting_down"
         await trio.Path(pipe).write_text("")
         assert await host.close() == 0
+
+
+async def test_signals_never_kill_a_supervisor_that_is_stopping() -> None:
+    async with open_host(config()) as host:
+        await host.await_ready()
+
+        async def signal_on() -> None:
+            for number in itertools.cycle((signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
+                host.kill(number)
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(signal_on)
+            assert await host.close() == 0
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])

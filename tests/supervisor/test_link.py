@@ -177,13 +177,6 @@ async def test_a_turn_ends_at_its_deadline(
     peer.close()
 
 
-async def test_a_turn_can_be_ended_from_elsewhere(pump: Pump, peer: Peer) -> None:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pump.turn, math.inf)
-        await trio.testing.wait_all_tasks_blocked()
-        pump.wake()
-
-
 async def test_a_callback_may_take_another_ready_descriptor_away(pump: Pump) -> None:
     pairs = [socket.socketpair() for _ in range(2)]
     called = []
