@@ -185,7 +185,12 @@ def say_from_below() -> None:
 
 @command
 def say_surrogate() -> None:
-    print("\udcff")
+    print("\udcff é")
+
+
+@command
+def say_partly(text: str) -> None:
+    print(text, end="")
 
 
 @command
@@ -362,6 +367,23 @@ def have_child(new_session: bool) -> int:
         stderr=subprocess.DEVNULL,
         start_new_session=new_session,
     ).pid
+
+
+@command
+def have_descendants(n: int) -> list[int]:
+    """A chain of processes, each the child of the one before and in a session of its own."""
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        for _ in range(n):
+            os.setsid()
+            os.write(writer, os.getpid().to_bytes(4, "big"))
+            if os.fork() > 0:
+                break
+        else:
+            os._exit(0)
+        while True:
+            signal.pause()
+    return [int.from_bytes(os.read(reader, 4), "big") for _ in range(n)]
 
 
 @command

@@ -161,6 +161,11 @@ class Starter:
             frames = self._framer.feed(data)
             self._told.extend(starter_frames.parse(frame) for frame in frames)  # type: ignore[arg-type]
 
+    @property
+    def heard(self) -> list[tuple[Any, ...]]:
+        """What it has said and nobody has asked for."""
+        return list(self._told)
+
     def start(self, *, greeting: bytes | None = None, **info: Any) -> Worker:
         """Ask for a worker and greet it; it may not be ready yet. `info` goes into its hello,
         unless it gets another greeting."""

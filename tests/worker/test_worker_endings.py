@@ -1,0 +1,271 @@
+"""How workers, starters and what commands left behind come to an end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Fifo, Start
+from worker_driver import BOOT, Pipe, Process, Starter, Worker
+
+from snakepit_port.wire import messages
+from snakepit_port.worker import starter_frames
+
+
+@pytest.fixture
+def own(starter: Starter) -> Iterator[Starter]:
+    """A starter of the test's own, to be ended by it."""
+    with Starter(starter.start_method) as own:
+        own.told("hello")
+        yield own
+
+
+def still_alive(pid: int) -> Process:
+    """A process that is to be seen dying, and so has to be alive."""
+    process = Process(pid)
+    assert process.alive
+    return process
+
+
+# -- in good order ---------------------------------------------------------------------------------
+
+
+def test_end_of_file_lets_a_worker_finish_what_it_has(worker: Worker, fifo: Fifo) -> None:
+    assert worker.call("at_exit", "bye") is None
+    first = worker.begin("wait_for", fifo.path)
+    rest = [worker.begin("add", n) for n in range(50)]
+    assert worker.stdout.line() == "in"
+    worker.hang_up()
+    fifo.release()
+    assert worker.answer(first) == "released"
+    assert [worker.answer(id) for id in rest] == list(range(1, 51))
+    assert list(worker.frames()) == []
+    assert worker.stdout.rest() == "bye\n"
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+    assert worker.begun == 52
+
+
+def test_end_of_file_in_the_middle_of_a_frame_is_an_end_like_any(worker: Worker) -> None:
+    id, frame = worker.frame("add", 1)
+    _, half = worker.frame("add", 2)
+    worker.send(frame, half[:10])
+    worker.hang_up()
+    assert worker.answer(id) == 2
+    assert list(worker.frames()) == []
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+
+
+def test_a_client_that_has_gone_is_nothing_to_complain_about(worker: Worker, fifo: Fifo) -> None:
+    worker.begin("wait_for", fifo.path)
+    assert worker.stdout.line() == "in"
+    worker.channel.close()
+    fifo.release()
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+    assert worker.stderr.rest() == ""
+
+
+def test_sigint_is_not_for_workers(worker: Worker) -> None:
+    id = worker.begin("busy")
+    assert worker.stdout.line() == "in"
+    worker.signal(signal.SIGINT)
+    worker.send(messages.cancel(id))
+    worker.signal(signal.SIGURG)
+    assert worker.failure_of(id)["type"] == "cancelled"
+    assert worker.call("add", 1, 2) == 3
+
+
+def test_sigterm_ends_a_worker(worker: Worker) -> None:
+    worker.begin("busy")
+    assert worker.stdout.line() == "in"
+    worker.signal(signal.SIGTERM)
+    assert os.WTERMSIG(worker.exited()) == signal.SIGTERM
+
+
+# -- crashes ---------------------------------------------------------------------------------------
+
+
+def test_the_ledger_tells_which_calls_had_begun(worker: Worker) -> None:
+    before = [worker.frame("add", n) for n in range(5)]
+    _, killing = worker.frame("kill_myself", signal.SIGKILL)
+    _, after = worker.frame("add", 6)
+    worker.send(*(frame for _, frame in before), killing, after, after)
+    assert [worker.answer(id) for id, _ in before] == [1, 2, 3, 4, 5]
+    assert list(worker.frames()) == []
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+    assert worker.begun == 6
+
+
+@pytest.mark.parametrize("quick", [0, 1, 7, 40])
+def test_the_ledger_is_exact_where_answers_were_held_back(worker: Worker, quick: int) -> None:
+    """Once a command is known to be quick, its answers are written several at a time: what the
+    worker did is then known from the ledger only."""
+    for n in range(100):
+        worker.call("add", n)
+        worker.call("kill_myself", 0)
+    frames = [worker.frame("add", n)[1] for n in range(quick)]
+    _, killing = worker.frame("kill_myself", signal.SIGKILL)
+    _, after = worker.frame("remember", "never")
+    worker.send(*frames, killing, after)
+    assert len(list(worker.frames())) <= quick
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+    assert worker.begun == 200 + quick + 1
+
+
+def test_a_command_may_leave(worker: Worker) -> None:
+    worker.begin("leave", 3)
+    assert os.waitstatus_to_exitcode(worker.exited()) == 3
+    assert worker.begun == 1
+
+
+def test_a_killed_worker_is_told_of_once_and_its_group_goes_with_it(worker: Worker) -> None:
+    child = still_alive(worker.call("have_child", False))
+    process = worker.process
+    assert process.alive
+    os.kill(process.pid, signal.SIGKILL)
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+    child.wait()
+    child.close()
+    # Signals for it are for nobody now; and there is no second report.
+    worker.signal(signal.SIGKILL, group=True)
+    with worker.starter.start() as other:
+        assert other.ready().call("add", 1, 2) == 3
+    assert not [said for said in worker.starter.heard if said[1] == worker.name]
+
+
+def test_children_in_the_group_go_with_a_worker_that_ends_in_order(worker: Worker) -> None:
+    child = still_alive(worker.call("have_child", False))
+    worker.hang_up()
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+    child.wait()
+    child.close()
+
+
+def test_a_group_is_killed_as_one(worker: Worker) -> None:
+    child = still_alive(worker.call("have_child", False))
+    worker.begin("busy")
+    assert worker.stdout.line() == "in"
+    worker.signal(signal.SIGKILL, group=True)
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+    child.wait()
+    child.close()
+
+
+def test_a_worker_that_is_stopped_can_be_killed(worker: Worker) -> None:
+    worker.signal(signal.SIGSTOP)
+    worker.signal(signal.SIGKILL, group=True)
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+
+
+# -- starters --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_when_a_starters_link_closes(own: Starter) -> None:
+    workers = [own.start().ready() for _ in range(3)]
+    left = [still_alive(worker.process.pid) for worker in workers]
+    for worker in workers:
+        left += [still_alive(worker.call("have_child", new)) for new in (False, True)]
+    # One that went before, and left a child to the starter.
+    with own.start() as gone:
+        left.append(still_alive(gone.ready().call("have_child", True)))
+    assert left[-1].alive
+    for worker in workers[1:]:
+        worker.begin("busy")
+        assert worker.stdout.line() == "in"
+    workers[2].signal(signal.SIGSTOP)
+    assert own.end() == 0
+    for process in left:
+        process.wait()
+        process.close()
+    for worker in workers:
+        worker.close()
+
+
+def test_orphans_of_orphans_are_found(own: Starter) -> None:
+    """Each in a session of its own, so that only who adopts them can know."""
+    with own.start() as worker:
+        pids = worker.ready().call("have_descendants", 150)
+        left = [still_alive(pid) for pid in pids]
+        assert len(left) == 150
+        assert own.end() == 0
+    for process in left:
+        process.wait()
+        process.close()
+
+
+def test_workers_die_with_a_killed_starter(own: Starter) -> None:
+    workers = [own.start().ready() for _ in range(3)]
+    left = [still_alive(worker.process.pid) for worker in workers]
+    workers[0].begin("busy")
+    assert workers[0].stdout.line() == "in"
+    own.process.kill()
+    for process in left:
+        process.wait()
+        process.close()
+    assert own.process.wait() == -signal.SIGKILL
+    for worker in workers:
+        worker.close()
+
+
+def test_a_starter_takes_no_notice_of_sigint(own: Starter) -> None:
+    own.process.send_signal(signal.SIGINT)
+    with own.start() as worker:
+        assert worker.ready().call("add", 1, 2) == 3
+    assert own.end() == 0
+    assert own.output.rest() == ""
+
+
+def test_a_starter_that_hangs_in_a_preload_goes_with_its_supervisor(tmp_path: Path) -> None:
+    """It would not see its link close."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    text = f"import sys\nprint('preloading', flush=True)\nopen({str(fifo)!r}).read()\n"
+    (tmp_path / "hangs.py").write_text(text, encoding="utf-8")
+    ours, theirs = socket.socketpair()
+    info = {"pool": "p", "start_method": "forkserver", "preload": ["hangs"]}
+    ours.sendall(starter_frames.hello({**info, "python_path": [str(tmp_path)]}))
+    # The supervisor's part; it holds the link's other end, too.
+    supervisor = (
+        "import subprocess, sys\n"
+        f"subprocess.Popen({[sys.executable, str(BOOT), 'starter', str(theirs.fileno()), '0']},"
+        f" pass_fds=({theirs.fileno()},))\n"
+        "sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", supervisor],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        pass_fds=(theirs.fileno(),),
+    )
+    theirs.close()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    printed = Pipe(process.stdout.fileno())
+    assert printed.line() == "preloading"
+    process.kill()
+    # Nobody holds its output any more.
+    assert printed.rest() == ""
+    assert process.wait() == -signal.SIGKILL
+    process.stdin.close()
+    process.stdout.close()
+    ours.close()
+
+
+def test_a_worker_that_loads_its_adapter_goes_with_the_starter(
+    own: Starter, tmp_path: Path, start: Start
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    text = f"print('loading')\nopen({str(fifo)!r}).read()\n"
+    (tmp_path / "hangs.py").write_text(text, encoding="utf-8")
+    with own.start(adapter="hangs", python_path=[str(tmp_path)]) as worker:
+        assert worker.stdout.line() == "loading"
+        process = still_alive(worker.process.pid)
+        own.end()
+        process.wait()
+        process.close()
