@@ -54,7 +54,7 @@ def test_later_layers_win() -> None:
     [(True, {"PATH", "HOME"}), (False, set()), ((), set()), (("HOME", "LANG"), {"HOME"})],
 )
 def test_what_is_inherited(inherit_env: bool | tuple[str, ...], expected: set[str]) -> None:
-    inherited = {"PATH": "/bin", "HOME": "/root"}
+    inherited = {"PATH": "/bin", "HOME": "/home/ada"}
     environment = effective_environment(pool(inherit_env=inherit_env), BARE, inherited)
     assert environment.keys() - PROCESS_THREADS.keys() == expected
 
