@@ -39,6 +39,8 @@ _HELLO_MAX_BYTES = 64 * 1024 * 1024
 #: Seconds that a host may take to read the last answers, and starters to end.
 _FAREWELL = 2.0
 
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 #: Linux lets anybody have pipes of 1 MiB: a large frame then takes fewer wake-ups on both sides.
 _PIPE_BYTES = 1024 * 1024
 
@@ -53,20 +55,26 @@ class Stop(Exception):
 
 
 class StopSignals:
-    """SIGTERM, SIGINT and SIGHUP as a descriptor that becomes readable, from now until the process
-    ends: there is no moment at which one of them is lost, or kills."""
+    """SIGTERM, SIGINT and SIGHUP as a descriptor that becomes readable, until `ignore`: there is no
+    moment at which one of them is lost, or kills."""
 
     def __init__(self) -> None:
         self.fd, self._wake = os.pipe()
         for fd in (self.fd, self._wake):
             os.set_blocking(fd, False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in _STOP_SIGNALS:
             signal.signal(number, self._came)
 
     def _came(self, *_: Any) -> None:
         # The pipe is full: of signals that nobody has looked at yet.
         with suppress(BlockingIOError):
             os.write(self._wake, b"!")
+
+    def ignore(self) -> None:
+        """The process is ending. Python takes its handlers back as it ends, and then a signal kills;
+        and a handler that runs while Trio ends can find its descriptors closed."""
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def take(self) -> None:
         """Forget those that came."""
@@ -102,6 +110,7 @@ class Supervisor:
         try:
             return await self._serve()
         finally:
+            self._signals.ignore()
             self._pump.close()
 
     async def _serve(self) -> int:
