@@ -71,8 +71,8 @@ class StopSignals:
             os.write(self._wake, b"!")
 
     def ignore(self) -> None:
-        """The process is ending. Python takes its handlers back as it ends, and then a signal kills;
-        and a handler that runs while Trio ends can find its descriptors closed."""
+        """The process is ending. Python takes its handlers back as it ends, and a signal then
+        kills; one that comes while Trio ends may find Trio's descriptors closed."""
         for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
