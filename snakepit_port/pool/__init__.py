@@ -11,7 +11,11 @@ in `protocol/SPEC.md`, section 14.
     timers.py    what is due when
     speed.py     which commands are fast enough to send ahead
     backoff.py   how long to wait before trying again
-    machine.py   the machine
+    record.py    what the parts of a machine share: its effects, timers and counts
+    queue.py     the calls that wait
+    roster.py    the workers, and which of them takes the next call
+    starting.py  when workers are started, and attempts that fail
+    machine.py   the machine: what happens, and what follows from it
 """
 
 from snakepit_port.pool.call import Call, CallState

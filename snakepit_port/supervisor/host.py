@@ -10,7 +10,7 @@ from typing import Any
 from snakepit_port import wire
 from snakepit_port.config import Config
 from snakepit_port.pool import Call
-from snakepit_port.pool.machine import COUNTERS
+from snakepit_port.pool.record import COUNTERS
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.runner import Runner
@@ -254,7 +254,7 @@ class Host:
         for runner in self._touched:
             runner.touched = False
             self._due[runner] = runner.next_due
-            self._queued[runner] = runner.machine.queued_bytes
+            self._queued[runner] = runner.machine.queue.bytes
         self._touched.clear()
         self._balance()
 

@@ -145,7 +145,7 @@ class Driver:
 
     @property
     def queued(self) -> list[int]:
-        return list(self.machine.queue)
+        return ids(self.machine.queue.calls())
 
     @property
     def state(self) -> str:

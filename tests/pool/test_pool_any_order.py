@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from snakepit_port.config import PoolSettings
 from snakepit_port.pool import Call, CallState, Machine, Worker, effects
-from snakepit_port.pool.machine import AUTO_PREFETCH
+from snakepit_port.pool.roster import AUTO_PREFETCH
 
 EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
 
@@ -126,7 +126,9 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(process.calls) <= self.prefetch
         if self.is_auto and len(process.calls) > 1:
             for other in process.calls:
-                assert self.machine._speeds.is_fast(other.command), "sent ahead of or behind slow"
+                assert self.machine._roster.speeds.is_fast(other.command), (
+                    "sent ahead of or behind slow"
+                )
 
     def forward(self, call: Call) -> None:
         assert call is self.being_answered
@@ -336,8 +338,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_is_as_it_should_be(self) -> None:
-        assert list(self.machine.queue.values()) == self.queue
-        assert self.machine.queued_bytes == sum(len(call.frame) for call in self.queue)
+        assert self.machine.queue.calls() == self.queue
+        assert self.machine.queue.bytes == sum(len(call.frame) for call in self.queue)
 
     @invariant()
     def every_call_is_somewhere(self) -> None:

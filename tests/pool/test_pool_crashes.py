@@ -40,7 +40,7 @@ def test_what_was_not_started_waits_again_at_the_front_and_in_order() -> None:
     assert pool.queued == ids(calls[3:])
     pool.gone(worker, started=1)
     assert pool.queued == ids(calls[1:])
-    assert pool.machine.queued_bytes == 50
+    assert pool.machine.queue.bytes == 50
     pool.wait(FIRST_SECONDS)
     pool.ready(pool.workers[0])
     assert at(pool.workers[0]) == ids(calls[1:4])

@@ -116,11 +116,11 @@ def test_bytes_that_wait_are_counted() -> None:
     pool = Driver()
     (worker,) = pool.up()
     _, second, _ = pool.calls(3)
-    assert pool.machine.queued_bytes == 20
+    assert pool.machine.queue.bytes == 20
     pool.cancel(second)
-    assert pool.machine.queued_bytes == 10
+    assert pool.machine.queue.bytes == 10
     pool.answer(worker)
-    assert pool.machine.queued_bytes == 0
+    assert pool.machine.queue.bytes == 0
 
 
 class TestQueueTimeout:

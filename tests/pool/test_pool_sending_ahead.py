@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pool_driver import Driver, at, ids
 
-from snakepit_port.pool.machine import AUTO_PREFETCH
+from snakepit_port.pool.roster import AUTO_PREFETCH
 from snakepit_port.pool.speed import OVERDUE_SECONDS
 
 

@@ -1,0 +1,77 @@
+"""What a pool's machine has decided and not handed over yet, and what it counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snakepit_port.config.model import PoolSettings
+from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.effects import Effect, Emit, Reply
+from snakepit_port.pool.timers import Timers
+from snakepit_port.pool.worker import Worker
+
+#: What a pool counts; SPEC section 9.1 says what each means.
+COUNTERS = (
+    "requests",
+    "errors",
+    "queue_timeouts",
+    "pool_saturated",
+    "timeouts",
+    "cancelled",
+    "worker_crashes",
+    "started",
+)
+
+
+class Record:
+    """Shared by the parts of one machine: its settings, its timers, its effects in the order they
+    are to be carried out, its counts."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        self.settings = settings
+        self.name = settings.name
+        self.timers = Timers()
+        self.counts = dict.fromkeys(COUNTERS, 0)
+        self.effects: list[Effect] = []
+
+    def take(self) -> list[Effect]:
+        """Hand the effects over."""
+        effects = self.effects
+        if effects:
+            self.effects = []
+        return effects
+
+    def error(self, type: str, message: str, call: Call) -> dict[str, Any]:
+        return {"type": type, "message": message, "pool": self.name, "command": call.command}
+
+    def fail(self, call: Call, type: str, message: str) -> None:
+        self.reply(call, self.error(type, message, call))
+
+    def reply(self, call: Call, error: dict[str, Any]) -> None:
+        """Answer the call with an error, here and not from a worker."""
+        self.counts["errors"] += 1
+        call.state = CallState.ANSWERED
+        self.timers.cancel(call.deadline_timer)
+        self.timers.cancel(call.queue_timer)
+        self.effects.append(Reply(call, error))
+
+    def emit(
+        self, name: str, measurements: dict[str, float], worker: Worker | None = None, **more: Any
+    ) -> None:
+        """Tell the host of an event of the pool, or of one of its workers."""
+        where = {"pool": self.name} if worker is None else {"pool": self.name, "worker": worker.id}
+        self.effects.append(Emit(name, measurements, {**where, **more}))
+
+
+def age(worker: Worker, now: float) -> dict[str, float]:
+    """The measurements of an event about a worker's end."""
+    return {"uptime_ms": milliseconds(now - worker.started_at), "requests": worker.answered}
+
+
+def milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def in_words(seconds: float) -> str:
+    """A span of time as people write it."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:g} s"

@@ -1,0 +1,159 @@
+"""The workers of a pool, and which of them takes the next call."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.effects import Kill, Send
+from snakepit_port.pool.record import Record
+from snakepit_port.pool.speed import OVERDUE_SECONDS, Speeds
+from snakepit_port.pool.worker import Fate, Worker, WorkerState
+
+#: Calls with one worker at a time when `prefetch` is "auto": measured, the rate no longer grows
+#: beyond this.
+AUTO_PREFETCH = 16
+
+
+class Roster:
+    """`workers` has all that are not gone, by id, in the order they were started."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+        prefetch = record.settings.prefetch
+        self._judge_speed = prefetch == "auto"
+        self._prefetch = AUTO_PREFETCH if prefetch == "auto" else int(prefetch)
+        self.speeds = Speeds()
+        self.workers: dict[str, Worker] = {}
+        self._idle: dict[Worker, None] = {}
+        self._roomy: OrderedDict[Worker, None] = OrderedDict()
+
+    def in_state(self, *states: WorkerState) -> Iterator[Worker]:
+        return (worker for worker in self.workers.values() if worker.state in states)
+
+    def serving(self) -> int:
+        """How many take calls."""
+        return sum(1 for _ in self.in_state(WorkerState.READY))
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether an attempt to start a worker is under way. One that was killed for being late, or
+        for what it said, is over when it is gone."""
+        return any(worker.ready_at is None for worker in self.workers.values())
+
+    # -- coming and going --------------------------------------------------------------------------
+
+    def is_ready(self, worker: Worker, now: float) -> None:
+        """It takes calls from now on."""
+        worker.state = WorkerState.READY
+        worker.ready_at = now
+        self._idle[worker] = None
+
+    def retire(self, worker: Worker, state: WorkerState) -> None:
+        """It takes no more calls."""
+        worker.state = state
+        self._record.timers.cancel(worker.timer)
+        self._idle.pop(worker, None)
+        self._roomy.pop(worker, None)
+
+    def kill(self, worker: Worker, fate: Fate) -> None:
+        """It no longer counts; what it holds is settled when it is gone."""
+        self.retire(worker, WorkerState.STOPPING)
+        worker.fate = fate
+        self._record.effects.append(Kill(worker))
+
+    def remove(self, worker: Worker) -> None:
+        """It is gone."""
+        self.retire(worker, WorkerState.GONE)
+        self.workers.pop(worker.id, None)
+
+    # -- choosing ----------------------------------------------------------------------------------
+
+    def free_for(self, command: str, now: float) -> Worker | None:
+        """A worker for one more call of `command`: an idle one, the last used first because its
+        memory is warm; else a busy one with room, if nobody is held up by that."""
+        if self._idle:
+            return next(reversed(self._idle))
+        if not self._roomy or not self._is_fast(command):
+            return None
+        while self._roomy:
+            worker = next(iter(self._roomy))
+            if not self._judge_speed or now - worker.busy_since <= OVERDUE_SECONDS:
+                return worker
+            # Its commands used to be fast, but this one is not. An answer shows whether it is over.
+            del self._roomy[worker]
+        return None
+
+    def _is_fast(self, command: str) -> bool:
+        """May a call of this command wait behind others, and others behind it? A `prefetch` given
+        as a number says yes."""
+        return not self._judge_speed or self.speeds.is_fast(command)
+
+    def send(self, worker: Worker, call: Call, now: float) -> None:
+        call.state = CallState.SENT
+        call.worker = worker
+        if not worker.calls:
+            worker.busy_since = now
+            worker.run_time = 0.0
+        worker.calls[call.id] = call
+        self._idle.pop(worker, None)
+        if len(worker.calls) < self._prefetch and self._is_fast(call.command):
+            self._roomy[worker] = None
+            # Behind the others: room is filled in turns.
+            self._roomy.move_to_end(worker)
+        else:
+            self._roomy.pop(worker, None)
+        self._record.effects.append(Send(worker, call))
+
+    def freed(self, worker: Worker) -> Call | None:
+        """A worker that takes calls has answered one: note what it can take now, and return what it
+        works on next."""
+        running = worker.running
+        if running is None:
+            self._idle[worker] = None
+            self._roomy.pop(worker, None)
+            worker.full = False
+        elif (
+            running.state is CallState.SENT
+            and not worker.full
+            and len(worker.calls) < self._prefetch
+            and self._is_fast(running.command)
+        ):
+            self._roomy[worker] = None
+        return running
+
+    def fill_up(self, worker: Worker) -> None:
+        """Nothing more for this worker until it has answered all that it has."""
+        worker.full = True
+        self._roomy.pop(worker, None)
+
+    # -- speed -------------------------------------------------------------------------------------
+
+    def note_answer(self, worker: Worker, call: Call, ok: bool, now: float, together: int) -> None:
+        """Count an answer, one of `together` that came in one go, and learn from the time it
+        took."""
+        worker.answered += 1
+        if now > worker.busy_since:
+            # Calls that were answered in one go share the time since the answer before them.
+            worker.run_time = (now - worker.busy_since) / together
+            worker.busy_since = now
+        if self._judge_speed:
+            self._learn(call, worker.run_time, whole=ok)
+
+    def note_death(self, worker: Worker, running: Call, now: float) -> None:
+        """Learn from a call that a worker was running when it went."""
+        if self._judge_speed:
+            self._learn(running, now - worker.busy_since, whole=False)
+
+    def _learn(self, call: Call, seconds: float, *, whole: bool) -> None:
+        """Note what a call took. One that failed or was cut short may have taken longer otherwise:
+        it can show that its command is slow, but not that it is fast."""
+        if whole and call.state is CallState.SENT:
+            turned_slow = self.speeds.record(call.command, seconds)
+        else:
+            turned_slow = self.speeds.at_least(call.command, seconds)
+        if turned_slow:
+            for worker in self.workers.values():
+                if any(other.command == call.command for other in worker.calls.values()):
+                    self.fill_up(worker)

@@ -1,0 +1,116 @@
+"""When the next workers of a pool are started, and what becomes of attempts that fail."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from snakepit_port.pool import backoff
+from snakepit_port.pool.backoff import Backoff
+from snakepit_port.pool.effects import Start
+from snakepit_port.pool.record import Record, in_words, milliseconds
+from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.worker import Fate, Worker, WorkerState
+
+
+class Starting:
+    """`cause` says why the last attempt failed that did, `cannot_start` is whether none has
+    succeeded since, and `attempts_ended` counts all that are over."""
+
+    def __init__(self, record: Record, roster: Roster, now: float, rng: random.Random) -> None:
+        self._record = record
+        self._roster = roster
+        self._settings = record.settings
+        self._starts = Backoff(rng)
+        self._crashes = Backoff(rng)
+        self._crashed_until = now
+        self._may_start_at = now
+        self._next_number = 1
+        self._timer: Any = None
+        self.cause: dict[str, Any] = {}
+        self.attempts_ended = 0
+        self.cannot_start = False
+
+    def fill(self, now: float) -> None:
+        """Start what is missing, a batch at a time; a batch begins when the one before it has
+        settled."""
+        record, settings = self._record, self._settings
+        missing = settings.pool_size - sum(
+            1
+            for worker in self._roster.workers.values()
+            if worker.state is not WorkerState.STOPPING
+        )
+        if missing <= 0 or self._roster.is_starting:
+            return
+        may_start_at = max(self._may_start_at, self._crashed_until)
+        if now < may_start_at:
+            record.timers.cancel(self._timer)
+            self._timer = record.timers.at(may_start_at, self._fill_again)
+            return
+        # After a failure one worker goes ahead, to see whether the cause is gone.
+        batch = 1 if self._starts.failures else settings.startup_batch_size
+        for _ in range(min(missing, batch)):
+            worker = Worker(f"{record.name}-{self._next_number}", now)
+            self._next_number += 1
+            record.counts["started"] += 1
+            self._roster.workers[worker.id] = worker
+            due = now + settings.pool_startup_timeout
+            worker.timer = record.timers.at(due, self._not_ready_in_time, worker)
+            record.effects.append(Start(worker))
+
+    def _fill_again(self, _: None, now: float) -> None:
+        self.fill(now)
+
+    def _not_ready_in_time(self, worker: Worker, now: float) -> None:
+        self._roster.kill(worker, Fate.STARTUP_TIMEOUT)
+
+    def stop(self) -> None:
+        """Start none that is not being started."""
+        self._record.timers.cancel(self._timer)
+
+    # -- how it went -------------------------------------------------------------------------------
+
+    def succeeded(self, now: float) -> None:
+        """A worker is ready."""
+        self._starts.succeeded()
+        self.cannot_start = False
+        self._attempt_ended(now)
+
+    def failed(self, worker: Worker, error: Mapping[str, Any], now: float) -> None:
+        """A worker went before it was ready."""
+        self.cannot_start = True
+        self._attempt_ended(now)
+        self.cause = dict(error)
+        if worker.fate is Fate.STARTUP_TIMEOUT:
+            limit = in_words(self._settings.pool_startup_timeout)
+            self.cause["message"] = (
+                f"worker {worker.id} was not ready within {limit} and was killed;"
+                " see what it logged, or raise pool_startup_timeout"
+            )
+        if not self._roster.is_starting:
+            # Once for each batch: its workers fail together and for the same reason.
+            delay = self._starts.failed()
+            self._may_start_at = max(self._may_start_at, now + delay)
+            attempt = {"attempt": self._starts.failures, "retry_in_ms": milliseconds(delay)}
+            self._record.emit("worker.start_failed", attempt, worker, **self.cause_for_people())
+
+    def _attempt_ended(self, now: float) -> None:
+        self.attempts_ended += 1
+        if not self._roster.is_starting:
+            self._may_start_at = now + self._settings.startup_batch_delay_ms / 1000
+
+    def cause_for_people(self) -> dict[str, Any]:
+        return {key: self.cause[key] for key in ("message", "traceback") if key in self.cause}
+
+    def answered_first(self) -> None:
+        """A worker has given its first answer: it works."""
+        self._crashes.succeeded()
+
+    def may_have_died_young(self, worker: Worker, now: float) -> None:
+        """If a worker ended soon and without an answer, the next may well do the same, of the same
+        call: bound how often that is tried."""
+        young = worker.ready_at is not None and now - worker.ready_at < backoff.MAX_SECONDS
+        # Those that die together die of one cause: that counts once.
+        if young and worker.answered == 0 and now >= self._crashed_until:
+            self._crashed_until = now + self._crashes.failed()
