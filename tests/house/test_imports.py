@@ -17,6 +17,7 @@ ALLOWED = {
     "adapter": ("", "wire", "adapter", "worker"),
     "worker": ("", "wire", "adapter", "worker"),
     "config": ("", "config"),
+    "environment": ("", "environment"),
     "pool": ("", "pool", "config.model"),
     "supervisor": ("", "supervisor", "wire", "config", "pool", "worker", "adapter"),
     "harness": ("", *OUTSIDE),
