@@ -62,9 +62,9 @@ defmodule SnakepitPort.LifecycleTest do
 
     test "past its timeout fails, and its work is stopped", %{server: server} do
       assert {:error, %Error{type: :timeout, command: "block", pool: "default"} = error} =
-               SnakepitPort.execute("block", [], server: server, timeout: 100)
+               SnakepitPort.execute("block", [], server: server, timeout: 1_000)
 
-      # This is the supervisor's answer, which knows where the call was.
+      # It has begun long before that. This is the answer of the supervisor, which knows where the call was.
       assert error.worker_id
       assert_receive {:snakepit_port, :log, %{line: "interrupted"}}
       assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
