@@ -88,7 +88,7 @@ def test_an_error_is_readable(folder: Path) -> None:
     lines = process.stderr.splitlines()
     assert any(line.startswith("error: exception: ") for line in lines)
     assert lines[-1] == "ValueError: on purpose"
-    assert "snakepit_port/cli.py" not in process.stderr
+    assert "snakepit_port/cli/" not in process.stderr
 
 
 def test_a_deadline(folder: Path) -> None:

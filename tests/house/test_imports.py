@@ -23,7 +23,7 @@ ALLOWED = {
     "harness": ("", *OUTSIDE),
     "testing": ("", *OUTSIDE),
     "term_json": ("", *OUTSIDE),
-    "cli": ("", "supervisor", *OUTSIDE),
+    "cli": ("", "cli", "supervisor", *OUTSIDE),
     "__main__": ("cli",),
     "__init__": (),
 }

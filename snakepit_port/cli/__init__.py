@@ -1,0 +1,67 @@
+"""The command line: `snakepit-port COMMAND ...`, one module for each command.
+
+A module of a command has its `ABOUT` and `EXAMPLES` for the help, `add_arguments(parser)`, and
+`run(args)`, which returns the exit status. What a command needs it imports when it runs: `--help`
+is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from snakepit_port import __version__
+from snakepit_port.cli import call, check, serve
+from snakepit_port.cli.statuses import INTERRUPTED, USAGE
+
+COMMANDS = (serve, check, call)
+
+_EXAMPLES = """\
+examples:
+  snakepit-port check pools.toml
+  snakepit-port call --config pools.toml default add '[1, 2]'
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status. Raises `SystemExit` for wrong usage."""
+    try:
+        args = _parser().parse_args(argv)
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BaseExceptionGroup as group:
+        if group.split(KeyboardInterrupt)[1] is not None:
+            raise
+        return INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="snakepit-port",
+        description="Pools of Python workers behind a port.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"snakepit-port {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = commands.add_parser(
+            command.__name__.rpartition(".")[2],
+            help=command.ABOUT,
+            description=f"{command.ABOUT[0].upper()}{command.ABOUT[1:]}.",
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser

@@ -1,0 +1,104 @@
+"""`snakepit-port call`: one call of one command, with arguments and a result in JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+from snakepit_port.cli.printing import DIM, complain, paint, print_json, print_problems
+from snakepit_port.cli.statuses import BAD_CONFIG, CALL_FAILED, USAGE
+
+if TYPE_CHECKING:
+    from snakepit_port.harness import LogLine
+
+ABOUT = "start a supervisor, call one command, print its result as JSON"
+EXAMPLES = """\
+arguments and results are JSON. What JSON has no word for is an object with one key:
+  {"$bytes": "base64"}   {"$atom": "ok"}   {"$tuple": [1, 2]}   {"$map": [[key, value], ...]}
+  {"$term": "base64"}    a pid, reference or other term that only travels
+
+examples:
+  snakepit-port call --config pools.toml default add '[1, 2]'
+  snakepit-port call --config pools.toml default greet '{"name": "Ada"}' --timeout 2
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("--config", metavar="FILE", required=True, help="TOML file")
+    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="deadline of the call")
+    parser.add_argument("pool", metavar="POOL")
+    parser.add_argument("command", metavar="COMMAND")
+    parser.add_argument(
+        "args", metavar="JSON-ARGS", nargs="?", default=[], type=_json_args, help="default: []"
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of seconds belongs here, not {text!r}")
+    return seconds
+
+
+def _json_args(text: str) -> Any:
+    from snakepit_port.term_json import from_json
+
+    try:
+        value = from_json(json.loads(text))
+    except json.JSONDecodeError as exc:
+        line = exc.doc.split("\n")[exc.lineno - 1]
+        raise argparse.ArgumentTypeError(
+            f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}\n"
+            f"  {line}\n  {' ' * (exc.colno - 1)}^"
+        ) from None
+    except RecursionError:
+        raise argparse.ArgumentTypeError("nested too deeply") from None
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    if not isinstance(value, (list, dict)):
+        raise argparse.ArgumentTypeError(
+            'arguments are a list of positions or an object of keywords: [1, 2] or {"a": 1}'
+        )
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes the call and prints its result, or why there is none. Returns the exit status."""
+    import trio
+
+    from snakepit_port.harness import CallError, open_host
+    from snakepit_port.term_json import to_json
+    from snakepit_port.wire import EncodeError
+
+    async def call() -> Any:
+        async with open_host(args.config, on_log=_print_log) as host:
+            # Its pool is only starting: the call waits as long as that takes.
+            return await host.call(
+                args.pool, args.command, args.args, timeout=args.timeout, queue_timeout=math.inf
+            )
+
+    try:
+        value = trio.run(call)
+    except CallError as exc:
+        if exc.type == "config" and exc.problems:
+            print_problems(exc.problems)
+            return BAD_CONFIG
+        complain(str(exc))
+        return CALL_FAILED
+    except EncodeError as exc:
+        complain(f"the arguments cannot be sent: {exc}")
+        return USAGE
+    print_json(to_json(value))
+    return 0
+
+
+def _print_log(line: LogLine) -> None:
+    who = line.worker or line.pool or "supervisor"
+    print(paint(sys.stderr, DIM, f"[{who}]"), line.line, file=sys.stderr)

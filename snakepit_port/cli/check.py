@@ -1,0 +1,110 @@
+"""`snakepit-port check`: whether a configuration is right, and what it means."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from snakepit_port.cli.printing import (
+    DIM,
+    GREEN,
+    complain,
+    paint,
+    print_json,
+    print_problems,
+    print_table,
+)
+from snakepit_port.cli.statuses import BAD_CONFIG, USAGE
+
+if TYPE_CHECKING:
+    from snakepit_port.config import Config
+
+ABOUT = "say whether a configuration is right, and what it means"
+EXAMPLES = """\
+examples:
+  snakepit-port check pools.toml
+  snakepit-port check --resolved pools.toml       every setting with its value, as TOML
+  snakepit-port check --env default pools.toml    what the workers of a pool find in os.environ
+  snakepit-port check --json pools.toml           any of these for programs
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("file", metavar="FILE", help="TOML file")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--resolved", action="store_true", help="print every setting with its value")
+    shown.add_argument("--env", metavar="POOL", help="print the environment of a pool's workers")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what was asked for, or every mistake. Returns the exit status."""
+    from snakepit_port.config import ConfigError, load_toml
+
+    try:
+        config = load_toml(args.file)
+    except ConfigError as exc:
+        if args.json:
+            print_json({"ok": False, "problems": exc.as_term()})
+        else:
+            print_problems(exc.as_term())
+        return BAD_CONFIG
+    if args.env is not None:
+        return _print_env(config, args.env, args.json)
+    if args.resolved:
+        _print_resolved(config, args.json)
+    elif args.json:
+        print_json({"ok": True, "pools": _pool_rows(config)})
+    else:
+        print(paint(sys.stdout, GREEN, "ok"))
+        print_table(_pool_rows(config))
+    return 0
+
+
+def _print_resolved(config: Config, as_json: bool) -> None:
+    from snakepit_port.config.dump import resolved
+
+    text = resolved(config)
+    if as_json:
+        import tomllib
+
+        print_json(tomllib.loads(text))
+    else:
+        print(text, end="")
+
+
+def _print_env(config: Config, name: str, as_json: bool) -> int:
+    from snakepit_port.config.env import effective_environment
+
+    pool = next((pool for pool in config.pools if pool.name == name), None)
+    if pool is None:
+        names = ", ".join(pool.name for pool in config.pools)
+        complain(f"there is no pool {name!r}; there is {names}")
+        return USAGE
+    environment = effective_environment(pool, config.profile_of(pool), os.environ)
+    rows = [
+        {"name": name, "value": value, "source": source}
+        for name, (value, source) in sorted(environment.items())
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        for row in rows:
+            print(f"{row['name']}={row['value']}  {paint(sys.stdout, DIM, '# ' + row['source'])}")
+    return 0
+
+
+def _pool_rows(config: Config) -> list[dict[str, Any]]:
+    return [
+        {
+            "pool": pool.name,
+            "pool_size": pool.pool_size,
+            "worker_profile": pool.worker_profile,
+            "adapter": pool.adapter,
+            "python": pool.python,
+        }
+        for pool in config.pools
+    ]

@@ -1,0 +1,47 @@
+"""What all commands print alike: JSON, tables, complaints, and colours on terminals only."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+RED, GREEN, DIM = "31", "32", "2"
+
+
+def print_json(value: Any) -> None:
+    """Prints *value* as JSON: indented for a terminal, on one line for a program."""
+    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+
+
+def print_problems(problems: Sequence[Mapping[str, Any]]) -> None:
+    """Complains of each of *problems*, as ``ConfigError.as_term`` has them, with its hint."""
+    for problem in problems:
+        source = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
+        parts = (source, problem.get("place"), problem["message"])
+        complain(": ".join(part for part in parts if part))
+        if problem.get("hint"):
+            print(f"  {problem['hint']}", file=sys.stderr)
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Prints *rows*, at least one, in columns under the keys of the first."""
+    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def complain(text: str) -> None:
+    """Says on stderr what is wrong."""
+    print(paint(sys.stderr, RED, "error:"), text, file=sys.stderr)
+
+
+def paint(stream: TextIO, code: str, text: str) -> str:
+    """Text in a colour where it goes to a terminal, unless NO_COLOR (no-color.org) forbids it."""
+    if stream.isatty() and not os.environ.get("NO_COLOR"):
+        return f"\033[{code}m{text}\033[0m"
+    return text
