@@ -120,6 +120,8 @@ def test_an_interrupt_is_no_traceback(folder: Path) -> None:
         [sys.executable, "-m", "snakepit_port", "check", "fifo.toml"],
         stderr=subprocess.PIPE,
         text=True,
+        # Whoever runs the tests in the background of a shell has it ignored, and so all children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         writer = os.open(folder / "fifo.toml", os.O_WRONLY)  # returns when the reader is there
         process.send_signal(signal.SIGINT)
