@@ -35,7 +35,9 @@ defmodule SnakepitPort do
   start after that, see `await_ready/2`. Calls may be made at once.
 
     * `:config` - the path of a TOML file, or the same keys as a map or keyword list. Relative
-      paths start from the working directory, those inside a TOML file from its folder
+      paths start from the working directory, those inside a TOML file from its folder. A configuration of
+      Snakepit v0.5 or v0.6 works, too, in each of these forms, and is what `config :snakepit` set if
+      this option is not given; what became of each key is logged once
     * `:python` - interpreter with snakepit-port installed, Python 3.11 or newer. Default:
       `$SNAKEPIT_PORT_PYTHON`, else `.venv/bin/python` of the checkout this was compiled in, else
       `python3`. Workers run in their own pool's interpreter, whichever this is

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from snakepit_port import __version__
-from snakepit_port.cli import call, check, serve
+from snakepit_port.cli import call, check, convert, serve
 from snakepit_port.cli.statuses import INTERRUPTED, USAGE
 
-COMMANDS = (serve, check, call)
+COMMANDS = (serve, check, convert, call)
 
 _EXAMPLES = """\
 examples:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from snakepit_port.cli.printing import DIM, complain, paint, print_json, print_problems
-from snakepit_port.cli.statuses import BAD_CONFIG, CALL_FAILED, USAGE
+from snakepit_port.cli.statuses import BAD_CONFIG, FAILED, USAGE
 
 if TYPE_CHECKING:
     from snakepit_port.harness import LogLine
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
             print_problems(exc.problems)
             return BAD_CONFIG
         complain(str(exc))
-        return CALL_FAILED
+        return FAILED
     except EncodeError as exc:
         complain(f"the arguments cannot be sent: {exc}")
         return USAGE

@@ -11,12 +11,13 @@ from snakepit_port.cli.printing import (
     DIM,
     GREEN,
     complain,
+    note,
     paint,
     print_json,
-    print_problems,
     print_table,
+    refuse_config,
 )
-from snakepit_port.cli.statuses import BAD_CONFIG, USAGE
+from snakepit_port.cli.statuses import USAGE
 
 if TYPE_CHECKING:
     from snakepit_port.config import Config
@@ -47,20 +48,24 @@ def run(args: argparse.Namespace) -> int:
     try:
         config = load_toml(args.file)
     except ConfigError as exc:
-        if args.json:
-            print_json({"ok": False, "problems": exc.as_term()})
-        else:
-            print_problems(exc.as_term())
-        return BAD_CONFIG
+        return refuse_config(exc.as_term(), args.json)
+    if config.changes and not args.json:
+        note(
+            "this is a configuration of Snakepit, which is converted whenever it is read; to see"
+            f" how, or to have it done once: snakepit-port convert {args.file}"
+        )
     if args.env is not None:
         return _print_env(config, args.env, args.json)
     if args.resolved:
         _print_resolved(config, args.json)
     elif args.json:
-        print_json({"ok": True, "pools": _pool_rows(config)})
+        changes = [change.as_term() for change in config.changes]
+        converted = {"converted": changes} if changes else {}
+        print_json({"ok": True, "pools": _pool_rows(config), **converted})
     else:
         print(paint(sys.stdout, GREEN, "ok"))
-        print_table(_pool_rows(config))
+        if config.pools:
+            print_table(_pool_rows(config))
     return 0
 
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from snakepit_port.cli.statuses import BAD_CONFIG
+
 RED, GREEN, DIM = "31", "32", "2"
 
 
@@ -26,6 +28,15 @@ def print_problems(problems: Sequence[Mapping[str, Any]]) -> None:
             print(f"  {problem['hint']}", file=sys.stderr)
 
 
+def refuse_config(problems: Sequence[Mapping[str, Any]], as_json: bool) -> int:
+    """Says what is wrong with a configuration. Returns the exit status for that."""
+    if as_json:
+        print_json({"ok": False, "problems": problems})
+    else:
+        print_problems(problems)
+    return BAD_CONFIG
+
+
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints *rows*, at least one, in columns under the keys of the first."""
     lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
@@ -38,6 +49,11 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def complain(text: str) -> None:
     """Says on stderr what is wrong."""
     print(paint(sys.stderr, RED, "error:"), text, file=sys.stderr)
+
+
+def note(text: str) -> None:
+    """Says on stderr what is worth knowing and is not wrong."""
+    print(paint(sys.stderr, DIM, "note:"), text, file=sys.stderr)
 
 
 def paint(stream: TextIO, code: str, text: str) -> str:

@@ -1,6 +1,6 @@
 """Exit statuses: those of protocol/SPEC.md, section 15, and the command line's own."""
 
-CALL_FAILED = 1
+FAILED = 1
 USAGE = 64
 BAD_CONFIG = 78
 INTERRUPTED = 130

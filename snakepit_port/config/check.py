@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+from snakepit_port.config import legacy
 from snakepit_port.config.kinds import as_table
 from snakepit_port.config.model import (
     Config,
@@ -26,7 +28,7 @@ from snakepit_port.config.settings import (
 )
 
 NO_POOLS_HINT = "a configuration needs at least one pool with a name and an adapter"
-Mistake = tuple[Path, str, str]
+Mistake = legacy.Mistake
 
 
 def check(
@@ -42,15 +44,20 @@ def check(
     *mistakes* are those found while the tree was made. *lines* is asked only when there are
     mistakes, for the lines on which paths are set.
 
+    A configuration of Snakepit is converted first; mistakes name the keys that were written.
+
     Raises ConfigError with every mistake, those of a file in the order of its lines.
     """
+    old = legacy.convert(tree) if legacy.recognised(tree) else None
 
     def report(path: Path, message: str, hint: str) -> None:
-        mistakes.append((path, message, hint))
+        mistakes.append((path if old is None else old.source_of(path), message, hint))
 
-    config = _config(tree, At(report, base_dir))
+    if old is not None:
+        mistakes += old.mistakes
+    config = _config(tree if old is None else old.tree(), At(report, base_dir))
     if not mistakes and config is not None:
-        return config
+        return config if old is None else replace(config, changes=old.changes)
     line_of = lines()
     problems = [
         Problem(place_of(path, tree), message, hint, file, _line(path, line_of))
@@ -77,7 +84,10 @@ def _config(tree: Mapping[str, Any], at: At) -> Config | None:
         at.child(key).wrong("unknown setting", _elsewhere(key) or hint)
     supervisor = _read(SUPERVISOR, tree.get("supervisor", {}), at.child("supervisor"))
     profiles = _profiles(tree.get("profiles", {}), at.child("profiles"))
-    if "pools" in tree or not unknown:
+    disabled = supervisor is not INVALID and supervisor.get("pooling_enabled") is False
+    if disabled and tree.get("pools", []) == []:
+        pools = []
+    elif "pools" in tree or not unknown:
         pools = _pools(tree.get("pools", []), tree.get("profiles", {}), at.child("pools"))
     else:
         pools = INVALID

@@ -30,21 +30,21 @@ def resolved(config: Config) -> str:
 def _table(section: Section, values: object) -> tomlkit.items.Table:
     table = tomlkit.table()
     for name, setting in section.settings.items():
-        table.add(name, _item(setting.kind.dump(getattr(values, name))))
+        table.add(name, toml_item(setting.kind.dump(getattr(values, name))))
     return table
 
 
-def _item(value: Any) -> Item:
+def toml_item(value: Any) -> Item:
     """*value* on one line: tables inside settings are written inline."""
     if isinstance(value, Mapping):
         inline = tomlkit.inline_table()
         for key, inner in value.items():
-            inline.add(key, _item(inner))
+            inline.add(key, toml_item(inner))
         return inline
     if isinstance(value, list):
         array = tomlkit.array()
         for inner in value:
-            array.append(_item(inner))
+            array.append(toml_item(inner))
         return array
     item: Item = tomlkit.item(value)
     return item

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
@@ -63,6 +63,10 @@ def _encodable(value: str) -> bool:
     return True
 
 
+def _amount_schema(units: Iterable[str], fraction: str = r"(\.[0-9]+)?") -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^[0-9]+{fraction} ?({'|'.join(units)})$"}
+
+
 class Kind(ABC):
     """A kind of value. ``expects`` is what it takes, as words that follow "expected"."""
 
@@ -75,6 +79,20 @@ class Kind(ABC):
     def dump(self, value: Any) -> Any:
         """A value that TOML has and that parses to *value*."""
         return value
+
+    def schema(self) -> dict[str, Any]:
+        """What it takes in a file, as a JSON schema. It may take more than the parser does."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Flag(Kind):
+    expects = "true or false"
+
+    def parse(self, value: object, at: At) -> Any:
+        return value if isinstance(value, bool) else at.unexpected(self.expects, value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
 
 
 class Text(Kind):
@@ -93,6 +111,9 @@ class Text(Kind):
         if self._max_bytes is not None and len(value.encode()) > self._max_bytes:
             return at.unexpected(self.expects, value, f"it has {len(value.encode())} bytes")
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
 
 
 class FilePath(Text):
@@ -116,8 +137,10 @@ class FilePath(Text):
 class Integer(Kind):
     def __init__(self, minimum: int, maximum: int = MAX_INTEGER, what: str = "an integer") -> None:
         self._range = range(minimum, maximum + 1)
+        self._bounds = {"minimum": minimum}
         bounds = f"of at least {minimum}"
         if maximum != MAX_INTEGER:
+            self._bounds["maximum"] = maximum
             bounds = f"from {minimum} to {maximum}"
         self.expects = f"{what} {bounds}"
 
@@ -125,6 +148,9 @@ class Integer(Kind):
         if not _is_integer(value) or value not in self._range:
             return at.unexpected(self.expects, value)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "integer", **self._bounds}
 
 
 class Size(Kind):
@@ -158,6 +184,10 @@ class Size(Kind):
             if value % SIZE_UNITS[unit] == 0:
                 return f"{value // SIZE_UNITS[unit]}{unit}"
         return value
+
+    def schema(self) -> dict[str, Any]:
+        integer = {"type": "integer", "minimum": self._range[0], "maximum": self._range[-1]}
+        return {"anyOf": [integer, _amount_schema(SIZE_UNITS, fraction="")]}
 
 
 class Duration(Kind):
@@ -209,6 +239,13 @@ class Duration(Kind):
                 return f"{seconds / DURATION_UNITS[unit]:.0f}{unit}"
         return f"{(seconds * 1000).normalize():f}ms"
 
+    def schema(self) -> dict[str, Any]:
+        integer = {"type": "integer", "minimum": 0 if self._zero else 1}
+        alternatives = [integer, _amount_schema(DURATION_UNITS)]
+        if self._infinity:
+            alternatives.append({"const": "infinity"})
+        return {"anyOf": alternatives}
+
 
 class Choice(Kind):
     """One of a few words. *refused* gives the reason why a word that is known is not accepted."""
@@ -226,6 +263,9 @@ class Choice(Kind):
         if value not in self._words:
             return at.unexpected(self.expects, value, did_you_mean(value, self._words))
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self._words)}
 
 
 class Either(Kind):
@@ -248,6 +288,9 @@ class Either(Kind):
 
     def dump(self, value: Any) -> Any:
         return value if self._is_word(value) else self._other.dump(value)
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(self._words)}, self._other.schema()]}
 
 
 class Reference(Kind):
@@ -273,6 +316,10 @@ class Reference(Kind):
             return False
         return attribute.isidentifier() or (self._star and attribute == "*")
 
+    def schema(self) -> dict[str, Any]:
+        attribute = {"none": "", "optional": "(:[^:]+)?", "required": ":[^:]+"}[self._attribute]
+        return {"type": "string", "pattern": f"^[^:]+{attribute}$"}
+
 
 class Listing(Kind):
     """A list of values of one kind, kept as a tuple."""
@@ -289,6 +336,9 @@ class Listing(Kind):
 
     def dump(self, value: tuple[Any, ...]) -> list[Any]:
         return [self._item.dump(item) for item in value]
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self._item.schema()}
 
 
 ENV_NAME = Text("the name of an environment variable", without="\0=")
@@ -316,6 +366,9 @@ class EnvTable(Kind):
         if not isinstance(value, str) or "\0" in value or not _encodable(value):
             return at.unexpected("a string or an integer", value)
         return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": {"type": ["string", "integer"]}}
 
 
 class Arguments(Kind):
@@ -365,3 +418,6 @@ class Arguments(Kind):
 
     def dump(self, value: tuple[Any, ...] | Mapping[str, Any]) -> Any:
         return list(value) if isinstance(value, tuple) else value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": ["object", "array"]}

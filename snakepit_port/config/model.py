@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from snakepit_port.config.changes import Change
+
 
 def available_cpus() -> int:
     """How many CPUs this process may use, which can be fewer than the machine has."""
@@ -37,6 +39,7 @@ def default_python() -> str:
 class SupervisorSettings:
     """The supervisor process itself."""
 
+    pooling_enabled: bool = True
     max_frame_bytes: int = 64 * 1024 * 1024
     shutdown_grace_period: float = 5.0
 
@@ -83,11 +86,20 @@ class PoolSettings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole configuration. ``profiles`` holds the named profiles only, by name."""
+    """A whole configuration. ``profiles`` holds the named profiles only, by name.
+
+    ``changes`` is what became of each key, where it was read from a configuration of Snakepit.
+    """
 
     supervisor: SupervisorSettings
     profiles: dict[str, ProfileSettings]
     pools: tuple[PoolSettings, ...]
+    changes: tuple[Change, ...] = field(default=(), compare=False)
+
+    @property
+    def enabled_pools(self) -> tuple[PoolSettings, ...]:
+        """The pools that are started: all, unless ``pooling_enabled`` is false."""
+        return self.pools if self.supervisor.pooling_enabled else ()
 
     def profile_of(self, pool: PoolSettings) -> ProfileSettings:
         """The profile *pool* runs under: the named one, or the bare built-in kind."""

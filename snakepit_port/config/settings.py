@@ -18,6 +18,7 @@ from snakepit_port.config.kinds import (
     Either,
     EnvTable,
     FilePath,
+    Flag,
     Integer,
     Kind,
     Listing,
@@ -69,6 +70,12 @@ SUPERVISOR = _section(
     "The supervisor process itself.",
     SupervisorSettings,
     [
+        Setting(
+            "pooling_enabled",
+            Flag(),
+            "Whether pools are started. If not, pools may be left out, and calls are answered "
+            "`unknown_pool`.",
+        ),
         Setting(
             "max_frame_bytes",
             # The least leaves room for greetings and errors; a frame's length has four bytes.

@@ -22,13 +22,22 @@ def load_terms(term: object, base_dir: str | os.PathLike[str]) -> Config:
     Raises ConfigError with everything that is wrong.
     """
     mistakes: list[Mistake] = []
+    tree = plain_tree(term, mistakes)
+    return check(tree, os.path.abspath(base_dir), mistakes=mistakes)
+
+
+def plain_tree(term: object, mistakes: list[Mistake]) -> dict[str, Any]:
+    """*term* as plain dicts, lists and strings. What cannot be one is added to *mistakes*.
+
+    Raises ConfigError for a term that is no table, or nested too deeply.
+    """
     tree = _plain(term, (), mistakes)
     if tree == [] and isinstance(tree, list):
         tree = {}
     if not isinstance(tree, dict):
         message = f"expected a map or a keyword list, found {found(tree)}"
         raise ConfigError([Problem("", message)])
-    return check(tree, os.path.abspath(base_dir), mistakes=mistakes)
+    return tree
 
 
 def _plain(term: object, path: Path, mistakes: list[Mistake]) -> Any:

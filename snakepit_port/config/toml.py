@@ -20,11 +20,16 @@ def load_toml(path: str | os.PathLike[str]) -> Config:
 
     Raises ConfigError with everything that is wrong, also when the file cannot be read.
     """
+    return load_toml_text(read_toml(path), os.path.dirname(os.path.abspath(path)), os.fspath(path))
+
+
+def read_toml(path: str | os.PathLike[str]) -> str:
+    """The text of the file *path*. Raises ConfigError if it cannot be read."""
     name = os.fspath(path)
     try:
         with open(path, "rb") as file:
             # Some editors put a byte order mark first.
-            text = file.read().decode("utf-8-sig")
+            return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _failure(name, "the file is not UTF-8 text", line) from error
@@ -33,7 +38,6 @@ def load_toml(path: str | os.PathLike[str]) -> Config:
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         reason = error.strerror if isinstance(error, OSError) else error
         raise _failure(name, f"the file cannot be read: {reason}") from error
-    return load_toml_text(text, os.path.dirname(os.path.abspath(path)), name)
 
 
 def load_toml_text(

@@ -57,12 +57,13 @@ class Host:
         self._queued: dict[Runner, int] = {}
         self._behind = False
         self._held = False
-        self._unsettled = len(config.pools)
+        self._unsettled = len(config.enabled_pools)
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         limit = info.get("max_frame_bytes")
         self.host_max_frame_bytes = limit if isinstance(limit, int) else self.max_frame_bytes
         self.runners = {
-            pool.name: Runner(pump, config, pool, self, clock, software) for pool in config.pools
+            pool.name: Runner(pump, config, pool, self, clock, software)
+            for pool in config.enabled_pools
         }
         if "default" in self.runners:
             self._default: Runner | None = self.runners["default"]
@@ -76,6 +77,8 @@ class Host:
         self._link = link
         for runner in self.runners.values():
             runner.start()
+        if not self.runners:
+            self._send(messages.ready({"pools": {}}))
 
     def stop(self, grace: float) -> None:
         """Take no more calls; finish what there is within `grace` seconds."""
@@ -168,6 +171,8 @@ class Host:
 
     def _no_such_pool(self, pool: str | None) -> str:
         names = ", ".join(repr(name) for name in self.runners)
+        if not names:
+            return "there is no pool: the configuration sets pooling_enabled to false"
         if pool is None:
             return f"there are several pools and none is named 'default'; name one of {names}"
         return f"there is no pool {pool!r}; there is {names}"

@@ -205,6 +205,7 @@ class Supervisor:
         return load_terms(info["config"], Path(str(base_dir)))
 
     def _hello(self, config: Config) -> dict[str, Any]:
+        converted = [change.as_term() for change in config.changes]
         return {
             "software": SOFTWARE,
             "max_frame_bytes": config.supervisor.max_frame_bytes,
@@ -218,8 +219,9 @@ class Supervisor:
                     "pool_size": pool.pool_size,
                     "worker_profile": pool.worker_profile,
                 }
-                for pool in config.pools
+                for pool in config.enabled_pools
             ],
+            **({"converted": converted} if converted else {}),
         }
 
 

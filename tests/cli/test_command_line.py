@@ -71,7 +71,7 @@ def test_the_installed_script_is_the_same() -> None:
     assert result.stdout == run("--help").stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "call"])
+@pytest.mark.parametrize("command", ["serve", "check", "convert", "call"])
 def test_help_has_examples(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0

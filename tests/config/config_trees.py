@@ -45,7 +45,14 @@ def tables(required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrat
     return st.fixed_dictionaries(required, optional=optional)
 
 
-supervisors = tables({}, {"max_frame_bytes": sizes, "shutdown_grace_period": zero_or_durations})
+supervisors = tables(
+    {},
+    {
+        "pooling_enabled": st.booleans(),
+        "max_frame_bytes": sizes,
+        "shutdown_grace_period": zero_or_durations,
+    },
+)
 profile_tables = tables({}, {"kind": st.just("process"), "env": env_tables})
 
 POOL_SETTINGS: dict[str, st.SearchStrategy[Any]] = {

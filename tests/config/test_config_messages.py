@@ -249,14 +249,3 @@ def test_mistakes_between_tables() -> None:
         'pools[1] "a": name: pools[0] has this name too',
         'pools[2]: expected a table, found "c"',
     ]
-
-
-def test_settings_of_older_configurations_are_unknown() -> None:
-    tree = {"pooling_enabled": True, "pool_size": 4, "python_thread_limits": {"openblas": 1}}
-    with pytest.raises(ConfigError) as caught:
-        load_terms(tree, "/base")
-    assert [str(problem) for problem in caught.value.problems] == [
-        "pooling_enabled: unknown setting (known here: supervisor, profiles, pools)",
-        "pool_size: unknown setting (it is a setting of pools)",
-        "python_thread_limits: unknown setting (known here: supervisor, profiles, pools)",
-    ]

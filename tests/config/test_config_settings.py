@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
+
+import pytest
+from config_trees import few, trees
+from hypothesis import given
+from json_schema import misfits
 
 from snakepit_port.config.reference import PAGE, reference
+from snakepit_port.config.schema import FILE, schema, text
 from snakepit_port.config.settings import POOL, PROFILE, SECTIONS, SUPERVISOR
 
 
@@ -30,6 +37,45 @@ def test_the_reference_page_is_up_to_date() -> None:
     assert PAGE.read_text(encoding="utf-8") == reference(), (
         "run python -m snakepit_port.config.reference"
     )
+
+
+def test_the_schema_is_up_to_date() -> None:
+    assert FILE.read_text(encoding="utf-8") == text(), "run python -m snakepit_port.config.schema"
+
+
+def test_the_schema_has_every_setting_and_no_other() -> None:
+    tables = schema()["properties"]
+    for section, table in (
+        (SUPERVISOR, tables["supervisor"]),
+        (PROFILE, tables["profiles"]["additionalProperties"]),
+        (POOL, tables["pools"]["items"]),
+    ):
+        assert list(table["properties"]) == list(section.settings)
+        assert table["additionalProperties"] is False
+        for name, setting in section.settings.items():
+            assert table["properties"][name]["description"] == setting.doc
+            assert (name in table["required"]) is section.is_required(setting)
+
+
+@given(trees())
+@few
+def test_the_schema_takes_every_valid_configuration(tree: dict[str, Any]) -> None:
+    assert misfits(tree, schema()) == []
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"pool": []},
+        {"pools": [{"name": "a"}]},
+        {"pools": [{"name": "a", "adapter": "b", "pool_size": 0}]},
+        {"pools": [{"name": "a", "adapter": "b", "queue_timeout": "5 weeks"}]},
+        {"pools": [{"name": "a", "adapter": "b", "start_method": "fork"}]},
+        {"supervisor": {"max_frame_bytes": "1KB"}, "profiles": {"x": {"kinds": "process"}}},
+    ],
+)
+def test_the_schema_takes_nothing_else(tree: dict[str, Any]) -> None:
+    assert misfits(tree, schema()) != []
 
 
 def test_the_reference_page_has_every_setting() -> None:

@@ -3,7 +3,7 @@ defmodule SnakepitPort.Handshake do
   From options to a supervisor that has said hello; or the reason why there is none, and nothing left.
   """
 
-  alias SnakepitPort.{Error, Frames, Program}
+  alias SnakepitPort.{Error, Frames, Legacy, Program}
 
   # The largest frame that {packet, 4} takes.
   @max_frame_bytes 0x7FFFFFFF
@@ -17,7 +17,7 @@ defmodule SnakepitPort.Handshake do
   """
   @spec run(keyword) :: {:ok, port, pos_integer | nil, pos_integer} | {:error, Error.t()}
   def run(opts) do
-    config = opts[:config]
+    config = opts[:config] || Legacy.config()
 
     with {:ok, port} <- Program.open(opts[:python], if(is_binary(config), do: config)) do
       os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
@@ -83,8 +83,9 @@ defmodule SnakepitPort.Handshake do
     end
   end
 
-  defp greeted({:hello, version, %{"max_frame_bytes" => max}}) when is_integer(max) do
+  defp greeted({:hello, version, %{"max_frame_bytes" => max} = info}) when is_integer(max) do
     if version == Frames.version() do
+      Legacy.report(Map.get(info, "converted", []))
       {:ok, max}
     else
       message =

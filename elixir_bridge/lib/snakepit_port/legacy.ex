@@ -1,0 +1,45 @@
+defmodule SnakepitPort.Legacy do
+  @moduledoc """
+  Configurations of Snakepit v0.5 and v0.6. The supervisor knows what becomes of them and says so in its
+  hello; here is where one is found, and where that is told.
+  """
+
+  require Logger
+
+  @doc "What `config :snakepit, ...` set, or `nil` if nothing."
+  @spec config() :: keyword | nil
+  def config do
+    case Application.get_all_env(:snakepit) do
+      [] -> nil
+      config -> config
+    end
+  end
+
+  @doc """
+  Logs what became of each key: a warning if something is not supported. A report that this BEAM has
+  logged already is not logged again.
+  """
+  @spec report([map]) :: :ok
+  def report([]), do: :ok
+
+  def report(changes) do
+    seen = {__MODULE__, :erlang.phash2(changes)}
+
+    unless :persistent_term.get(seen, false) do
+      :persistent_term.put(seen, true)
+      lines = for %{"text" => text} <- changes, do: "\n  #{text}"
+
+      Logger.log(
+        level(changes),
+        "the configuration is one of Snakepit; `mix snakepit_port.convert` or " <>
+          "`snakepit-port convert` writes it anew. What became of each key:#{lines}"
+      )
+    end
+
+    :ok
+  end
+
+  defp level(changes) do
+    if Enum.any?(changes, &(&1["outcome"] == "unsupported")), do: :warning, else: :info
+  end
+end

@@ -1,0 +1,153 @@
+defmodule SnakepitPort.LegacyTest do
+  @moduledoc "Configurations of Snakepit: from the application's environment, as terms, from config.exs."
+  # The environment of :snakepit is everybody's.
+  use ExUnit.Case, async: false
+  import ExUnit.CaptureIO
+  import ExUnit.CaptureLog
+  import SnakepitPort.Support, only: [name: 1]
+  alias Mix.Tasks.SnakepitPort.Convert
+  alias SnakepitPort.Error
+
+  @adapter """
+  from snakepit_port.adapter import command
+
+  class Adapter:
+      @command
+      def add(self, a, b):
+          return a + b
+  """
+
+  setup do
+    folder =
+      Path.join(System.tmp_dir!(), "snakepit_port_legacy_#{System.unique_integer([:positive])}")
+
+    File.mkdir_p!(folder)
+    File.write!(Path.join(folder, "legacy_adapter.py"), @adapter)
+
+    on_exit(fn ->
+      File.rm_rf!(folder)
+      for {key, _} <- Application.get_all_env(:snakepit), do: Application.delete_env(:snakepit, key)
+    end)
+
+    {:ok, folder: folder}
+  end
+
+  defp v05(folder) do
+    [
+      pooling_enabled: true,
+      adapter_module: Snakepit.Adapters.GRPCPython,
+      grpc_port: 50_051,
+      pool_config: %{
+        pool_size: 1,
+        python_path: [folder],
+        adapter_args: ["--adapter", "legacy_adapter.Adapter"]
+      }
+    ]
+  end
+
+  defp serves!(context, opts) do
+    server = name(context)
+    start_supervised!({SnakepitPort, [name: server, logs: false] ++ opts})
+    assert SnakepitPort.await_ready(server) == :ok
+    assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
+    stop_supervised!(server)
+  end
+
+  test "without a configuration it is the application's, and the report is logged once", context do
+    Application.put_all_env([{:snakepit, v05(context.folder)}])
+    log = capture_log(fn -> serves!(context, []) end)
+    assert log =~ "[info]"
+    assert log =~ "pooling_enabled: kept"
+    assert log =~ "grpc_port: no longer needed: there is no gRPC"
+    assert log =~ ~s(pool_config.adapter_args: turned into adapter = "legacy_adapter:Adapter")
+    refute capture_log(fn -> serves!(context, []) end) =~ "grpc_port"
+  end
+
+  test "what is not supported is a warning", context do
+    Application.put_all_env([{:snakepit, v05(context.folder) ++ [circuit_breaker: [enabled: true]]}])
+
+    log = capture_log(fn -> serves!(context, []) end)
+    assert log =~ "[warning]"
+    assert log =~ "circuit_breaker.enabled: not supported by this version"
+  end
+
+  test "v0.6's pools, as terms", context do
+    pool = %{
+      name: :default,
+      worker_profile: :process,
+      pool_size: 1,
+      adapter_module: Snakepit.Adapters.GRPCPython,
+      adapter_args: ["--adapter", "legacy_adapter.Adapter"],
+      adapter_env: [{"PYTHONPATH", context.folder}]
+    }
+
+    assert capture_log(fn -> serves!(context, config: [pools: [pool]]) end) =~ "adapter_env: kept"
+  end
+
+  test "mistakes name the keys that were written", context do
+    config = v05(context.folder) |> Keyword.put(:pool_queue_timeout, "soon")
+    config = Keyword.put(config, :grpc_prt, 1) |> Keyword.put(:python_executble, "python3")
+
+    assert {:error, %Error{type: :config, problems: problems}} =
+             SnakepitPort.start_link(name: name(context), config: config)
+
+    assert Enum.map(problems, &{&1.place, &1.hint}) == [
+             {"python_executble", "did you mean python_executable?"},
+             {"pool_queue_timeout", "units: ms, s, m, h, d"}
+           ]
+  end
+
+  test "without any configuration there is an error", context do
+    assert {:error, %Error{type: :config}} = SnakepitPort.start_link(name: name(context))
+  end
+
+  describe "mix snakepit_port.convert" do
+    setup %{folder: folder} do
+      File.write!(Path.join(folder, "config.exs"), """
+      import Config
+      config :snakepit, #{inspect(v05(folder), limit: :infinity)}
+      config :other, key: 1
+      import_config "\#{config_env()}.exs"
+      """)
+
+      File.write!(Path.join(folder, "prod.exs"), """
+      import Config
+      config :snakepit, pool_queue_timeout: :timer.seconds(2)
+      """)
+
+      File.write!(Path.join(folder, "runtime.exs"), """
+      import Config
+      if config_env() == :prod, do: config(:snakepit, pool_config: %{pool_size: 1 + 1})
+      """)
+
+      {:ok, args: ["--env", "prod", Path.join(folder, "config.exs")]}
+    end
+
+    test "writes a file that serves, and says nothing more", %{folder: folder} = context do
+      path = Path.join(folder, "pools.toml")
+      assert capture_io(fn -> Convert.run(context.args ++ ["-o", path]) end) == ""
+      assert File.read!(path) =~ "queue_timeout = 2000  # was pool_queue_timeout"
+      assert capture_log(fn -> serves!(context, config: path) end) == ""
+    end
+
+    test "reads several files, and prints the report", %{folder: folder} = context do
+      args = context.args ++ [Path.join(folder, "runtime.exs")]
+      # As in Mix, a map is replaced whole.
+      assert capture_io(fn -> Convert.run(args) end) =~ "pool_size = 2"
+      report = capture_io(fn -> Convert.run(args ++ ["--report"]) end)
+      assert report =~ "pool_queue_timeout: renamed to queue_timeout = 2000\n"
+      assert "[{" <> _ = capture_io(fn -> Convert.run(args ++ ["--report", "--json"]) end)
+    end
+
+    test "says what is wrong", %{folder: folder} do
+      path = Path.join(folder, "wrong.exs")
+      File.write!(path, "import Config\nconfig :snakepit, adapter_module: My.Own\n")
+      json = capture_io(fn -> catch_error(Convert.run([path, "--json"])) end)
+      assert json =~ "which Python adapter this module started cannot be told from it"
+
+      File.write!(path, "import Config\nconfig :other, key: 1\n")
+      assert_raise Mix.Error, ~r/there is no `config :snakepit`/, fn -> Convert.run([path]) end
+      assert_raise Mix.Error, ~r/which file/, fn -> Convert.run([]) end
+    end
+  end
+end

@@ -1,0 +1,91 @@
+"""`snakepit-port convert`: configurations of Snakepit v0.5 and v0.6 as configurations of ours."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from snakepit_port.cli.printing import complain, note, print_json, refuse_config
+from snakepit_port.cli.statuses import FAILED
+
+ABOUT = "write a configuration of Snakepit v0.5 or v0.6 as one of snakepit-port"
+EXAMPLES = """\
+OLD is TOML with Snakepit's keys, at the top or in [snakepit], or a file that holds them as one
+external term. `mix snakepit_port.convert config/config.exs` reads Elixir's files.
+
+examples:
+  snakepit-port convert old.toml                  print it, a comment on every key that changed
+  snakepit-port convert old.toml -o pools.toml    write it
+  snakepit-port convert --report old.toml         what became of each key
+  snakepit-port convert --report --json old.toml
+"""
+
+_TERM = b"\x83"
+"""The first byte of an external term; no TOML file begins with it, because it is not UTF-8."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("file", metavar="OLD", help="the configuration of Snakepit")
+    parser.add_argument("-o", "--output", metavar="NEW", help="write TOML to this file")
+    parser.add_argument("--report", action="store_true", help="print what became of each key")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints or writes the converted configuration. Returns the exit status."""
+    from snakepit_port.config import ConfigError
+
+    folder = Path(args.output).resolve().parent if args.output else None
+    try:
+        text, changes = _converted(args.file, folder)
+    except ConfigError as exc:
+        return refuse_config(exc.as_term(), args.json)
+    if args.output:
+        try:
+            _write(Path(args.output), text)
+        except OSError as exc:
+            complain(f"{args.output} cannot be written: {exc.strerror}")
+            return FAILED
+    terms = [change.as_term() for change in changes]
+    if args.json:
+        print_json(terms if args.report else {"ok": True, "toml": text, "changes": terms})
+    elif args.report:
+        print(*changes, sep="\n", end="\n" if changes else "")
+    elif not args.output:
+        print(text, end="")
+    if not changes and not args.json:
+        note("this is a configuration of snakepit-port already; there is nothing to convert")
+    return 0
+
+
+def _converted(file: str, folder: Path | None) -> tuple[str, Any]:
+    from snakepit_port.config.convert import convert_terms, convert_toml
+    from snakepit_port.wire import DecodeError, decode
+
+    try:
+        data = Path(file).read_bytes()
+    except (OSError, ValueError):
+        data = b""  # the loading of the file says why
+    if not data.startswith(_TERM):
+        return convert_toml(file, folder)
+    try:
+        term = decode(data)
+    except DecodeError as exc:
+        from snakepit_port.config import ConfigError, Problem
+
+        problem = Problem("", f"not a term: {exc}", "", file)
+        raise ConfigError([problem]) from None
+    return convert_terms(term, os.getcwd(), folder)
+
+
+def _write(path: Path, text: str) -> None:
+    """All or nothing: a reader never sees half of it."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

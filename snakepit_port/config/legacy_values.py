@@ -1,0 +1,129 @@
+"""From the values that Snakepit's keys take to the values of settings. What has another shape than
+expected stays as it is, for the check to judge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from snakepit_port.config.kinds import TERM_UNITS, as_table
+
+#: What Snakepit appends to an adapter's arguments, or needs for its own Python server.
+_SERVER_OPTIONS = ("--port", "--elixir-address", "--snakepit-run-id", "--mode")
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def truth(value: Any) -> bool:
+    """Elixir's truth: everything but false and nil."""
+    return value is not False and value is not None
+
+
+def duration(value: Any) -> Any:
+    """A tuple such as ``{3600, :seconds}``, which in TOML is a list, as text."""
+    match value:
+        case (int(amount), str(unit)) if unit in TERM_UNITS and not isinstance(amount, bool):
+            return f"{amount}{TERM_UNITS[unit]}"
+    return value
+
+
+def seconds(value: Any) -> Any:
+    """An integer of seconds, as text."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return f"{value}s"
+    return duration(value)
+
+
+def lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def environment(value: Any) -> Any:
+    """A list of pairs of strings as a table; the last of a name wins, as in a port."""
+    if isinstance(value, list) and value:
+        pairs = [tuple(item) for item in value if isinstance(item, list | tuple)]
+        if len(pairs) == len(value) and all(
+            len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+        ):
+            return dict(pairs)
+    return value
+
+
+def adapter(value: Any) -> Any:
+    """A dotted path to a class as "module:Class"."""
+    if isinstance(value, str) and ":" not in value and "." in value.strip("."):
+        module, _, name = value.rpartition(".")
+        return f"{module}:{name}"
+    return value
+
+
+def elixir_module(value: Any) -> str | None:
+    """The name of the Elixir module that *value* is, or None for anything else."""
+    if not isinstance(value, str):
+        return None
+    if value.startswith("Elixir."):
+        return value.removeprefix("Elixir.")
+    return value if re.fullmatch(r"[A-Z]\w*(\.[A-Z]\w*)*", value) else None
+
+
+def split_arguments(value: Any) -> tuple[Mapping[str, Any], str]:
+    """The settings in ``adapter_args``, and a remark about what is left out.
+
+    Snakepit has the command line of its Python server there; its documents also show a keyword
+    list that names the adapter. Arguments for a class, as here, are neither.
+    """
+    match as_table(value):
+        case {"python_module": str(named)} | {"adapter_module": str(named)}:
+            return {"adapter": adapter(named)}, ""
+    if value == [] or not _is_command_line(value):
+        return ({"adapter_args": value}, "") if value != [] else ({}, "it is empty")
+    settings: dict[str, Any] = {}
+    left_out = []
+    words = _words(value)
+    for option, argument in words:
+        if option == "--adapter" and argument is not None:
+            settings["adapter"] = adapter(argument)
+        elif option == "--max-workers" and argument is not None and argument.isdecimal():
+            settings["threads_per_worker"] = int(argument)
+        elif option == "--thread-safety-check":
+            settings["thread_safety_checks"] = True
+        elif option not in _SERVER_OPTIONS:
+            left_out.append(option if argument is None else f"{option} {argument}")
+    if left_out:
+        return settings, f"an adapter has no command line, so {' '.join(left_out)} is left out"
+    return settings, ""
+
+
+def _is_command_line(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(word, str) for word in value)
+        and any(word.startswith("--") for word in value)
+    )
+
+
+def _words(line: list[str]) -> list[tuple[str, str | None]]:
+    """Options with their arguments; an argument without an option stands alone."""
+    words: list[tuple[str, str | None]] = []
+    for word in line:
+        if word.startswith("--"):
+            option, equals, argument = word.partition("=")
+            words.append((option, argument if equals else None))
+        elif words and words[-1][1] is None and words[-1][0].startswith("--"):
+            words[-1] = (words[-1][0], word)
+        else:
+            words.append((word, None))
+    return words
+
+
+def split_heartbeat(value: Any) -> tuple[Mapping[str, Any], str]:
+    """Without a heartbeat nothing asks a worker whether it is well."""
+    return ({} if truth(value) else {"health_check_interval": "infinity"}), ""
+
+
+def split_python_path(value: Any) -> tuple[Mapping[str, Any], str]:
+    """Snakepit's is an interpreter; a list of folders is the setting of that name here."""
+    return ({"python" if isinstance(value, str) else "python_path": value}, "")

@@ -1,0 +1,125 @@
+"""`snakepit-port convert`, and `check` of what it converts, run as people run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from test_command_line import run
+
+from snakepit_port.wire import Atom, encode
+
+OLD = """\
+pooling_enabled = true
+adapter_module = "Snakepit.Adapters.GRPCPython"
+grpc_port = 50051   # free
+[pool_config]
+pool_size = 2
+adapter_args = ["--adapter", "my_adapter.Adapter"]
+"""
+BAD = OLD.replace("pool_size = 2", 'pool_size = "two"').replace("grpc_port", "prc_port")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "old.toml").write_text(OLD)
+    (tmp_path / "bad.toml").write_text(BAD)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_it_prints_toml_that_check_takes_without_a_note(folder: Path) -> None:
+    converted = run("convert", "old.toml")
+    assert (converted.returncode, converted.stderr) == (0, "")
+    assert 'adapter = "my_adapter:Adapter"  # was pool_config.adapter_args' in converted.stdout
+    assert "# grpc_port = 50051  # free\n#   no longer needed: " in converted.stdout
+    assert run("convert", "old.toml", "-o", "new.toml").stdout == ""
+    assert (folder / "new.toml").read_text() == converted.stdout
+    checked = run("check", "new.toml")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert run("check", "--resolved", "old.toml").stdout == (
+        run("check", "--resolved", "new.toml").stdout
+    )
+
+
+def test_converting_again_changes_nothing(folder: Path) -> None:
+    run("convert", "old.toml", "-o", "new.toml")
+    text = (folder / "new.toml").read_text()
+    again = run("convert", "new.toml", "-o", "new.toml")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "there is nothing to convert" in again.stderr
+    assert (folder / "new.toml").read_text() == text
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_report(folder: Path) -> None:
+    lines = run("convert", "--report", "old.toml").stdout.splitlines()
+    assert lines == [
+        "pooling_enabled: kept",
+        "adapter_module: no longer needed: Elixir code has no part in starting Python",
+        "grpc_port: no longer needed: there is no gRPC, and no network port is opened",
+        "pool_config.pool_size: kept",
+        'pool_config.adapter_args: turned into adapter = "my_adapter:Adapter"',
+    ]
+    report = json.loads(run("convert", "--report", "--json", "old.toml").stdout)
+    assert [change["text"] for change in report] == lines
+    assert report[4]["outcome"] == "converted"
+    assert report[4]["to"] == ['adapter = "my_adapter:Adapter"']
+    whole = json.loads(run("convert", "--json", "old.toml").stdout)
+    assert whole["changes"] == report
+    assert whole["toml"] == run("convert", "old.toml").stdout
+
+
+def test_mistakes_are_told_all_at_once_with_their_lines(folder: Path) -> None:
+    for command in (["convert"], ["convert", "-o", "new.toml"], ["check"]):
+        result = run(*command, "bad.toml")
+        assert (result.returncode, result.stdout) == (78, "")
+        assert result.stderr.splitlines() == [
+            "error: bad.toml:3: prc_port: unknown setting",
+            "  did you mean grpc_port?",
+            "error: bad.toml:5: pool_config.pool_size: expected an integer of at least 1,"
+            ' found "two"',
+        ]
+    assert not (folder / "new.toml").exists()
+    problems = json.loads(run("convert", "--json", "bad.toml").stdout)["problems"]
+    assert [problem["line"] for problem in problems] == [3, 5]
+
+
+def test_check_says_that_it_converts(folder: Path) -> None:
+    result = run("check", "old.toml")
+    assert result.returncode == 0
+    assert result.stderr.startswith("note: this is a configuration of Snakepit")
+    assert "snakepit-port convert old.toml" in result.stderr
+    converted = json.loads(run("check", "--json", "old.toml").stdout)["converted"]
+    assert [change["key"] for change in converted][:2] == ["pooling_enabled", "adapter_module"]
+
+
+def test_check_without_a_pool(folder: Path) -> None:
+    (folder / "off.toml").write_text("[supervisor]\npooling_enabled = false\n")
+    result = run("check", "off.toml")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "ok\n", "")
+
+
+def test_a_term_in_a_file(folder: Path) -> None:
+    args = ["--adapter", "my_adapter.Adapter"]
+    term = [
+        (Atom("adapter_module"), Atom("Elixir.Snakepit.Adapters.GRPCPython")),
+        (Atom("pool_config"), {Atom("pool_size"): 3, Atom("adapter_args"): args}),
+    ]
+    (folder / "old.etf").write_bytes(encode(term))
+    result = run("convert", "old.etf", "-o", "new.toml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert run("check", "new.toml").stdout.splitlines()[-1].split()[:2] == ["default", "3"]
+    (folder / "old.etf").write_bytes(encode(term)[:-1])
+    result = run("convert", "old.etf")
+    assert result.returncode == 78
+    assert result.stderr.startswith("error: old.etf: not a term: ")
+
+
+def test_files_that_are_not_there_or_cannot_be_written(folder: Path) -> None:
+    result = run("convert", "none.toml")
+    assert (result.returncode, result.stderr) == (78, "error: none.toml: there is no such file\n")
+    result = run("convert", "old.toml", "-o", "none/new.toml")
+    assert result.returncode == 1
+    assert result.stderr == "error: none/new.toml cannot be written: No such file or directory\n"

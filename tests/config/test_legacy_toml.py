@@ -1,0 +1,171 @@
+"""What a TOML file with Snakepit's keys is written as: its comments, order and spacing, and why
+each key changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from snakepit_port.config import ConfigError, load_toml
+from snakepit_port.config.convert import convert_terms, convert_toml
+
+OLD = """\
+# The workers of my application.
+# Ask Ada before you change them.
+
+# Off in tests.
+pooling_enabled = true # always
+adapter_module = "Snakepit.Adapters.GRPCPython"
+python_executable = ".venv/bin/python"   # with NumPy
+grpc_port = 50051 # free on all machines
+
+pool_queue_timeout = 300
+
+# How many.
+[pool_config] # the only one
+pool_size = 4
+startup_batch_size = 0x02
+adapter_args = [
+  "--adapter",
+  "my.pkg.MyAdapter",
+]
+
+[python_thread_limits]
+openblas = 1
+# OpenMP gets two.
+omp = 2
+# The end.
+"""
+
+NEW = """\
+# The workers of my application.
+# Ask Ada before you change them.
+
+[supervisor]
+# Off in tests.
+pooling_enabled = true  # always
+
+[profiles.process_limits.env]
+OPENBLAS_NUM_THREADS = 1  # was python_thread_limits.openblas
+# OpenMP gets two.
+OMP_NUM_THREADS = 2  # was python_thread_limits.omp
+
+[[pools]]
+name = "default"  # Snakepit called its only pool so
+worker_profile = "process_limits"  # it has python_thread_limits
+# adapter_module = "Snakepit.Adapters.GRPCPython"
+#   no longer needed: Elixir code has no part in starting Python
+python = ".venv/bin/python"  # was python_executable; with NumPy
+# grpc_port = 50051  # free on all machines
+#   no longer needed: there is no gRPC, and no network port is opened
+
+queue_timeout = 300  # was pool_queue_timeout
+
+# How many.
+# the only one
+pool_size = 4
+startup_batch_size = 0x02
+adapter = "my.pkg:MyAdapter"  # was pool_config.adapter_args
+
+# The end.
+"""
+
+POOLS = """\
+[snakepit]
+adapter_module = "Snakepit.Adapters.GRPCPython"
+pool_queue_timeout = "2s"  # for all
+
+[[snakepit.pools]]
+name = "a"  # the first
+adapter_spec = "my.A"
+adapter_env = { X = "1" }
+
+# Larger.
+[[snakepit.pools]]
+name = "b"
+adapter_spec = "my.B"
+pool_queue_timeout = "5s"
+[snakepit.pools.adapter_env]
+Y = "2"  # two
+"""
+
+NEW_POOLS = """\
+[[pools]]
+# snakepit.adapter_module = "Snakepit.Adapters.GRPCPython"
+#   no longer needed: Elixir code has no part in starting Python
+queue_timeout = "2s"  # was snakepit.pool_queue_timeout; for all
+
+name = "a"  # the first
+adapter = "my:A"  # was snakepit.pools[0].adapter_spec
+adapter_env = { X = "1" }
+
+[[pools]]
+# Larger.
+name = "b"
+adapter = "my:B"  # was snakepit.pools[1].adapter_spec
+queue_timeout = "5s"  # was snakepit.pools[1].pool_queue_timeout
+# two
+adapter_env = {Y = "2"}
+"""
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    path = tmp_path / "old.toml"
+    path.write_text(OLD)
+    return path
+
+
+def test_comments_order_and_spacing_stay(old: Path) -> None:
+    assert convert_toml(old)[0] == NEW
+
+
+def test_the_result_is_the_same_and_says_nothing_more(old: Path) -> None:
+    config = load_toml(old)
+    old.write_text(NEW)
+    assert load_toml(old) == config
+    assert len(config.changes) == 10
+    assert load_toml(old).changes == ()
+    assert convert_toml(old) == (NEW, ())
+
+
+def test_pools_keep_their_comments(old: Path) -> None:
+    old.write_text(POOLS)
+    assert convert_toml(old)[0] == NEW_POOLS
+
+
+def test_relative_paths_follow_the_file(old: Path, tmp_path: Path) -> None:
+    moved, _ = convert_toml(old, tmp_path / "config")
+    assert 'python = "../.venv/bin/python"  # was python_executable' in moved
+    source = {"adapter_module": "Elixir.Snakepit.Adapters.GRPCPython", "python_path": ["lib", "/x"]}
+    moved, _ = convert_terms({**source, "python_executable": "python3"}, tmp_path, tmp_path / "a/b")
+    assert 'python_path = ["../../lib", "/x"]' in moved
+    assert 'python = "python3"' in moved
+
+
+def test_mistakes_have_the_lines_of_the_keys_that_were_written(old: Path) -> None:
+    old.write_text(OLD.replace("300", '"soon"').replace("pool_size = 4", "pool_sise = 4"))
+    with pytest.raises(ConfigError) as caught:
+        convert_toml(old)
+    assert [(problem.line, problem.place) for problem in caught.value.problems] == [
+        (10, "pool_queue_timeout"),
+        (14, "pool_config.pool_sise"),
+    ]
+    assert caught.value.problems[1].hint == "did you mean pool_size?"
+
+
+def test_names_cannot_break_out_of_a_comment(tmp_path: Path) -> None:
+    source = {
+        "grpc_host": "a\nb",
+        "pools": [{"name": "x\ny\x7f", "adapter_spec": "a.B", "log_level": "\x7f"}],
+    }
+    text, _ = convert_terms(source, tmp_path)
+    path = tmp_path / "new.toml"
+    path.write_text(text)
+    assert load_toml(path).pools[0].name == "x\ny\x7f"
+
+
+def test_what_is_not_snakepits_has_nothing_to_convert(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to convert"):
+        convert_terms({"pools": [{"name": "a", "adapter": "b"}]}, tmp_path)
