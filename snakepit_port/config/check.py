@@ -16,7 +16,16 @@ from snakepit_port.config.model import (
     ProfileSettings,
     SupervisorSettings,
 )
-from snakepit_port.config.report import INVALID, At, Path, did_you_mean, found, place_of, quoted
+from snakepit_port.config.report import (
+    INVALID,
+    At,
+    Mistake,
+    Path,
+    did_you_mean,
+    found,
+    place_of,
+    quoted,
+)
 from snakepit_port.config.settings import (
     POOL,
     PROFILE,
@@ -28,7 +37,6 @@ from snakepit_port.config.settings import (
 )
 
 NO_POOLS_HINT = "a configuration needs at least one pool with a name and an adapter"
-Mistake = legacy.Mistake
 
 
 def check(

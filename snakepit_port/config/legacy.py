@@ -13,27 +13,28 @@ from typing import Any
 
 from snakepit_port.config import legacy_values as values
 from snakepit_port.config.changes import Change, Outcome
-from snakepit_port.config.kinds import as_table
+from snakepit_port.config.legacy_keys import (
+    POOL_CONFIG,
+    WRAPPER,
+    Key,
+    Keys,
+    has_adapter,
+    read_keys,
+)
 from snakepit_port.config.legacy_rules import (
     DEFAULT_ADAPTER,
     GROUPS,
     PYTHON_MODULES,
     READ_BY_V05,
     RULES,
-    Rule,
     rule_for,
 )
-from snakepit_port.config.report import Path, did_you_mean, place_of, quoted
-from snakepit_port.config.settings import POOL, SECTIONS, SUPERVISOR
+from snakepit_port.config.report import Mistake, Path, place_of, quoted
+from snakepit_port.config.settings import POOL, SECTIONS
 
-Mistake = tuple[Path, str, str]
-
-WRAPPER = "snakepit"
-"""A table of this name may hold everything: the application's name in ``config :snakepit, ...``."""
-
-_POOL_CONFIG = "pool_config"
-_PASSED_ON = ("supervisor", "profiles")
-_TABLES = ("supervisor.", "limits.")
+_ENABLED = ("supervisor", "pooling_enabled")
+_LIMIT = "limits."
+_OTHER_TABLES = ("supervisor.", _LIMIT)
 _ADAPTER_KEYS = ("adapter", "adapter_args", "adapter_spec", "python_adapter")
 _IGNORED = "Snakepit v0.5.1 ignored it"
 
@@ -112,12 +113,11 @@ def recognised(tree: Mapping[str, Any]) -> bool:
     """Whether *tree* is a configuration of Snakepit: has a key that only Snakepit's have."""
     if isinstance(tree.get(WRAPPER), Mapping):
         return True
-    if any(_is_old(key) or _is_of_the_top(key) for key in tree):
+    if any(_is_old(key) or (key in RULES and RULES[key].at_top) for key in tree):
         return True
     pools = tree.get("pools")
     return isinstance(pools, list) and any(
-        isinstance(pool, Mapping)
-        and (any(_is_old(key) for key in pool) or "adapter" in _split_arguments(pool))
+        isinstance(pool, Mapping) and (any(map(_is_old, pool)) or _has_command_line(pool))
         for pool in pools
     )
 
@@ -125,240 +125,126 @@ def recognised(tree: Mapping[str, Any]) -> bool:
 def _is_old(key: str) -> bool:
     if key in SECTIONS or any(key in section.settings for section in SECTIONS.values()):
         return False
-    return key == _POOL_CONFIG or key in GROUPS or rule_for(key) is not None
+    return key == POOL_CONFIG or key in GROUPS or rule_for(key) is not None
 
 
-def _is_of_the_top(key: str) -> bool:
-    return key in RULES and RULES[key].at_top
-
-
-def _split_arguments(pool: Mapping[str, Any]) -> Mapping[str, Any]:
-    return values.split_arguments(pool.get("adapter_args", []))[0]
+def _has_command_line(pool: Mapping[str, Any]) -> bool:
+    settings, _ = values.split_arguments(pool.get("adapter_args", []))
+    return "adapter" in settings and not has_adapter(pool)
 
 
 def convert(tree: Mapping[str, Any]) -> Conversion:
     """What *tree*, a configuration of Snakepit as plain dicts, lists and scalars, is as ours."""
-    return _Converter(tree).result()
+    return _Converter(tree, read_keys(tree)).result()
 
 
-@dataclass(eq=False, slots=True)
-class _Leaf:
-    """A key of the source. ``pool`` is the pool whose it is alone; ``rank`` is its precedence:
-    a pool's own before the top level's before those of ``pool_config``."""
+@dataclass(slots=True)
+class _Fate:
+    """What happens to a key: the settings it becomes, or the keys that win over it."""
 
-    path: Path
-    name: str
-    value: Any
-    rule: Rule
-    rank: int
-    pool: int | None = None
-    gives: Mapping[str, Any] = field(default_factory=dict)
-    remark: str = ""
     became: list[tuple[Path, Any]] = field(default_factory=list)
     won: bool = False
-    lost_to: _Leaf | None = None
-    outcome: Outcome | None = None
-
-    def serves(self, pool: int) -> bool:
-        return self.pool is None or self.pool == pool
+    lost_to: Key | None = None
+    unsupported: bool = False
+    remark: str = ""
 
 
 class _Converter:
-    def __init__(self, tree: Mapping[str, Any]) -> None:
+    def __init__(self, tree: Mapping[str, Any], keys: Keys) -> None:
         self._tree = tree
-        self._leaves: list[_Leaf] = []
-        self._mistakes: list[Mistake] = []
+        self._keys = keys
+        self._fates = {key: _Fate(remark=key.remark) for key in keys.all}
         self._added: list[tuple[Path, Any, str]] = []
-        wrapped = tree.get(WRAPPER)
-        self._top: Path = (WRAPPER,) if isinstance(wrapped, Mapping) else ()
-        self._source: Mapping[str, Any] = wrapped if isinstance(wrapped, Mapping) else tree
-        pools = self._source.get("pools")
-        self._pools = len(pools) if isinstance(pools, list) and pools else 1
-        self._has_pools = isinstance(pools, list) and bool(pools)
-        self._read()
-        self._by_v05 = not self._has_pools and not any(leaf.rule.new for leaf in self._leaves)
+        self._mistakes = list(keys.mistakes)
+        # Other versions ignored other keys, so of those it is not told.
+        self._is_v05 = not keys.pools and not any(key.rule.new for key in keys.all)
 
-    # -- reading ------------------------------------------------------------------------------
-
-    def _read(self) -> None:
-        if self._top:
-            for key in self._tree:
-                if key != WRAPPER:
-                    message = f"everything belongs into {WRAPPER}, or nothing"
-                    self._mistakes.append(((key,), "unknown setting", message))
-        for key, value in self._source.items():
-            path = (*self._top, key)
-            if key == "pools":
-                self._read_pools(path, value)
-            elif key == _POOL_CONFIG and value is not None:
-                self._read_table(path, value, rank=2)
-            elif key in _PASSED_ON:
-                self._pass_on(path, value)
-            else:
-                self._read_key(path, key, value, rank=1)
-
-    def _read_pools(self, path: Path, value: Any) -> None:
-        if not isinstance(value, list):
-            self._mistakes.append((path, "expected a list of pools", "one map for each pool"))
-            return
-        if not value:
-            self._leaves.append(_Leaf(path, "pools", value, Rule(note="it is empty"), 1))
-        for index, pool in enumerate(value):
-            self._read_table((*path, index), pool, rank=0, pool=index)
-
-    def _read_table(self, path: Path, value: Any, rank: int, pool: int | None = None) -> None:
-        table = as_table(value)
-        if table is None:
-            self._mistakes.append((path, "expected a map or a keyword list", ""))
-            return
-        for key, inner in table.items():
-            self._read_key((*path, key), key, inner, rank, pool)
-
-    def _read_key(
-        self, path: Path, key: str, value: Any, rank: int, pool: int | None = None
-    ) -> None:
-        table = as_table(value) if key in GROUPS else None
-        if table:
-            for inner, item in table.items():
-                self._read_leaf((*path, inner), f"{key}.{inner}", item, rank, pool)
-        elif table is not None or (key in GROUPS and value is None):
-            rule = Rule(note="it is empty")
-            self._leaves.append(_Leaf(path, key, value, rule, rank, pool))
-        elif key in GROUPS and rule_for(f"{key}.*") is None:
-            self._mistakes.append((path, "expected a map or a keyword list", ""))
-        else:
-            self._read_leaf(path, key, value, rank, pool)
-
-    def _read_leaf(self, path: Path, name: str, value: Any, rank: int, pool: int | None) -> None:
-        rule = rule_for(name if name not in GROUPS else f"{name}.*")
-        is_module = isinstance(value, str) and value.startswith(("Elixir.", "Snakepit."))
-        if name == "adapter" and is_module:
-            rule = RULES["adapter_module"]
-        elif name in POOL.settings and rule is None:
-            rule = Rule(name)
-        elif name == _POOL_CONFIG and rank == 1:
-            rule = Rule(note="it is empty")
-        if rule is None or (rule.at_top and rank != 1):
-            hint = "it belongs to the top level" if rule else _hint(name)
-            self._mistakes.append((path, "unknown setting", hint))
-            return
-        leaf = _Leaf(path, name, value, rule, rank, pool)
-        if value is None and name != "pooling_enabled":
-            leaf.remark = "nil is as if it were not there"
-        elif rule.split is not None:
-            leaf.gives, leaf.remark = rule.split(value)
-        elif rule.to:
-            leaf.gives = {rule.to: rule.value(value)}
-        self._leaves.append(leaf)
-
-    def _pass_on(self, path: Path, value: Any) -> None:
-        """A table of ours that is there already stays as it is."""
-        depth = 2 if path[-1] == "profiles" else 1
-        for keys, item in _settings_in(value, depth):
-            leaf = _Leaf((*path, *keys), ".".join((str(path[-1]), *keys)), item, Rule(), 1)
-            leaf.became.append((leaf.path[len(self._top) :], item))
-            self._leaves.append(leaf)
+    def result(self) -> Conversion:
+        for key, path in self._keys.ours.items():
+            self._fates[key].became.append((path, key.value))
+        for key in self._keys.all:
+            if "supervisor.pooling_enabled" in key.gives:
+                enabled = key.gives["supervisor.pooling_enabled"]
+                self._fates[key].became.append((_ENABLED, enabled))
+        pools = self._keys.pools
+        if not pools and self._needs_a_pool():
+            pools = 1
+            why = "Snakepit called its only pool so"
+            self._added.append((("pools", 0, "name"), "default", why))
+        for pool in range(pools):
+            self._decide(pool)
+        self._limit_threads(pools)
+        entries = tuple(self._entry(key, fate) for key, fate in self._fates.items())
+        pools_at = (*self._keys.top, "pools") if self._keys.pools else None
+        return Conversion(pools, pools_at, entries, tuple(self._added), tuple(self._mistakes))
 
     # -- deciding -----------------------------------------------------------------------------
 
-    def result(self) -> Conversion:
-        self._enable()
-        disabled = any(
-            value is False
-            for leaf in self._leaves
-            for path, value in leaf.became
-            if path == ("supervisor", "pooling_enabled")
+    def _needs_a_pool(self) -> bool:
+        """Whether there are workers to start, or settings for them to keep."""
+        disabled = any((_ENABLED, False) in fate.became for fate in self._fates.values())
+        return not disabled or any(
+            key.name == "adapter_module" or any(name in POOL.settings for name in key.gives)
+            for key in self._keys.all
         )
-        wanted = any(name in POOL.settings for leaf in self._leaves for name in leaf.gives) or any(
-            leaf.name == "adapter_module" for leaf in self._leaves
-        )
-        if disabled and not wanted and not self._has_pools:
-            self._pools = 0
-        if not self._has_pools and self._pools:
-            name = "Snakepit called its only pool so"
-            self._added.append((("pools", 0, "name"), "default", name))
-        for pool in range(self._pools):
-            self._decide(pool)
-        self._limit_threads()
-        entries = tuple(self._entry(leaf) for leaf in self._leaves)
-        pools_at = (*self._top, "pools") if self._has_pools else None
-        return Conversion(self._pools, pools_at, entries, tuple(self._added), tuple(self._mistakes))
-
-    def _enable(self) -> None:
-        for leaf in self._leaves:
-            for to, value in leaf.gives.items():
-                if to.startswith("supervisor."):
-                    leaf.became.append((tuple(to.split(".")), value))
 
     def _decide(self, pool: int) -> None:
-        """Which leaf each setting of *pool* comes from."""
-        leaves = [leaf for leaf in self._leaves if leaf.serves(pool)]
-        names = dict.fromkeys(name for leaf in leaves for name in leaf.gives)
+        """Which key each setting of *pool* comes from."""
+        keys = [key for key in self._keys.all if key.pool in (None, pool)]
+        names = dict.fromkeys(name for key in keys for name in key.gives)
         for name in names:
-            if name.startswith(_TABLES):
+            if name.startswith(_OTHER_TABLES):
                 continue
-            winner, *losers = sorted(
-                (leaf for leaf in leaves if name in leaf.gives), key=_precedence(name)
-            )
+            givers = [key for key in keys if name in key.gives]
+            winner, *losers = sorted(givers, key=_precedence(name))
             value = winner.gives[name]
-            if name == "pool_size":
-                winner, losers = self._cap(winner, losers, leaves, value)
-                value = value if winner.name != "max_workers" else winner.value
-            winner.won = True
+            cap = _cap(keys, value) if name == "pool_size" else None
+            if cap is not None:
+                winner, losers, value = cap, [winner, *losers], cap.value
+            self._fates[winner].won = True
             for loser in losers:
-                loser.lost_to = winner
+                self._fates[loser].lost_to = winner
             if name in POOL.settings:
-                winner.became.append((("pools", pool, name), value))
+                self._fates[winner].became.append((("pools", pool, name), value))
         if "adapter" not in names:
-            self._default_adapter(pool, leaves)
+            self._default_adapter(pool, keys)
 
-    def _cap(
-        self, winner: _Leaf, losers: list[_Leaf], leaves: list[_Leaf], size: Any
-    ) -> tuple[_Leaf, list[_Leaf]]:
-        caps = [leaf for leaf in leaves if leaf.name == "max_workers"]
-        cap = min(caps, key=lambda leaf: leaf.rank, default=None)
-        if cap is not None and _is_count(cap.value) and _is_count(size) and cap.value < size:
-            return cap, [winner, *losers]
-        return winner, losers
-
-    def _default_adapter(self, pool: int, leaves: list[_Leaf]) -> None:
-        modules = [leaf for leaf in leaves if leaf.rule is RULES["adapter_module"]]
-        module = min(modules, key=lambda leaf: leaf.rank, default=None)
-        name = values.elixir_module(module.value) if module is not None else None
+    def _default_adapter(self, pool: int, keys: list[Key]) -> None:
+        target = ("pools", pool, "adapter")
+        modules = [key for key in keys if key.rule is RULES["adapter_module"]]
+        module = min(modules, key=lambda key: key.rank, default=None)
         if module is None or module.value is None:
             why = "Snakepit started this adapter where none was named"
-            self._added.append((("pools", pool, "adapter"), DEFAULT_ADAPTER, why))
-        elif name in PYTHON_MODULES:
-            module.became.append((("pools", pool, "adapter"), DEFAULT_ADAPTER))
-            module.remark = "it started this adapter where none was named"
+            self._added.append((target, DEFAULT_ADAPTER, why))
+        elif values.elixir_module(module.value) in PYTHON_MODULES:
+            self._fates[module].became.append((target, DEFAULT_ADAPTER))
+            self._fates[module].remark = "it started this adapter where none was named"
         else:
             message = "which Python adapter this module started cannot be told from it"
             hint = 'name the adapter: adapter_args: ["--adapter", "my.package.MyAdapter"]'
             self._mistakes.append((module.path, message, hint))
             # Any will do: what has mistakes is not used.
-            self._added.append((("pools", pool, "adapter"), DEFAULT_ADAPTER, ""))
+            self._added.append((target, DEFAULT_ADAPTER, ""))
 
-    def _limit_threads(self) -> None:
+    def _limit_threads(self, pools: int) -> None:
         """Thread limits become a profile for each kind of profile that the pools have."""
-        limits = [leaf for leaf in self._leaves if leaf.rule.to.startswith("limits.")]
-        limits = [leaf for leaf in limits if leaf.gives]
+        limits = {
+            name.removeprefix(_LIMIT): key
+            for key in self._keys.all
+            for name in key.gives
+            if name.startswith(_LIMIT)
+        }
         if not limits:
             return
-        if not self._pools:
-            for leaf in limits:
-                leaf.remark = "there is no pool"
         profiles: dict[str, str] = {}
-        for pool in range(self._pools):
+        for pool in range(pools):
             target = ("pools", pool, "worker_profile")
-            kind, owner = "process", None
-            for leaf in self._leaves:
-                for path, value in leaf.became:
-                    if path == target:
-                        kind, owner = value, leaf
+            owner, kind = self._owner_of(target)
             if kind not in ("process", "thread"):
-                for leaf in limits:
-                    leaf.outcome = "unsupported"
-                    leaf.remark = f"write it into the env of the profile {quoted(str(kind))}"
+                for key in limits.values():
+                    self._fates[key].unsupported = True
+                    remark = f"write it into the env of the profile {quoted(str(kind))}"
+                    self._fates[key].remark = remark
                 continue
             profile = profiles.setdefault(kind, self._profile(kind))
             if owner is None:
@@ -368,13 +254,24 @@ class _Converter:
         for kind, profile in profiles.items():
             if kind != "process":
                 self._added.append((("profiles", profile, "kind"), kind, ""))
-            for leaf in limits:
-                ((name, value),) = leaf.gives.items()
-                variable = name.removeprefix("limits.")
-                leaf.became.append((("profiles", profile, "env", variable), value))
+            for variable, key in limits.items():
+                ((_, value),) = key.gives.items()
+                self._fates[key].became.append((("profiles", profile, "env", variable), value))
+        if not pools:
+            for key in limits.values():
+                self._fates[key].remark = "there is no pool"
+
+    def _owner_of(self, target: Path) -> tuple[_Fate | None, Any]:
+        """Who set the profile of a pool, and to what."""
+        for fate in self._fates.values():
+            for path, value in fate.became:
+                if path == target:
+                    return fate, value
+        return None, "process"
 
     def _profile(self, kind: str) -> str:
-        taken = as_table(self._source.get("profiles", {})) or {}
+        """A name for the profile that the source has not used."""
+        taken = {path[1] for path in self._keys.ours.values() if len(path) > 1}
         name = f"{kind}_limits"
         while name in taken:
             name += "_"
@@ -382,93 +279,81 @@ class _Converter:
 
     # -- reporting ----------------------------------------------------------------------------
 
-    def _entry(self, leaf: _Leaf) -> Entry:
-        outcome = self._outcome(leaf)
-        notes = [self._reason(leaf, outcome)]
-        full = ".".join(str(part) for part in leaf.path[len(self._top) :])
-        known_to_v05 = leaf.name in RULES and not leaf.rule.new
-        if self._by_v05 and known_to_v05 and full not in READ_BY_V05:
+    def _entry(self, key: Key, fate: _Fate) -> Entry:
+        outcome = _outcome(key, fate)
+        notes = [self._reason(key, fate, outcome)]
+        place = ".".join(str(part) for part in key.path[len(self._keys.top) :])
+        documented = key.name in RULES and not key.rule.new
+        if self._is_v05 and documented and place not in READ_BY_V05:
             notes.append(_IGNORED)
-        texts = dict.fromkeys(_shown(path, value) for path, value in leaf.became)
-        note = "; ".join(note for note in notes if note)
-        change = Change(place_of(leaf.path, self._tree), outcome, tuple(texts), note)
-        return Entry(leaf.path, leaf.value, change, tuple(leaf.became))
+        change = Change(
+            place_of(key.path, self._tree),
+            outcome,
+            tuple(dict.fromkeys(_shown(path, value) for path, value in fate.became)),
+            "; ".join(filter(None, notes)),
+        )
+        return Entry(key.path, key.value, change, tuple(fate.became))
 
-    def _outcome(self, leaf: _Leaf) -> Outcome:
-        if leaf.became:
-            if all(_is_kept(leaf, path, value) for path, value in leaf.became):
-                return "kept"
-            same = all(value is leaf.value for _, value in leaf.became)
-            return "renamed" if same and leaf.rule.to else "converted"
-        if leaf.lost_to is not None and not leaf.won:
-            return "overridden"
-        if leaf.outcome is not None:
-            return leaf.outcome
-        if leaf.rule.unsupported or _lacking(leaf):
-            return "unsupported"
-        return "not_needed"
-
-    def _reason(self, leaf: _Leaf, outcome: Outcome) -> str:
-        if outcome == "overridden" and leaf.lost_to is not None:
-            return f"{place_of(leaf.lost_to.path, self._tree)} wins"
-        if outcome == "unsupported" and (lacking := _lacking(leaf)):
+    def _reason(self, key: Key, fate: _Fate, outcome: Outcome) -> str:
+        if outcome == "overridden" and fate.lost_to is not None:
+            return f"{place_of(fate.lost_to.path, self._tree)} wins"
+        if outcome == "unsupported" and (lacking := _lacking(key)):
             return f"it has no setting {' or '.join(lacking)}"
-        if outcome == "not_needed" and leaf.remark:
-            return leaf.remark
-        rule = leaf.rule.note if leaf.rule.to or not leaf.became else ""
-        return "; ".join(filter(None, (rule, leaf.remark)))
+        if outcome == "not_needed" and fate.remark:
+            return fate.remark
+        note = key.rule.note if key.rule.to or not fate.became else ""
+        return "; ".join(filter(None, (note, fate.remark)))
 
 
-def _hint(name: str) -> str:
-    table, dot, key = name.rpartition(".")
-    if dot:
-        known = [rule.partition(".")[2] for rule in RULES if rule.startswith(f"{table}.")]
-        return did_you_mean(key, known) or f"known here: {', '.join(known)}"
-    homes = [s.title for s in (SUPERVISOR,) if name in s.settings]
-    if homes:
-        return f"it is a setting of {homes[0]}"
-    known = [key for key in RULES if "." not in key and "*" not in key]
-    return did_you_mean(name, [*known, *GROUPS, *POOL.settings, _POOL_CONFIG])
+def _outcome(key: Key, fate: _Fate) -> Outcome:
+    if fate.became:
+        last = key.name.rpartition(".")[2]
+        same = all(value is key.value for _, value in fate.became)
+        if same and all(path[-1] == last for path, _ in fate.became):
+            return "kept"
+        return "renamed" if same and key.rule.to else "converted"
+    if fate.lost_to is not None and not fate.won:
+        return "overridden"
+    if fate.unsupported or key.rule.unsupported or _lacking(key):
+        return "unsupported"
+    return "not_needed"
 
 
-def _settings_in(value: Any, depth: int) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The settings in tables *depth* deep, with their keys; what is no table is one itself."""
-    table = as_table(value)
-    if depth == 0 or not table:
-        yield (), value
-        return
-    for key, inner in table.items():
-        for keys, item in _settings_in(inner, depth - 1):
-            yield (key, *keys), item
+def _lacking(key: Key) -> list[str]:
+    """The settings that the key would become and that this version has not."""
+    return [
+        name
+        for name in key.gives
+        if name not in POOL.settings and not name.startswith(_OTHER_TABLES)
+    ]
 
 
-def _precedence(name: str) -> Any:
-    """How leaves that become the same setting of a pool are ordered, the winner first."""
+def _precedence(name: str) -> Callable[[Key], tuple[Any, ...]]:
+    """How keys that become the same setting of a pool are ordered, the winner first."""
     order = list(RULES)
 
-    def key(leaf: _Leaf) -> tuple[Any, ...]:
+    def of(key: Key) -> tuple[Any, ...]:
         if name == "adapter":
             # What Snakepit ran, before what only its documents show.
-            return (leaf.pool is None, _ADAPTER_KEYS.index(leaf.name), leaf.rank)
-        rule = order.index(leaf.name) if leaf.name in RULES else -1
+            return (key.pool is None, _ADAPTER_KEYS.index(key.name), key.rank)
+        rule = order.index(key.name) if key.name in RULES else -1
         # What says the same in plain words wins over a command line.
-        return (leaf.rank, leaf.name == "adapter_args", rule)
+        return (key.rank, key.name == "adapter_args", rule)
 
-    return key
+    return of
+
+
+def _cap(keys: list[Key], size: Any) -> Key | None:
+    """The key that allows a pool fewer workers than *size*, if there is one."""
+    caps = [key for key in keys if key.name == "max_workers"]
+    cap = min(caps, key=lambda key: key.rank, default=None)
+    if cap is not None and _is_count(cap.value) and _is_count(size) and cap.value < size:
+        return cap
+    return None
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_kept(leaf: _Leaf, path: Path, value: Any) -> bool:
-    return path[-1] == leaf.name.rpartition(".")[2] and value is leaf.value
-
-
-def _lacking(leaf: _Leaf) -> list[str]:
-    return [
-        name for name in leaf.gives if name not in POOL.settings and not name.startswith(_TABLES)
-    ]
 
 
 def _shown(path: Path, value: Any) -> str:

@@ -24,6 +24,10 @@ Relative paths start from the folder of the file. A duration is a string with a 
 `m`, `h`, `d`) or an integer of milliseconds; in terms it may also be a tuple such as
 `{3600, :seconds}`. In terms, `"infinity"` may be the atom.
 
+Configurations of Snakepit v0.5 and v0.6 are taken, too: `snakepit-port convert --report` shows what
+becomes of each key. Editors with Taplo check files that begin with the line `#:schema` and the path
+of `schema.json`, which is beside this page.
+
 A worker's environment has these layers, and later ones win: what is inherited (`inherit_env`), the
 defaults of the profile's kind, the named profile's `env`, the pool's `adapter_env`.
 """

@@ -13,6 +13,9 @@ from typing import Any
 Path = tuple[str | int, ...]
 """The keys and list positions that lead to a value from the top of the configuration."""
 
+Mistake = tuple[Path, str, str]
+"""Where a mistake is, what is wrong, and what might have been meant (or nothing)."""
+
 INVALID: Any = object()
 """What a parser returns for a value it has reported as wrong."""
 

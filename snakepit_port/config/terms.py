@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from snakepit_port.config.check import Mistake, check
+from snakepit_port.config.check import check
 from snakepit_port.config.model import Config, ConfigError, Problem
-from snakepit_port.config.report import Path, found, place_of
+from snakepit_port.config.report import Mistake, Path, found, place_of
 
 # Far beyond any real configuration, and within what Python and TOML readers can recurse into.
 MAX_DEPTH = 64

@@ -16,6 +16,7 @@ import pytest
 
 from snakepit_port.config import ConfigError, load_terms
 from snakepit_port.config.legacy import convert, recognised
+from snakepit_port.config.legacy_rules import RULES
 from snakepit_port.config.settings import POOL, PROFILE_KINDS
 from snakepit_port.config.terms import plain_tree
 
@@ -84,6 +85,26 @@ def test_it_is_accepted_or_told_what_is_wrong(case: Case) -> None:
     else:
         assert case.mistakes == []
         assert [change.key for change in config.changes]
+
+
+def test_rules_name_settings_that_there_are_or_will_be() -> None:
+    pool = {rule.to for rule in RULES.values() if "." not in rule.to} - {""}
+    assert pool - set(POOL.settings) <= LATER
+
+
+def test_the_table_has_every_rule() -> None:
+    places = {"snakepit", "pools", "pool_config"}
+    names = {
+        ".".join(part for part in entry.path if isinstance(part, str) and part not in places)
+        for case in cases()
+        for entry in convert(plain_tree(case.source, [])).entries
+    }
+    assert [
+        rule
+        for rule in RULES
+        if rule not in names
+        and not (rule.endswith("*") and any(name.startswith(rule[:-1]) for name in names))
+    ] == []
 
 
 def test_the_table_is_large_enough() -> None:
