@@ -80,9 +80,9 @@ class Kind(ABC):
         """A value that TOML has and that parses to *value*."""
         return value
 
+    @abstractmethod
     def schema(self) -> dict[str, Any]:
         """What it takes in a file, as a JSON schema. It may take more than the parser does."""
-        raise NotImplementedError(type(self).__name__)
 
 
 class Flag(Kind):

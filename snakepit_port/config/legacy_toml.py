@@ -41,17 +41,14 @@ def write(conversion: Conversion, source: str | None = None) -> str:
     current: Path = ("pools", 0) if conversion.pools else ("supervisor",)
     for entry in conversion.entries:
         key = layout.keys.get(entry.path, _Key())
-        targets = [(path, value) for path, value in entry.settings]
-        current = _home(entry, current, conversion)
-        if not targets:
+        current = _home(entry, current)
+        if not entry.settings:
             page.section((*current, "")).leave_out(entry, key)
-        for number, (path, value) in enumerate(targets):
+        why = entry.change.note if entry.change.outcome == "kept" else _why(entry)
+        for number, (path, value) in enumerate(entry.settings):
             if value == {} and path[0] != "pools":
                 page.section((*path, "")).say(key)
                 continue
-            why = "" if entry.change.outcome == "kept" else _why(entry)
-            if entry.change.outcome == "kept" and entry.change.note:
-                why = entry.change.note
             text = key.text if value is entry.value and key.text else _text(value)
             page.section(path).add(path[-1], text, why, key if number == 0 else None)
     head = layout.head if source is not None else [HEAD, ""]
@@ -63,12 +60,12 @@ def _why(entry: Entry) -> str:
     return f"{was}: {entry.change.note}" if entry.change.note else was
 
 
-def _home(entry: Entry, current: Path, conversion: Conversion) -> Path:
-    """The section in which an entry that is left out is told of."""
+def _home(entry: Entry, current: Path) -> Path:
+    """The section in which an entry would be told of that is left out: its pool's, or *current*."""
     for part, index in zip(entry.path, entry.path[1:], strict=False):
         if part == "pools" and isinstance(index, int):
             return ("pools", index)
-    return current if current[0] != "pools" or conversion.pools else ("supervisor",)
+    return current
 
 
 def _text(value: Any) -> str:
@@ -170,7 +167,7 @@ class _Layout:
         self.keys: dict[Path, _Key] = {}
         self._paths = paths
         self._pending: list[str] = []
-        self._walk(tomlkit.parse(source), ())
+        self._walk(tomlkit.parse(source.replace("\r\n", "\n")), ())
         self.tail = _trimmed(self._pending)
         self.head: list[str] = []
         first = next(iter(self.keys.values()), None)

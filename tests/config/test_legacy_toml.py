@@ -135,10 +135,56 @@ def test_pools_keep_their_comments(old: Path) -> None:
     assert convert_toml(old)[0] == NEW_POOLS
 
 
+ODD = """\
+# The head.
+
+adapter_module = "Snakepit.Adapters.GRPCPython" # one
+pool_config = { pool_size = 4, adapter_args = ["--adapter", "a.B"] } # two
+python_thread_limits.omp = 2 # three
+adapters = [
+  "x", # four
+]
+python_thread_limits.mkl = 3 # five
+[heartbeat] # six
+"""
+
+NEW_ODD = """\
+# The head.
+
+[profiles.process_limits.env]
+OMP_NUM_THREADS = 2  # was python_thread_limits.omp; three
+MKL_NUM_THREADS = 3  # was python_thread_limits.mkl; five
+
+[[pools]]
+name = "default"  # Snakepit called its only pool so
+worker_profile = "process_limits"  # it has python_thread_limits
+# adapter_module = "Snakepit.Adapters.GRPCPython"  # one
+#   no longer needed: Elixir code has no part in starting Python
+# two
+pool_size = 4
+adapter = "a:B"  # was pool_config.adapter_args
+# adapters = [
+#   "x", # four
+# ]
+#   no longer needed: each pool names its own adapter; Snakepit v0.5.1 ignored it
+# heartbeat  # six
+#   no longer needed: it is empty
+"""
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_tables_in_all_their_forms(old: Path, newline: str) -> None:
+    old.write_text(ODD, newline=newline)
+    assert convert_toml(old)[0] == NEW_ODD
+
+
 def test_relative_paths_follow_the_file(old: Path, tmp_path: Path) -> None:
     moved, _ = convert_toml(old, tmp_path / "config")
     assert 'python = "../.venv/bin/python"  # was python_executable' in moved
-    source = {"adapter_module": "Elixir.Snakepit.Adapters.GRPCPython", "python_path": ["lib", "/x"]}
+    source = {
+        "adapter_module": "Elixir.Snakepit.Adapters.GRPCPython",
+        "python_path": ["lib", "/x"],
+    }
     moved, _ = convert_terms({**source, "python_executable": "python3"}, tmp_path, tmp_path / "a/b")
     assert 'python_path = ["../../lib", "/x"]' in moved
     assert 'python = "python3"' in moved
