@@ -22,11 +22,13 @@
 #     {"bytes": "ff00"}  {"atom": "ok"}  {"list": [...]}  {"tuple": [...]}
 #     {"map": [[key, value], ...]} in the order in which the bytes have them
 #     {"opaque": "pid", "external": "58..."} without the version byte
+#     {"tensor": {"type": ["f", "32"], "shape": ["2", "3"], "data": "ff00..."}}
 #     {"binary": "83..."} in frames only: a binary that is not looked into
 
 defmodule Json do
   def encode(map) when is_map(map) do
     entries = for {key, value} <- Enum.sort(map), do: [encode(to_string(key)), ": ", encode(value)]
+
     ["{", Enum.intersperse(entries, ", "), "}"]
   end
 
@@ -81,6 +83,11 @@ defmodule Vectors do
   def opaque(kind, raw), do: %{opaque: kind, external: hex(raw)}
   def binary(value), do: %{binary: hex(value)}
 
+  def tensor({kind, bits}, shape, data) do
+    sizes = shape |> Tuple.to_list() |> Enum.map(&to_string/1)
+    %{tensor: %{type: [to_string(kind), to_string(bits)], shape: sizes, data: hex(data)}}
+  end
+
   # -- terms, and pieces of them --------------------------------------------------------------------
 
   @doc "How a frame begins: its tuple and tag, written in one of the legal ways."
@@ -110,6 +117,11 @@ defmodule Vectors do
   def term(%{tuple: values}), do: List.to_tuple(Enum.map(values, &term/1))
   def term(%{map: entries}), do: Map.new(entries, fn [key, value] -> {term(key), term(value)} end)
   def term(%{external: hex}), do: :erlang.binary_to_term(<<131>> <> unhex(hex))
+
+  def term(%{tensor: %{type: [kind, bits], shape: shape, data: data}}) do
+    shape = shape |> Enum.map(&String.to_integer/1) |> List.to_tuple()
+    {:"$tensor", {String.to_atom(kind), String.to_integer(bits)}, shape, unhex(data)}
+  end
 
   def term(%{float: hex}) do
     <<float::float>> = unhex(hex)

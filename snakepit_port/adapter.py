@@ -34,6 +34,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 #: The attribute that marks a function as a command; it holds the command's name.
 MARK = "__snakepit_command__"
 
+#: The attribute of a command whose `bytes` arrive as memoryviews.
+VIEWS = "__snakepit_zero_copy__"
+
 
 class CallCancelled(BaseException):
     """Raised in a command whose caller no longer wants its answer, or whose deadline has passed.
@@ -48,17 +51,23 @@ def command(function: _F) -> _F: ...
 
 
 @overload
-def command(*, name: str) -> Callable[[_F], _F]: ...
+def command(*, name: str | None = None, zero_copy: bool = False) -> Callable[[_F], _F]: ...
 
 
-def command(function: Any = None, *, name: str | None = None) -> Any:
+def command(function: Any = None, *, name: str | None = None, zero_copy: bool = False) -> Any:
     """Let the host call this function, under its own name or another.
+
+    With `zero_copy` every `bytes` in its arguments arrives as a read-only memoryview, large ones of
+    the shared memory that the host wrote them to (`numpy.frombuffer` takes it). The memory is free
+    again when the last view of it has gone.
 
     The function itself is unchanged: it can be called and tested as ever.
     """
 
     def mark(function: Any) -> Any:
         setattr(function, MARK, name or function.__name__)
+        if zero_copy:
+            setattr(function, VIEWS, True)
         return function
 
     return mark if function is None else mark(function)

@@ -75,15 +75,20 @@ class Host(Link):
                 went first, "protocol_error" if it broke the protocol.
             EncodeError: `args` hold a value that has no term; nothing was sent.
         """
-        payload = encode(list(args) if isinstance(args, tuple) else args)
         options: dict[str, Any] = {}
         if timeout is not None:
             options["timeout"] = _milliseconds(timeout)
         if queue_timeout is not None:
             options["queue_timeout"] = _milliseconds(queue_timeout)
-        return await self._ask(
-            lambda id: messages.call(id, pool, command, payload, options), messages.cancel
-        )
+        writer = None if self._shm is None else self._shm.writer(self._take_id())
+        try:
+            payload = encode(list(args) if isinstance(args, tuple) else args, writer=writer)
+            return await self._ask(
+                lambda id: messages.call(id, pool, command, payload, options), messages.cancel
+            )
+        finally:
+            if writer is not None:
+                writer.discard()
 
     async def control(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
         """Asks the supervisor itself (SPEC, section 9) and returns its answer.
@@ -301,6 +306,7 @@ def _hello(
     info: dict[str, Any] = {
         "software": f"snakepit-port harness {__version__}",
         "max_frame_bytes": max_frame_bytes,
+        "capabilities": ["shm"],
     }
     if config is not None:
         info["config"] = config

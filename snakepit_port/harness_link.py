@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal as signals
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
 
+from snakepit_port.bulk.files import FileReader, Folder, remove_folder
 from snakepit_port.harness_process import SupervisorProcess
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
 from snakepit_port.wire import DecodeError, decode, messages
@@ -19,6 +20,9 @@ LAST_WORDS = 1.0
 
 #: One read takes what a widened pipe holds.
 _READ_BYTES = 2**20
+
+#: How the names of files begin that workers write.
+WORKERS = "w"
 
 #: Callers wait while more than this many bytes have not been written yet, so that a supervisor
 #: that stops reading slows them down instead of filling this process's memory.
@@ -89,13 +93,14 @@ class Outbox:
 
 
 class _Waiter:
-    """Who waits for an answer, and the answer."""
+    """Who waits for an answer, and the answer: a payload, or a value that was in files."""
 
-    __slots__ = ("answered", "error", "payload")
+    __slots__ = ("answered", "error", "payload", "value")
 
     def __init__(self) -> None:
         self.answered = trio.Event()
-        self.payload = b""
+        self.payload: bytes | None = None
+        self.value: Any = None
         self.error: CallError | None = None
 
 
@@ -135,6 +140,8 @@ class Link:
         self._logs: Feed[LogLine] = Feed()
         self._complaints: Feed[CallError] = Feed()
         self._frames: Feed[RawFrame] | None = None
+        self._shm: Folder | None = None
+        self._reader = FileReader(None, WORKERS)
         self._handlers: dict[str, Callable[..., None]] = {
             "hello": self._on_hello,
             "ready": self._on_ready,
@@ -176,6 +183,9 @@ class Link:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._stream)
             self._end(end)
+            if self._shm is not None:
+                # The supervisor leaves results there that this host might not have read.
+                remove_folder(self._shm.path)
 
     def _end(self, why: CallError) -> None:
         self._outbox.refuse(why)
@@ -255,8 +265,11 @@ class Link:
             raise
         if waiter.error is not None:
             raise waiter.error
+        return waiter.value if waiter.payload is None else self._decode(waiter.payload)
+
+    def _decode(self, payload: bytes) -> Any:
         try:
-            return decode(waiter.payload)
+            return decode(payload, reader=self._reader)
         except DecodeError as exc:
             raise call_error("decode", f"the result cannot be read here: {exc}") from exc
 
@@ -301,14 +314,29 @@ class Link:
                 f"{messages.PROTOCOL_VERSION}; install the same release on both sides",
             )
         self.info = info
+        self._shm = Folder.of(info)
+        self._reader = FileReader(self._shm, WORKERS)
         self._greeted.set()
 
     def _on_ready(self, info: Mapping[str, Any]) -> None:
         self.pools = info.get("pools", {})
         self._settled.set()
 
-    def _on_result(self, id: int, payload: bytes) -> None:
-        self._answer(id, payload, None)
+    def _on_result(self, id: int, payload: bytes, files: Sequence[str] = ()) -> None:
+        if not files:
+            self._answer(id, payload, None)
+            return
+        # Read at once: so no file waits for a task that may be cancelled.
+        waiter = self._waiters.get(id)
+        problem = None
+        if waiter is not None:
+            try:
+                waiter.value = self._decode(payload)
+            except CallError as exc:
+                problem = exc
+        if self._shm is not None:
+            self._shm.discard(files)
+        self._answer(id, None, problem)
 
     def _on_error(self, id: int | None, error: Mapping[str, Any]) -> None:
         problem = CallError(error)
@@ -329,7 +357,7 @@ class Link:
             raise messages.ProtocolError(message)
         self._answer(id, b"", call_error("frame_too_large", message))
 
-    def _answer(self, id: int, payload: bytes, error: CallError | None) -> None:
+    def _answer(self, id: int, payload: bytes | None, error: CallError | None) -> None:
         waiter = self._waiters.pop(id, None)
         if waiter is None:
             if id in self._forgotten:

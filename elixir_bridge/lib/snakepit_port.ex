@@ -135,7 +135,8 @@ defmodule SnakepitPort do
   def workers(server \\ SnakepitPort), do: Enum.map(control!(server, "workers"), &Names.keys/1)
 
   @doc """
-  Marks a binary as Python `bytes`. Results of that type come back the same.
+  Marks a binary as Python `bytes`. Results of that type come back the same. Large ones travel through
+  shared memory, where there is some. For numbers see `SnakepitPort.Tensor`.
 
       iex> SnakepitPort.bytes(<<255, 0>>)
       {:"$bytes", <<255, 0>>}

@@ -20,6 +20,14 @@ defmodule SnakepitPort.VectorsTest do
   defp term(%{"opaque" => _, "external" => hex}),
     do: :erlang.binary_to_term(<<131, bytes(hex)::binary>>)
 
+  defp term(%{"tensor" => %{"type" => [kind, bits], "shape" => shape, "data" => data}}) do
+    %SnakepitPort.Tensor{
+      type: {String.to_atom(kind), String.to_integer(bits)},
+      shape: shape |> Enum.map(&String.to_integer/1) |> List.to_tuple(),
+      data: bytes(data)
+    }
+  end
+
   defp term(%{"map" => entries}) do
     Map.new(entries, fn [key, value] -> {term(key), term(value)} end)
   end
@@ -49,7 +57,9 @@ defmodule SnakepitPort.VectorsTest do
   test "what the BEAM writes is written the same" do
     for %{"canonical" => true, "value" => value} = vector <- cases("terms.json"),
         not is_map_key(value, "opaque") do
-      assert Base.encode16(Terms.encode(term(value)), case: :lower) == vector["bytes"],
+      assert {:ok, iodata} = Terms.arguments(term(value), nil)
+
+      assert iodata |> IO.iodata_to_binary() |> Base.encode16(case: :lower) == vector["bytes"],
              vector["name"]
     end
   end
@@ -82,6 +92,10 @@ defmodule SnakepitPort.VectorsTest do
         {:result, id, payload} ->
           assert Frames.sort(bytes) == {:answer, id}, name
           assert Frames.answer(bytes) == {:result, payload}, name
+
+        {:result, id, payload, files} ->
+          assert Frames.sort(bytes) == {:answer, id, files}, name
+          assert Frames.answer(bytes) == {:result, id, payload, files}, name
 
         {:error, id, error} when is_integer(id) ->
           assert Frames.sort(bytes) == {:answer, id}, name

@@ -103,6 +103,19 @@ defmodule Vectors.Frames do
           {str("software"), str("snakepit-port 0.1.0")}
         ])
       ]),
+      of("hello of a supervisor with shared memory", "supervisor", :hello, [
+        int(1),
+        map([
+          {str("capabilities"), list([str("shm")])},
+          {str("max_frame_bytes"), int(67_108_864)},
+          {str("shm"),
+           map([
+             {str("folder"), str("/dev/shm/snakepit-port-0123456789ab")},
+             {str("max_bytes"), int(1_073_741_824)},
+             {str("threshold"), int(262_144)}
+           ])}
+        ])
+      ]),
       of("hello to a worker", "host", :hello, [
         int(1),
         map([
@@ -213,6 +226,16 @@ defmodule Vectors.Frames do
       of("result #{id}", "supervisor", :result, [int(id), payload(int(42))])
     end ++
       [
+        of("result with a file", "supervisor", :result, [
+          int(300),
+          binary(external({:"$shm", "w1-300-0-262144"})),
+          list([str("w1-300-0-262144")])
+        ]),
+        of("result with two files and a large identifier", "supervisor", :result, [
+          int(0x100000000),
+          payload(int(42)),
+          list([str("w12-4294967296-0-300000"), str("w12-4294967296-1-400000")])
+        ]),
         of("result of 300 bytes", "supervisor", :result, [
           int(300),
           payload(str(String.duplicate("x", 300)))

@@ -23,6 +23,9 @@ defmodule Vectors.Malformed do
   defp make(name, error, bytes, beam),
     do: %{name: name, error: to_string(error), bytes: hex(bytes), beam: beam}
 
+  defp file(name), do: external({:"$shm", name})
+  defp a_tensor(type, shape, data), do: external({:"$tensor", type, shape, data})
+
   defp malformed do
     compressed = compressed(["text", "text"])
 
@@ -73,6 +76,33 @@ defmodule Vectors.Malformed do
       {"bytes without a binary", {:lax, :malformed}, <<131, 104, 2, 119, 6, "$bytes", 97, 1>>},
       {"bytes of a bit string", {:lax, :malformed},
        <<131, 104, 2, 119, 6, "$bytes", 77, 1::32, 3, 160>>},
+      {"file without a folder", {:lax, :file}, file("w1-2-0-5")},
+      {"file whose name leads out", {:lax, :malformed}, file("../w1-2-0-5")},
+      {"file whose name leads elsewhere", {:lax, :malformed}, file("w1/2-0-5")},
+      {"file with a name of another kind", {:lax, :malformed}, file("hello")},
+      {"file with a name that goes on", {:lax, :malformed}, file("w1-2-0-5\n")},
+      {"file of no bytes", {:lax, :malformed}, file("w1-2-0-0")},
+      {"file whose size has no end", {:lax, :malformed}, file("w1-2-0-99999999999999")},
+      {"file without a name", {:lax, :malformed}, <<131, 104, 2, 119, 4, "$shm", 97, 1>>},
+      {"file whose name is cut", :truncated,
+       <<131, 104, 2, 119, 4, "$shm", 109, 9::32, "w1-2-0-5">>},
+      {"tensor whose data are short", {:lax, :malformed}, a_tensor({:f, 32}, {2}, <<0::56>>)},
+      {"tensor whose data are long", {:lax, :malformed}, a_tensor({:f, 32}, {2}, <<0::72>>)},
+      {"tensor whose file is short", {:lax, :malformed},
+       a_tensor({:u, 8}, {6}, {:"$shm", "w1-2-0-5"})},
+      {"tensor whose file is not there", {:lax, :file},
+       a_tensor({:u, 8}, {5}, {:"$shm", "w1-2-0-5"})},
+      {"tensor of an unknown type", {:lax, :malformed}, a_tensor({:f, 8}, {1}, <<0>>)},
+      {"tensor of a type that is no pair", {:lax, :malformed}, a_tensor(:f, {1}, <<0>>)},
+      {"tensor whose width is no number", {:lax, :malformed}, a_tensor({:f, "32"}, {1}, <<0>>)},
+      {"tensor whose shape is a list", {:lax, :malformed}, a_tensor({:u, 8}, [1], <<0>>)},
+      {"tensor of a negative shape", {:lax, :malformed}, a_tensor({:u, 8}, {-1}, <<0>>)},
+      {"tensor of a fractional shape", {:lax, :malformed}, a_tensor({:u, 8}, {1.0}, <<0>>)},
+      {"tensor of 33 dimensions", {:lax, :malformed},
+       a_tensor({:u, 8}, Tuple.duplicate(1, 33), <<0>>)},
+      {"tensor of a list", {:lax, :malformed}, a_tensor({:u, 8}, {1}, [0])},
+      {"tensor in a tensor", {:lax, :malformed},
+       a_tensor({:u, 8}, {1}, {:"$tensor", {:u, 8}, {1}, <<0>>})},
       {"charlist cut", :truncated, <<131, 107, 5::16, "abcd">>},
       {"list cut in its elements", :truncated, <<131, 108, 2::32, 97, 1>>},
       {"list without tail", :truncated, <<131, 108, 1::32, 97, 1>>},

@@ -166,6 +166,9 @@ defmodule Vectors.MalformedFrames do
       wrong("result of 2^60", "supervisor", {:result, 0x1000000000000000, payload}),
       wrong("result of a negative identifier", "supervisor", {:result, -1, payload}),
       wrong("result with too much", "supervisor", {:result, 300, payload, 1}),
+      wrong("result whose files are a text", "supervisor", {:result, 300, payload, "w1-300-0-5"}),
+      wrong("result whose files are numbers", "supervisor", {:result, 300, payload, [[300]]}),
+      wrong("result with more than files", "supervisor", {:result, 300, payload, [], []}),
       wrong("result without payload", "supervisor", {:result, 300}),
       malformed(
         "result with a byte behind",
@@ -179,7 +182,11 @@ defmodule Vectors.MalformedFrames do
       ),
       wrong("error of a binary", "supervisor", {:error, 300, "no"}),
       wrong("error of an atom as identifier", "supervisor", {:error, :a, %{}}),
-      wrong("error whose text is not UTF-8", "supervisor", {:error, 300, %{"message" => <<255>>}}),
+      wrong(
+        "error whose text is not UTF-8",
+        "supervisor",
+        {:error, 300, %{"message" => <<255>>}}
+      ),
       wrong("chunk of no call", "supervisor", {:chunk, nil, payload}),
       wrong("chunk of a number", "supervisor", {:chunk, 300, 1}),
       wrong("credit below zero", "host", {:credit, 300, -1}),

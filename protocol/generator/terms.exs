@@ -11,6 +11,7 @@ defmodule Vectors.Terms do
       floats(),
       binaries(),
       wrapped(),
+      tensors(),
       atoms(),
       lists(),
       runs(),
@@ -87,7 +88,15 @@ defmodule Vectors.Terms do
 
   defp floats do
     plain =
-      for value <- [0.0, 1.5, -1.5, 0.1, 1.7976931348623157e308, -2.2250738585072014e-308, 5.0e-324] do
+      for value <- [
+            0.0,
+            1.5,
+            -1.5,
+            0.1,
+            1.7976931348623157e308,
+            -2.2250738585072014e-308,
+            5.0e-324
+          ] do
         of("float #{value}", float(value))
       end
 
@@ -135,6 +144,44 @@ defmodule Vectors.Terms do
         bytes(<<255>>)
       )
     ]
+  end
+
+  defp tensors do
+    types =
+      for {kind, bits} <- [
+            {:s, 8},
+            {:s, 16},
+            {:s, 32},
+            {:s, 64},
+            {:u, 8},
+            {:u, 16},
+            {:u, 32},
+            {:u, 64},
+            {:f, 16},
+            {:f, 32},
+            {:f, 64},
+            {:bf, 16},
+            {:c, 64},
+            {:c, 128}
+          ] do
+        data = for byte <- 1..(6 * div(bits, 8)), into: <<>>, do: <<byte>>
+        of("tensor of type #{kind} #{bits}", tensor({kind, bits}, {2, 3}, data))
+      end
+
+    types ++
+      [
+        of("tensor of one number", tensor({:u, 8}, {}, <<7>>)),
+        of("tensor without numbers", tensor({:f, 32}, {0, 4}, "")),
+        of("tensor of 300", tensor({:u, 8}, {300}, String.duplicate(<<255>>, 300))),
+        of("tensor in a map in a list", list([map([{str("a"), tensor({:s, 8}, {1}, <<1>>)}])])),
+        of("tuple that is no tensor", tuple([atom("$tensor"), int(1)])),
+        read(
+          "tensor in other encodings",
+          <<131, 105, 4::32, 100, 7::16, "$tensor", 104, 2, 115, 1, "f", 97, 32, 104, 1, 98, 1::32,
+            109, 4::32, 0::32>>,
+          tensor({:f, 32}, {1}, <<0::32>>)
+        )
+      ]
   end
 
   defp atoms do

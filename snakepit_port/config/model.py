@@ -42,6 +42,8 @@ class SupervisorSettings:
     pooling_enabled: bool = True
     max_frame_bytes: int = 64 * 1024 * 1024
     shutdown_grace_period: float = 5.0
+    shm_threshold: int = 256 * 1024
+    shm_max_bytes: int = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

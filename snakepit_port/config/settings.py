@@ -87,6 +87,19 @@ SUPERVISOR = _section(
             Duration(zero=True),
             "How long running calls may take to finish when the host closes stdin, or on SIGTERM.",
         ),
+        Setting(
+            "shm_threshold",
+            Size("1KiB", "4095MiB"),
+            "`bytes` and arrays of this size or more travel as files in shared memory, where the "
+            "system has some (`/dev/shm`), instead of in frames.",
+        ),
+        Setting(
+            "shm_max_bytes",
+            # 13 digits of a file's name.
+            Size("0B", "1024GiB"),
+            "What all files in shared memory may hold together. What does not fit travels in "
+            "frames; `0` has everything travel so.",
+        ),
     ],
 )
 

@@ -8,5 +8,6 @@ runner.py   a pool's processes: carries out the effects of its machine
 starter.py  the process that forks a pool's workers
 output.py   what workers print, line by line
 ledger.py   how many calls each worker has started, in shared memory
+shm.py      the folder in shared memory through which large values travel
 memory.py   how much memory a process has to itself
 """

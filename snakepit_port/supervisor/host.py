@@ -14,6 +14,7 @@ from snakepit_port.pool.record import COUNTERS
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.runner import Runner
+from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.wire.messages import ProtocolError
@@ -61,6 +62,9 @@ class Host:
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         limit = info.get("max_frame_bytes")
         self.host_max_frame_bytes = limit if isinstance(limit, int) else self.max_frame_bytes
+        can = info.get("capabilities")
+        reads_files = isinstance(can, list) and "shm" in can
+        self.shm = SharedMemory.make(run_id, config.supervisor) if reads_files else None
         self.runners = {
             pool.name: Runner(pump, config, pool, self, clock, software)
             for pool in config.enabled_pools

@@ -19,6 +19,7 @@ from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import private_bytes
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.supervisor.starter import Starter, StarterError
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
@@ -35,6 +36,7 @@ class Outside(Protocol):
     """What a runner needs of the host's side."""
 
     host_max_frame_bytes: int
+    shm: SharedMemory | None
 
     def answer(self, call: Call, frame: bytes) -> None:
         """Send the terminal answer of a call."""
@@ -66,6 +68,8 @@ class _Process:
         self.python = ""
         self.failure: dict[str, Any] | None = None
         self.slot = runner.ledger.take()
+        shm = runner.outside.shm
+        self.shm_writer = "" if shm is None else shm.new_writer()
         ours, theirs = socket.socketpair()
         out, their_out = os.pipe()
         err, their_err = os.pipe()
@@ -74,7 +78,7 @@ class _Process:
         self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
         fd, limit = ours.fileno(), runner.max_frame_bytes
         self.link = Link(runner.pump, fd, fd, limit, self._received, self._closed)
-        self.link.send(messages.hello(runner.worker_hello(worker.id)))
+        self.link.send(messages.hello(runner.worker_hello(worker.id, self.shm_writer)))
         self.inherited = (theirs.detach(), their_out, their_err)
 
     def _log(self, source: str, level: str) -> Callable[[str], None]:
@@ -216,6 +220,7 @@ class Runner:
 
     def _forward(self, effect: effects.Forward) -> None:
         self.outside.answer(effect.call, self._answer)
+        self._answer = b""
 
     def _reply(self, effect: effects.Reply) -> None:
         self.outside.answer(effect.call, messages.error(effect.call.id, effect.error))
@@ -241,6 +246,7 @@ class Runner:
                     self.settings,
                     self._env,
                     self.ledger.fd,
+                    None if self.outside.shm is None else self.outside.shm.folder,
                     self._starter_said,
                     self._starter_gone,
                     lambda line: self.outside.log(self.name, None, "stderr", "warning", line),
@@ -293,9 +299,10 @@ class Runner:
 
     # -- what workers say --------------------------------------------------------------------------
 
-    def worker_hello(self, worker: str) -> dict[str, Any]:
+    def worker_hello(self, worker: str, shm_writer: str) -> dict[str, Any]:
         settings = self.settings
         args = settings.adapter_args
+        shm = self.outside.shm
         return {
             "software": self._software,
             "max_frame_bytes": self.max_frame_bytes,
@@ -306,6 +313,7 @@ class Runner:
             "adapter_args": dict(args) if isinstance(args, Mapping) else list(args),
             "python_path": list(settings.python_path),
             "direct_calls": list(settings.direct_calls),
+            **({} if shm is None else {"shm": {**shm.info, "writer": shm_writer}}),
         }
 
     def worker_said(self, process: _Process, frames: list[Frame]) -> None:
@@ -325,11 +333,19 @@ class Runner:
                     if todo is None:
                         raise messages.ProtocolError(f"it answered call {id}, which it has not")
                     self.perform(todo)
+                    if self._answer:
+                        self._drop_answer()
                 else:
                     self._worker_said_otherwise(process, messages.parse(frame), now)
             except messages.ProtocolError as exc:
                 self._condemn(process, exc.message, now)
                 return
+
+    def _drop_answer(self) -> None:
+        """The call was answered before: nobody will read the files."""
+        frame, self._answer = self._answer, b""
+        if self.outside.shm is not None:
+            self.outside.shm.discard(messages.files_of(frame))
 
     def _too_large(self, frame: Oversized) -> tuple[str, int | None, bytes]:
         """A worker keeps to the limit it was told, so this one is broken, or not ours."""
@@ -401,6 +417,8 @@ class Runner:
         started = self.ledger.started(process.slot)
         process.close()
         error, status = self._obituary(process, wait_status)
+        if self.outside.shm is not None:
+            self.outside.shm.sweep(process.shm_writer, process.worker.calls)
         self.perform(
             self.machine.worker_gone(
                 process.worker, self._clock(), started=started, error=error, status=status

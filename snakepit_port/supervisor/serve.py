@@ -6,6 +6,7 @@ import fcntl
 import math
 import os
 import platform
+import select
 import signal
 import sys
 import traceback
@@ -21,6 +22,7 @@ from snakepit_port.config import Config, ConfigError, load_terms, load_toml
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump
+from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame
 from snakepit_port.wire.messages import PROTOCOL_VERSION, ProtocolError
@@ -96,6 +98,7 @@ class Supervisor:
         self._stopping = False
         self._ended = False
         self._stop: Stop | None = None
+        self._host_out = host_out
         self._run_id = uuid.uuid4().hex[:12]
         self._now = trio.current_time()
         self._link = Link(
@@ -112,6 +115,8 @@ class Supervisor:
         finally:
             self._signals.ignore()
             self._pump.close()
+            if self._host is not None and self._host.shm is not None:
+                self._host.shm.leave(to_host=not _is_broken(self._host_out))
 
     async def _serve(self) -> int:
         while self._stop is None and not self._ended:
@@ -191,7 +196,7 @@ class Supervisor:
         self._grace = config.supervisor.shutdown_grace_period
         self._link.limit(config.supervisor.max_frame_bytes)
         host = Host(self._pump, config, lambda: self._now, SOFTWARE, self._run_id, info)
-        self._link.send(messages.hello(self._hello(config)))
+        self._link.send(messages.hello(self._hello(config, host.shm)))
         host.attach(self._link)
         return host
 
@@ -204,12 +209,13 @@ class Supervisor:
         base_dir = info.get("base_dir") or os.getcwd()
         return load_terms(info["config"], Path(str(base_dir)))
 
-    def _hello(self, config: Config) -> dict[str, Any]:
+    def _hello(self, config: Config, shm: SharedMemory | None) -> dict[str, Any]:
         converted = [change.as_term() for change in config.changes]
         return {
             "software": SOFTWARE,
             "max_frame_bytes": config.supervisor.max_frame_bytes,
-            "capabilities": CAPABILITIES,
+            "capabilities": CAPABILITIES if shm is None else [*CAPABILITIES, "shm"],
+            **({} if shm is None else {"shm": shm.info}),
             "os_pid": os.getpid(),
             "run_id": self._run_id,
             "python": platform.python_version(),
@@ -223,6 +229,13 @@ class Supervisor:
             ],
             **({"converted": converted} if converted else {}),
         }
+
+
+def _is_broken(fd: int) -> bool:
+    """Whether nobody reads from a pipe any more."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return bool(poll.poll(0))
 
 
 def _error(type: str, message: str) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class _Control(Link):
             self._close_passed()
 
     def finish(self) -> None:
-        """Send nothing more; what the other end still says is read."""
+        """Send nothing more after this; what the other end still says is read."""
+        self.send(starter_frames.finish())
         self.flush()
         self._writable = False
         self._close_passed()
@@ -102,6 +103,7 @@ class Starter:
         settings: PoolSettings,
         env: Mapping[str, str],
         ledger_fd: int,
+        shm_folder: str | None,
         told: Callable[[tuple[Any, ...]], None],
         gone: Callable[[], None],
         log: Callable[[str], None],
@@ -144,6 +146,7 @@ class Starter:
                     "preload": list(settings.preload),
                     "python_path": list(settings.python_path),
                     "max_frame_bytes": _MAX_FRAME_BYTES,
+                    "shm_folder": shm_folder,
                 }
             )
         )

@@ -7,7 +7,8 @@ What a term becomes in Python, and what it becomes on its way back:
 | integer | `int` | same |
 | float | `float`; the BEAM has neither NaN nor infinities | same; those become the atoms `nan`, `infinity`, `neg_infinity` |
 | binary | `str`; an error if it is not UTF-8 | same |
-| `SnakepitPort.bytes(binary)`, which is `{:"$bytes", binary}` | `bytes` | same; also from bytearray and memoryview |
+| `SnakepitPort.bytes(binary)`, which is `{:"$bytes", binary}` | `bytes` | same; also from bytearray, memoryview and mmap |
+| `%SnakepitPort.Tensor{}`, which is `{:"$tensor", type, shape, data}` | an array; here a `Tensor` unless a `Reader` makes one | same; from what has a dtype, a shape and a buffer |
 | `true`, `false`, `nil` | `True`, `False`, `None` | same |
 | other atom | `Atom` | same |
 | list, charlist | `list` | same |
@@ -25,6 +26,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import etf_encode, fastpath
+from .bulk import Reader, Tensor, Writer
 from .etf_decode import decode
 from .limits import DEFAULT_LIMITS, Limits
 from .terms import (
@@ -46,13 +48,13 @@ from .terms import (
 _CONTAINERS = frozenset((dict, list, tuple))
 
 
-def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS, writer: Writer | None = None) -> bytes:
     """The external term of a value, with its version byte. See `etf_encode.encode`."""
     if fastpath.AVAILABLE and type(value) in _CONTAINERS:
         term = fastpath.encode(value, limits)
         if term is not None:
             return term
-    return etf_encode.encode(value, limits=limits)
+    return etf_encode.encode(value, limits=limits, writer=writer)
 
 
 __all__ = [
@@ -69,8 +71,11 @@ __all__ = [
     "Opaque",
     "Pid",
     "Port",
+    "Reader",
     "Reference",
+    "Tensor",
     "TermError",
+    "Writer",
     "decode",
     "encode",
 ]

@@ -16,6 +16,8 @@ from struct import Struct
 from struct import error as StructError
 from typing import Any, Callable, NoReturn
 
+from .bulk import FILE_NAME as FILE_PATTERN
+from .bulk import MAX_DIMENSIONS, TYPES, Reader, Tensor, tensor_bytes
 from .limits import DEFAULT_LIMITS, MAX_ATOM_CHARS, Limits
 from .tags import (
     ATOM,
@@ -25,6 +27,7 @@ from .tags import (
     BYTES_NAME,
     COMPRESSED,
     EXPORT,
+    FILE_NAME,
     FLOAT,
     FLOATS,
     FUN,
@@ -51,6 +54,7 @@ from .tags import (
     SMALL_INTEGER,
     SMALL_TUPLE,
     STRING,
+    TENSOR_NAME,
     V4_PORT,
     VERSION,
 )
@@ -102,11 +106,17 @@ _MAX_SAME_HASH = 64
 _MAX_COPIES = 8
 
 
-def decode(data: bytes | bytearray | memoryview, *, limits: Limits = DEFAULT_LIMITS) -> Any:
+def decode(
+    data: bytes | bytearray | memoryview,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    reader: Reader | None = None,
+) -> Any:
     """The value of an external term: the version byte and one term, nothing before or after.
 
-    A bytearray or memoryview is copied first. Raises `DecodeError`, and nothing else, for bytes
-    that are no such term.
+    A bytearray or memoryview is copied first. `reader` fetches what lies in files, and makes
+    arrays of tensors; without one a file is an error, and a tensor stays a `Tensor`. Raises
+    `DecodeError`, and nothing else, for bytes that are no such term.
     """
     if type(data) is not bytes:
         data = bytes(data)
@@ -118,13 +128,15 @@ def decode(data: bytes | bytearray | memoryview, *, limits: Limits = DEFAULT_LIM
         _fail("version", f"a term begins with the byte 131, not {data[0]}")
     if data[1:2] == bytes((COMPRESSED,)):
         data = _inflate(data, limits)
-    value, end = decode_prefix(data, 1, limits=limits)
+    value, end = decode_prefix(data, 1, limits=limits, reader=reader)
     if end != len(data):
         _fail("trailing", f"{len(data) - end} bytes follow the term")
     return value
 
 
-def decode_prefix(data: bytes, pos: int, *, limits: Limits = DEFAULT_LIMITS) -> tuple[Any, int]:
+def decode_prefix(
+    data: bytes, pos: int, *, limits: Limits = DEFAULT_LIMITS, reader: Reader | None = None
+) -> tuple[Any, int]:
     """The value of the term at `pos`, without version byte, and the position behind it.
 
     What follows the term is not looked at. Raises `DecodeError`.
@@ -168,8 +180,14 @@ def decode_prefix(data: bytes, pos: int, *, limits: Limits = DEFAULT_LIMITS) -> 
                         pos += 5
                         if tag == MAP:
                             count *= 2
-                    if count == 2 and tag != LIST and tag != MAP and startswith(_WRAPPERS, pos):
-                        value, pos = _unwrap(data, pos)
+                    if (
+                        tag != LIST
+                        and tag != MAP
+                        and count in _WRAPPERS
+                        and startswith(_WRAPPERS[count], pos)
+                    ):
+                        in_key = frozen or (kind == MAP and not len(items) & 1)
+                        value, pos = _unwrap(data, pos, count, reader, in_key)
                         append(value)
                         left -= 1
                         continue
@@ -370,10 +388,46 @@ def _duplicate_key(items: list[Any]) -> NoReturn:
 # -- tuples that stand for something else ----------------------------------------------------------
 
 
-def _bytes(data: bytes, pos: int) -> tuple[bytes, int]:
+def _bytes(data: bytes, pos: int, reader: Reader | None, in_key: bool) -> tuple[Any, int]:
     """The content of `SnakepitPort.bytes(binary)`."""
     if data[pos] != BINARY:
         _fail("malformed", 'only a binary may follow the atom "$bytes" in a pair')
+    content, stop = _binary(data, pos)
+    return memoryview(content) if reader is not None and reader.views else content, stop
+
+
+def _file(data: bytes, pos: int, reader: Reader | None, in_key: bool) -> tuple[Any, int]:
+    """The content of a file."""
+    name, stop = _file_name(data, pos)
+    if reader is None:
+        _fail("file", f"a file, {name}, and there is no shared memory here")
+    return reader.read(name), stop
+
+
+def _tensor(data: bytes, pos: int, reader: Reader | None, in_key: bool) -> tuple[Any, int]:
+    type, pos = _tensor_type(data, pos)
+    shape, pos = _tensor_shape(data, pos)
+    content: bytes | str
+    if data[pos] == BINARY:
+        content, stop = _binary(data, pos)
+        size = len(content)
+    else:
+        form = next((form for form in _FILE_FORMS if data.startswith(form, pos)), None)
+        if form is None:
+            _fail("malformed", "a tensor's data are a binary")
+        content, stop = _file_name(data, pos + len(form))
+        size = int(content.rpartition("-")[2])
+    if size != tensor_bytes(type, shape):
+        expected = tensor_bytes(type, shape)
+        _fail("malformed", f"a tensor whose data are {size} bytes, of {expected} that it needs")
+    if reader is None or in_key:  # No array can be a key.
+        if isinstance(content, str):
+            _fail("file", f"a tensor in a file, {content}, and nobody here to read it")
+        return Tensor(type, shape, content), stop
+    return reader.array(type, shape, content), stop
+
+
+def _binary(data: bytes, pos: int) -> tuple[bytes, int]:
     begin = pos + 5
     stop = begin + _u32(data, pos + 1)[0]
     if stop > len(data):
@@ -381,24 +435,78 @@ def _bytes(data: bytes, pos: int) -> tuple[bytes, int]:
     return data[begin:stop], stop
 
 
-#: A pair of one of these atoms and a term stands for a value of another type. Each reads the term
-#: at `pos`, which has not been looked at, and returns the value and the position behind it.
-_WRAPPED: dict[bytes, Callable[[bytes, int], tuple[Any, int]]] = {
-    BYTES_NAME.encode(): _bytes,
+def _file_name(data: bytes, pos: int) -> tuple[str, int]:
+    if data[pos] != BINARY:
+        _fail("malformed", "a file has a name, which is a binary")
+    raw, stop = _binary(data, pos)
+    name = raw.decode("latin-1")
+    if not FILE_PATTERN.fullmatch(name):
+        _fail("malformed", f"{name[:64]!r} is no name of a file in shared memory")
+    return name, stop
+
+
+def _tensor_type(data: bytes, pos: int) -> tuple[tuple[str, int], int]:
+    if data[pos] != SMALL_TUPLE or data[pos + 1] != 2:
+        _fail("malformed", "a tensor's type is a pair, such as {:f, 32}")
+    kind, pos = _atom(data, pos + 2)
+    if data[pos] != SMALL_INTEGER:
+        _fail("malformed", "the second element of a tensor's type is its width in bits")
+    type = (str(kind), data[pos + 1])
+    if type not in TYPES:
+        _fail("malformed", f"there is no type {{:{type[0]}, {type[1]}}} of a tensor")
+    return type, pos + 2
+
+
+def _tensor_shape(data: bytes, pos: int) -> tuple[tuple[int, ...], int]:
+    if data[pos] != SMALL_TUPLE or data[pos + 1] > MAX_DIMENSIONS:
+        _fail("malformed", f"a tensor's shape is a tuple of at most {MAX_DIMENSIONS} integers")
+    shape = []
+    count, pos = data[pos + 1], pos + 2
+    for _ in range(count):
+        tag = data[pos]
+        if tag == SMALL_INTEGER:
+            shape.append(data[pos + 1])
+            pos += 2
+        elif tag == INTEGER and _i32(data, pos + 1)[0] >= 0:
+            shape.append(_i32(data, pos + 1)[0])
+            pos += 5
+        else:  # Larger ones are over the limit of a term's size.
+            _fail("malformed", "a tensor's shape holds integers from 0 to 2^31-1")
+    return tuple(shape), pos
+
+
+def _forms(name: str) -> list[bytes]:
+    """Every external form of an atom."""
+    raw = name.encode()
+    layouts = ((SMALL_ATOM_UTF8, 1), (ATOM, 2), (ATOM_UTF8, 2), (SMALL_ATOM, 1))
+    return [bytes([tag]) + len(raw).to_bytes(width, "big") + raw for tag, width in layouts]
+
+
+_Unwrap = Callable[[bytes, int, "Reader | None", bool], "tuple[Any, int]"]
+
+#: A tuple of this arity that begins with this atom stands for a value of another type. Each reads
+#: the terms at `pos`, which have not been looked at, and returns the value and the position behind
+#: them.
+_WRAPPED: list[tuple[int, str, _Unwrap]] = [
+    (2, BYTES_NAME, _bytes),
+    (2, FILE_NAME, _file),
+    (4, TENSOR_NAME, _tensor),
+]
+
+_WRAPPER_FORMS = {(arity, form): read for arity, name, read in _WRAPPED for form in _forms(name)}
+
+#: The forms by arity, for a glance at each tuple; and how a file begins inside a tensor.
+_WRAPPERS = {
+    arity: tuple(form for count, form in _WRAPPER_FORMS if count == arity) for arity in (2, 4)
 }
-
-#: Every external form of those atoms, for a glance at each pair.
-_WRAPPER_FORMS = {
-    bytes([tag]) + len(name).to_bytes(width, "big") + name: read
-    for name, read in _WRAPPED.items()
-    for tag, width in ((SMALL_ATOM_UTF8, 1), (ATOM, 2), (ATOM_UTF8, 2), (SMALL_ATOM, 1))
-}
-_WRAPPERS = tuple(_WRAPPER_FORMS)
+_FILE_FORMS = [bytes((SMALL_TUPLE, 2)) + form for form in _forms(FILE_NAME)]
 
 
-def _unwrap(data: bytes, pos: int) -> tuple[Any, int]:
-    form = next(form for form in _WRAPPERS if data.startswith(form, pos))
-    return _WRAPPER_FORMS[form](data, pos + len(form))
+def _unwrap(
+    data: bytes, pos: int, arity: int, reader: Reader | None, in_key: bool
+) -> tuple[Any, int]:
+    form = next(form for form in _WRAPPERS[arity] if data.startswith(form, pos))
+    return _WRAPPER_FORMS[arity, form](data, pos + len(form), reader, in_key)
 
 
 # -- tags that are rare ----------------------------------------------------------------------------

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 from math import isfinite
+from mmap import mmap
 from struct import Struct
 from typing import Any, NoReturn
 
+from .bulk import MAX_DIMENSIONS, TYPES, Tensor, Writer, is_number, tensor_bytes, tensor_of
 from .limits import DEFAULT_LIMITS, MAX_ATOM_CHARS, Limits
 from .tags import (
     ATOM_UTF8,
     BINARY,
     BYTES_NAME,
+    FILE_NAME,
     FLOATS,
     INTEGER,
     INTEGERS,
@@ -32,6 +35,7 @@ from .tags import (
     SMALL_INTEGER,
     SMALL_TUPLE,
     STRING,
+    TENSOR_NAME,
     VERSION,
 )
 from .terms import Atom, EncodeError, FrozenList, FrozenMap, Opaque, join_path, show
@@ -56,10 +60,12 @@ _SMALL_INTEGERS = [bytes((SMALL_INTEGER, n)) for n in range(256)]
 _SMALL_TUPLES = [bytes((SMALL_TUPLE, n)) for n in range(256)]
 _SHORT_BINARIES = [_tag_u32(BINARY, n) for n in range(256)]
 
-#: Pairs that begin with one of these atoms stand for values of another type: the other half of
-#: `_WRAPPED` in `etf_decode`.
-_RESERVED = frozenset((BYTES_NAME,))
+#: Tuples of this arity that begin with this atom stand for values of another type: the other half
+#: of `_WRAPPED` in `etf_decode`.
+_RESERVED = frozenset(((2, BYTES_NAME), (2, FILE_NAME), (4, TENSOR_NAME)))
 _BYTES = _SMALL_TUPLES[2] + _atom(BYTES_NAME)
+_FILE = _SMALL_TUPLES[2] + _atom(FILE_NAME)
+_TENSOR = _SMALL_TUPLES[4] + _atom(TENSOR_NAME)
 
 
 class _Term(bytes):
@@ -73,20 +79,23 @@ _KNOWN = frozenset((str, int, float, bool, type(None), bytes, list, tuple, dict,
 _DISTINCT_KEYS = frozenset((str, int, bytes, Atom))
 
 
-def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS, writer: Writer | None = None) -> bytes:
     """The external term of a value, with its version byte.
+
+    `writer` takes bytes that are large, as far as it has room; then the term holds the name of
+    their file.
 
     Raises `EncodeError`, and nothing else, for a value that has no term, contains itself or exceeds
     a limit. While it works, a bytearray in the value cannot be resized. A dict that another thread
     resizes meanwhile is an `EncodeError` too; never a wrong term.
     """
-    term = b"".join(_parts(value, limits, True))
+    term = b"".join(_parts(value, limits, True, writer))
     if len(term) > limits.size:
         _too_large(limits)
     return term
 
 
-def _parts(root: Any, limits: Limits, check_keys: bool) -> list[Any]:
+def _parts(root: Any, limits: Limits, check_keys: bool, writer: Writer | None = None) -> list[Any]:
     """The bytes of a term, in pieces."""
     parts: list[Any] = [bytes((VERSION,))]
     append = parts.append
@@ -160,8 +169,11 @@ def _parts(root: Any, limits: Limits, check_keys: bool) -> list[Any]:
                     append(_TRUE if value else _FALSE)
                 elif kind is tuple:
                     count = len(value)
-                    if count == 2 and type(value[0]) is Atom and value[0] in _RESERVED:
-                        _fail(f"a pair that begins with {show(value[0])} stands for something else")
+                    if count and type(value[0]) is Atom and (count, value[0]) in _RESERVED:
+                        _fail(
+                            f"a tuple of {count} that begins with {show(value[0])} stands for"
+                            " something else"
+                        )
                     append(_SMALL_TUPLES[count] if count < 256 else _tag_u32(LARGE_TUPLE, count))
                     inside, behind = iter(value), b""
                     break
@@ -169,12 +181,21 @@ def _parts(root: Any, limits: Limits, check_keys: bool) -> list[Any]:
                     append(_checked_atom(value))
                 elif kind is _Term:
                     append(value)
-                else:  # bytes, or what `_lower` makes of a bytearray or memoryview
+                else:  # bytes, or what `_lower` makes of a bytearray or memoryview; or a tensor
+                    head, wrapper = b"", _BYTES
+                    if kind is Tensor:
+                        head, wrapper, value = _tensor_head(value), b"", value.data
                     size = len(value)
+                    name = None
+                    if writer is not None and size >= writer.threshold:
+                        name = writer.write(value)
+                    if name is not None:
+                        append(head + _FILE + _SHORT_BINARIES[len(name)] + name.encode())
+                        continue
                     large += size
                     if large > limits.size:
                         _too_large(limits)
-                    append(_BYTES + _tag_u32(BINARY, size))
+                    append(head + wrapper + _tag_u32(BINARY, size))
                     append(value)
             else:
                 if not stack:
@@ -320,11 +341,13 @@ def _pack_run(structs: list[Struct], tag: int, values: list[Any]) -> bytearray:
 
 def _lower(value: Any, limits: Limits) -> Any:
     """A value of a type that the loop of `_parts` does not know, as one that it does: a float or
-    container, bytes, or a finished term.
+    container, bytes, a tensor, or a finished term.
 
     Subclasses count as what they are built on (so an enum counts only if it is one of str or int),
     and none of their code runs.
     """
+    if isinstance(value, Tensor):
+        return value
     if isinstance(value, Opaque):
         return _Term(value.raw)
     if isinstance(value, FrozenList):
@@ -349,11 +372,42 @@ def _lower(value: Any, limits: Limits) -> Any:
         return dict(dict.items(value))
     if isinstance(value, bytes):
         return bytes.__getitem__(value, slice(None))
-    if isinstance(value, (bytearray, memoryview)):
+    if isinstance(value, (bytearray, memoryview, mmap)):
         return _flat(memoryview(value))
+    if is_number(value):
+        return _number(value, limits)
+    try:
+        tensor = tensor_of(value)
+    except Exception as exc:  # Of a dtype that has no type; or what a property raises.
+        _fail(f"an array that has no term: {exc}")
+    if tensor is not None:
+        return tensor
     kind = type(value)
     name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
     _fail(f"a value of type {name} has no term")
+
+
+def _number(value: Any, limits: Limits) -> Any:
+    """One of NumPy's numbers as one of Python's."""
+    number = value.item()
+    if type(number) not in (int, float, bool):
+        _fail(f"a value of type {_full_name(type(value))} has no term")
+    return number if type(number) is float else _Term(encode(number, limits=limits)[1:])
+
+
+def _tensor_head(tensor: Tensor) -> bytes:
+    """What stands in front of a tensor's data."""
+    (kind, width), shape = tensor.type, tensor.shape
+    if (kind, width) not in TYPES:
+        _fail(f"there is no type {{:{kind}, {width}}} of a tensor")
+    if len(shape) > MAX_DIMENSIONS or any(size >= 2**31 for size in shape):
+        _fail(f"a tensor has at most {MAX_DIMENSIONS} dimensions, each below 2^31")
+    if tensor_bytes(tensor.type, shape) != len(tensor.data):
+        expected = tensor_bytes(tensor.type, shape)
+        _fail(f"a tensor whose data are {len(tensor.data)} bytes, of {expected} that it needs")
+    type_term = _SMALL_TUPLES[2] + _atom(kind) + _SMALL_INTEGERS[width]
+    sizes = [_SMALL_INTEGERS[size] if size < 256 else _tag_i32(INTEGER, size) for size in shape]
+    return b"".join((_TENSOR, type_term, _SMALL_TUPLES[len(shape)], *sizes))
 
 
 def _full_name(kind: type) -> str:

@@ -100,6 +100,12 @@ def _map(value: Any) -> dict[str, Any]:
     raise ValueError(f"a map belongs here, not {show(value)}")
 
 
+def _names(value: Any) -> list[str]:
+    if isinstance(value, list):
+        return [_name(item) for item in value]
+    raise ValueError(f"a list of names belongs here, not {show(value)}")
+
+
 def _any(value: Any) -> Any:
     return value
 
@@ -112,7 +118,7 @@ _FRAMES: dict[str, tuple[_Kind, ...]] = {
     "ready": (_map,),
     "failed": (_map,),
     "call": (_id, _name_or_nil, _name, _opaque, _map),
-    "result": (_id, _opaque),
+    "result": (_id, _opaque, _names),
     "error": (_id_or_nil, _map),
     "chunk": (_id, _opaque),
     "credit": (_id, _count),
@@ -129,8 +135,8 @@ _FRAMES: dict[str, tuple[_Kind, ...]] = {
     "pong": (_count,),
 }
 
-#: A `call` may leave its options out, and then parses with None in their place.
-_OPTIONAL = {"call": 1}
+#: A `call` may leave its options out, a `result` its files.
+_OPTIONAL = {"call": 1, "result": 1}
 
 # -- building --------------------------------------------------------------------------------------
 
@@ -179,6 +185,7 @@ _NIL = _atom_bytes("nil")
 _CALL = _envelope("call", 5)
 _CALL_WITH_OPTIONS = _envelope("call", 6)
 _RESULT = _envelope("result", 3)
+_RESULT_WITH_FILES = _envelope("result", 4)
 _ERROR = _envelope("error", 3)
 _CHUNK = _envelope("chunk", 3)
 _OTHER = {
@@ -217,7 +224,11 @@ def call(
 _RESULT_START = Struct(f">I{len(_RESULT)}sBiBI")
 
 
-def result(id: int, payload: bytes) -> Frame:
+def result(id: int, payload: bytes, files: list[str] | None = None) -> Frame:
+    """A result. `files` are the names of the files that `payload` names; left out when empty."""
+    if files:
+        parts = (_int_bytes(id), _binary_bytes(payload), _term_bytes(files))
+        return _frame(_RESULT_WITH_FILES, *parts)
     size = len(payload)
     if 256 <= id < 2**31:
         length = _RESULT_START.size - 4 + size
@@ -297,7 +308,12 @@ _NIL_REST = int.from_bytes(_NIL[1:], "big")
 _CALL_STARTS = (_CALL, _CALL_WITH_OPTIONS)
 _ANSWERS = {
     prefix + bytes((_INTEGER,)): tag
-    for prefix, tag in ((_RESULT, "result"), (_ERROR, "error"), (_CHUNK, "chunk"))
+    for prefix, tag in (
+        (_RESULT, "result"),
+        (_RESULT_WITH_FILES, "result"),
+        (_ERROR, "error"),
+        (_CHUNK, "chunk"),
+    )
 }
 _RESULT_HEAD = Struct(f">4x{len(_RESULT) + 1}si")
 _SHORT_HEAD = Struct(f">4x{len(_ERROR) + 1}si")
@@ -389,6 +405,15 @@ def read_answer(frame: Frame) -> tuple[str, int | None]:
     return tag, None
 
 
+def files_of(frame: Frame) -> list[str]:
+    """The files that an answer names, if it is a result that names some.
+
+    Raises `ProtocolError` where the frame is not a well-formed result.
+    """
+    tag, _pos, arity = _read_tag(frame)
+    return parse(frame)[3] if tag == "result" and arity > 3 else []
+
+
 def read_head(head: bytes) -> int | None:
     """The id of the call, control call or answer that a frame's first payload bytes belong to, or
     None."""
@@ -409,7 +434,8 @@ def parse(frame: Frame) -> tuple[Any, ...]:
     """A whole frame as a tuple: its tag as `str`, then its elements.
 
     Names are `str`, opaque binaries `bytes`; a `call` always has its options as last element, None
-    where absent. Raises `ProtocolError` for anything that is not a frame of the protocol.
+    where absent; a `result` has its files as last element if it has some. Raises `ProtocolError`
+    for anything that is not a frame of the protocol.
     """
     tag, pos, arity = _read_tag(frame)
     kinds = _FRAMES.get(tag)
@@ -435,7 +461,8 @@ def parse(frame: Frame) -> tuple[Any, ...]:
         raise ProtocolError(f"{tag}: {exc}", id) from None
     if pos != len(frame):
         raise ProtocolError(f"{tag}: {len(frame) - pos} bytes follow the frame's term", id)
-    values.extend([None] * missing)
+    if tag == "call":
+        values.extend([None] * missing)
     return tuple(values)
 
 

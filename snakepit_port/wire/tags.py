@@ -21,6 +21,12 @@ ATOM_UTF8, SMALL_ATOM_UTF8, V4_PORT = 118, 119, 120
 #: `{:"$bytes", binary}`.
 BYTES_NAME = "$bytes"
 
+#: The atom in front of the name of a file that holds such bytes.
+FILE_NAME = "$shm"
+
+#: The atom in front of a tensor's type, shape and data.
+TENSOR_NAME = "$tensor"
+
 #: Numbers of a list that are read or written by one call.
 RUN = 64
 

@@ -46,6 +46,8 @@ class DecodeError(TermError):
         "duplicate_key": "two keys of a map are the same in Python",
         "compressed": "a compressed term, where none is allowed",
         "limit": "larger, or more deeply nested, than the limits allow",
+        "file": "a file in shared memory is not there, or not what its name says",
+        "array": "a tensor of a kind that nothing installed here can hold",
     }
 
     def __init__(self, message: str, kind: str, path: str = "") -> None:

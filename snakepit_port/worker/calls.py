@@ -6,7 +6,8 @@ import inspect
 from typing import Any
 
 from snakepit_port import wire
-from snakepit_port.adapter import CallCancelled
+from snakepit_port.adapter import VIEWS, CallCancelled
+from snakepit_port.bulk.files import HOST, FileReader, Folder
 from snakepit_port.wire import messages
 from snakepit_port.worker.loading import (
     Adapter,
@@ -29,10 +30,20 @@ class Refusal(Exception):
 class Answers:
     """Makes the answers of one worker."""
 
-    def __init__(self, adapter: Adapter, pool: str, worker: str, max_frame_bytes: int) -> None:
+    def __init__(
+        self,
+        adapter: Adapter,
+        pool: str,
+        worker: str,
+        max_frame_bytes: int,
+        folder: Folder | None = None,
+    ) -> None:
         self._adapter = adapter
         self._where = {"pool": pool, "worker": worker}
         self._max_frame_bytes = max_frame_bytes
+        self._folder = folder
+        self._copies = FileReader(folder, HOST)
+        self._views = FileReader(folder, HOST, views=True)
         #: Commands that were called before: what they are does not change.
         self._known: dict[str, Command] = {}
 
@@ -59,10 +70,11 @@ class Answers:
             )
         return function
 
-    def arguments(self, raw: bytes) -> tuple[list[Any], dict[str, Any]]:
-        """Positions and keywords. Raises `Refusal`."""
+    def arguments(self, function: Command, raw: bytes) -> tuple[list[Any], dict[str, Any]]:
+        """Positions and keywords of a call of `function`. Raises `Refusal`."""
+        reader = self._views if hasattr(function, VIEWS) else self._copies
         try:
-            value = wire.decode(raw)
+            value = wire.decode(raw, reader=reader)
         except wire.DecodeError as exc:
             raise Refusal("decode", f"the arguments cannot be read: {exc}") from None
         if type(value) is list:
@@ -76,14 +88,19 @@ class Answers:
         )
 
     def result(self, id: int, command: str, value: Any) -> bytes:
+        writer = None if self._folder is None else self._folder.writer(id)
         try:
-            payload = wire.encode(value)
+            payload = wire.encode(value, writer=writer)
         except wire.EncodeError as exc:
+            if writer is not None:
+                writer.discard()
             return self.refusal(
                 id, command, "encode", f"the result of {command!r} has no term: {exc}"
             )
-        frame = messages.result(id, payload)
+        frame = messages.result(id, payload, None if writer is None else writer.names)
         if len(frame) - 4 > self._max_frame_bytes:
+            if writer is not None:
+                writer.discard()
             message = (
                 f"the result of {command!r} takes a frame of {len(frame) - 4} bytes, over"
                 f" max_frame_bytes ({self._max_frame_bytes}); return less, or raise it"

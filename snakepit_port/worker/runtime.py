@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Union
 
 from snakepit_port import __version__
 from snakepit_port.adapter import CallCancelled
+from snakepit_port.bulk.files import Folder
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Framer, Oversized
 from snakepit_port.worker.calls import Answers, Refusal
@@ -116,7 +117,9 @@ class Runtime:
             self._send(messages.failed({**exc.error, **where}))
             self._flush()
             return _EX_FAILED
-        self._answers = Answers(adapter, info["pool"], info["worker"], info["max_answer_bytes"])
+        self._answers = Answers(
+            adapter, info["pool"], info["worker"], info["max_answer_bytes"], Folder.of(info)
+        )
         signal.signal(signal.SIGURG, self._look)
         self._send(messages.ready({"commands": sorted(adapter.commands)}))
         self._flush()
@@ -153,7 +156,7 @@ class Runtime:
         answers = self._answers
         try:
             function = answers.command(command)
-            positions, keywords = answers.arguments(raw)
+            positions, keywords = answers.arguments(function, raw)
         except Refusal as exc:
             self._send(answers.refusal(id, command, exc.type, str(exc)))
             return

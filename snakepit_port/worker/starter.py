@@ -6,7 +6,8 @@ interpreter instead. `starter_frames.py` says what it is told and what it tells.
 
 It has one thread, so that nothing is lost in a fork, and waits in one place: for frames, or for a
 signal that a child has ended. When the supervisor is gone, by any signal, its end of the link
-closes: then the starter kills whatever is left of the pool, and ends.
+closes: then the starter kills whatever is left of the pool, removes the files in shared memory, and
+ends.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
+from snakepit_port.bulk.files import remove_folder
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker import boot, linux, process, starter_frames
 from snakepit_port.worker.loading import import_error
@@ -52,6 +54,7 @@ class Starter:
         self._workers: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._spawn = False
+        self._shm_folder: str | None = None
         self._wake, self._woken = os.pipe()
         for fd in (self._wake, self._woken):
             os.set_blocking(fd, False)
@@ -78,6 +81,8 @@ class Starter:
                     status = done
                     break
         self._kill_everything()
+        if self._shm_folder is not None:
+            remove_folder(self._shm_folder)
         return status
 
     def _tell(self, frame: bytes) -> None:
@@ -110,11 +115,15 @@ class Starter:
                 self._start(rest[0], rest[1], self._fds.popleft())
             elif tag == "signal":
                 self._signal(*rest)
+            elif tag == "finish":
+                # The folder is the supervisor's, which lives.
+                self._shm_folder = None
         return None
 
     def _prepare(self, info: dict[str, Any]) -> dict[str, Any] | None:
         """Preload, and say hello. Returns an error map where a module cannot be imported."""
         self._spawn = info["start_method"] == "spawn"
+        self._shm_folder = info.get("shm_folder")
         if not self._spawn:
             sys.path[:0] = info["python_path"]
             # A module may take its time, or hang: then nobody here would see the supervisor go.

@@ -9,6 +9,7 @@
 | `{start_failed, Worker, Message}` | from the starter | no process could be made |
 | `{exited, Worker, Pid, Status}` | from the starter | `Status` as waitpid(2) has it |
 | `{signal, Worker, Number, Group}` | to the starter | to the worker, or to its process group |
+| `{finish}` | to the starter | end-of-file follows, and is not the supervisor's death |
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ def exited(worker: str, pid: int, status: int) -> bytes:
 
 def signal(worker: str, number: int, group: bool) -> bytes:
     return _frame("signal", worker, int(number), group)
+
+
+def finish() -> bytes:
+    return _frame("finish")
 
 
 def parse(frame: bytes) -> tuple[Any, ...]:

@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 from checkout import PACKAGE, ROOT
 
-OUTSIDE = ("wire", "config", "harness", "term_json", "testing")
+OUTSIDE = ("wire", "bulk", "config", "harness", "term_json", "testing")
 
 #: Room -> what it may import of ours, by the start of the name; "" is the package's own name.
 ALLOWED = {
     "wire": ("wire",),
+    "bulk": ("wire", "bulk"),
     "adapter": ("", "wire", "adapter", "worker"),
-    "worker": ("", "wire", "adapter", "worker"),
+    "worker": ("", "wire", "bulk", "adapter", "worker"),
     "config": ("", "config"),
     "environment": ("", "environment"),
     "pool": ("", "pool", "config.model"),
-    "supervisor": ("", "supervisor", "wire", "config", "pool", "worker", "adapter"),
+    "supervisor": ("", "supervisor", "wire", "bulk", "config", "pool", "worker", "adapter"),
     "harness": ("", *OUTSIDE),
     "testing": ("", *OUTSIDE),
     "term_json": ("", *OUTSIDE),
@@ -29,7 +30,7 @@ ALLOWED = {
 }
 
 #: What runs in a user's own environment has nothing installed there; erlpack may happen to be.
-BARE = ("__init__", "wire", "worker", "adapter")
+BARE = ("__init__", "wire", "bulk", "worker", "adapter")
 
 #: A pool neither acts nor knows the time.
 IMPURE = {

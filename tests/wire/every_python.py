@@ -11,6 +11,7 @@ sys.path[:0] = [sys.argv[1], str(Path(__file__).resolve().parent)]
 from vector_files import cases, frame, same, value  # noqa: E402
 
 from snakepit_port import adapter, wire  # noqa: E402
+from snakepit_port.bulk.files import FileReader  # noqa: E402
 from snakepit_port.wire import fastpath, messages  # noqa: E402
 from snakepit_port.wire.framing import pack  # noqa: E402
 
@@ -35,6 +36,9 @@ def main() -> None:
     malformed = cases("malformed.json")
     for case in malformed:
         assert refusal(case["bytes"]) == case["error"], case["name"]
+    matrix = wire.encode(wire.Tensor(("f", 32), (2, 3), bytes(24)))
+    view = wire.decode(matrix, reader=FileReader(None, "w"))
+    assert (type(view), view.format, view.shape) == (memoryview, "f", (2, 3))
     frames = [case for case in cases("frames.json") if "frame" in case]
     for case in frames:
         assert same(messages.parse(pack(case["bytes"])), frame(case["frame"])), case["name"]

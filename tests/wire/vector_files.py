@@ -48,6 +48,10 @@ def value(described: dict[str, Any], in_key: bool = False) -> Any:
         return content
     if kind in ("bytes", "binary"):
         return bytes.fromhex(content)
+    if kind == "tensor":
+        (letter, width), shape = content["type"], content["shape"]
+        data = bytes.fromhex(content["data"])
+        return wire.Tensor((letter, int(width)), tuple(map(int, shape)), data)
     if kind == "atom":
         return _CONSTANTS[content] if content in _CONSTANTS else wire.Atom(content)
     if kind == "map":

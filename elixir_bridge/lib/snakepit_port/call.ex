@@ -7,7 +7,7 @@ defmodule SnakepitPort.Call do
   answer at all; the call is cancelled then.
   """
 
-  alias SnakepitPort.{Error, Frames, Link, Terms}
+  alias SnakepitPort.{Error, Frames, Link, SharedMemory, Terms}
 
   @default_timeout 60_000
   @grace 100
@@ -22,10 +22,9 @@ defmodule SnakepitPort.Call do
   def execute(command, args, opts) do
     call = options(opts, %__MODULE__{})
     command = text(command)
-    args = Terms.encode(args)
-    frame_of = &Frames.call(&1, call.pool, command, args, call.wire)
+    frame_of = &Frames.call(&1, call.pool, command, &2, call.wire)
 
-    with {:error, error} <- request(call.server, frame_of, call.timeout) do
+    with {:error, error} <- request(call.server, args, frame_of, call.timeout) do
       {:error, %{error | command: error.command || command, pool: error.pool || call.pool}}
     end
   end
@@ -33,18 +32,41 @@ defmodule SnakepitPort.Call do
   @doc "Asks the supervisor itself."
   @spec control(atom | pid, String.t(), map, timeout) :: {:ok, term} | {:error, Error.t()}
   def control(server, name, args, timeout) do
-    args = Terms.encode(args)
-    request(server, &Frames.control(&1, name, args), timeout)
+    request(server, args, &Frames.control(&1, name, &2), timeout)
   end
 
-  defp request(server, frame_of, timeout) do
-    with {:ok, link} <- Link.find(server),
-         {:ok, answer} <- Link.request(link, frame_of, wait(timeout)),
+  defp request(server, args, frame_of, timeout) do
+    with {:ok, link} <- Link.find(server) do
+      case Terms.arguments(args, link) do
+        {:ok, args} ->
+          ask(link, &frame_of.(&1, args), timeout)
+
+        {:files, args} ->
+          answer = ask(link, &frame_of.(&1, args), timeout)
+          SharedMemory.release(link.shm, link.table, {:sent, self()})
+          answer
+
+        {:error, error} ->
+          {:error, error}
+      end
+    end
+  end
+
+  defp ask(link, frame_of, timeout) do
+    with {:ok, answer} <- Link.request(link, frame_of, wait(timeout)),
          {:result, term} <- Frames.answer(answer) do
       Terms.decode(term)
     else
-      :timeout -> {:error, %Error{type: :timeout, message: "no answer within #{timeout} ms"}}
-      {:error, error} -> {:error, error}
+      {:result, id, term, names} ->
+        result = Terms.decode(term, link.shm)
+        Link.have_read(link, id, names)
+        result
+
+      :timeout ->
+        {:error, %Error{type: :timeout, message: "no answer within #{timeout} ms"}}
+
+      {:error, error} ->
+        {:error, error}
     end
   end
 

@@ -30,7 +30,7 @@ defmodule SnakepitPort.Frames do
   def hello(info), do: :erlang.term_to_binary({:hello, @version, info}, minor_version: 2)
 
   @doc "`args` is the external term of the arguments; `options` may be empty, which is the leanest."
-  @spec call(id, String.t() | nil, String.t(), binary, map) :: iodata
+  @spec call(id, String.t() | nil, String.t(), iodata, map) :: iodata
   def call(id, pool, command, args, options) when options == %{} do
     [@call5, integer(id), name(pool), binary(command), binary(args)]
   end
@@ -43,7 +43,7 @@ defmodule SnakepitPort.Frames do
   @spec cancel(id) :: iodata
   def cancel(id), do: [@cancel, integer(id)]
 
-  @spec control(id, String.t(), binary) :: iodata
+  @spec control(id, String.t(), iodata) :: iodata
   def control(id, name, args), do: [@control, integer(id), binary(name), binary(args)]
 
   @spec ping(id) :: iodata
@@ -52,7 +52,8 @@ defmodule SnakepitPort.Frames do
   defp name(nil), do: @null
   defp name(text), do: binary(text)
 
-  defp binary(bytes), do: [<<109, byte_size(bytes)::32>>, bytes]
+  defp binary(bytes) when is_binary(bytes), do: [<<109, byte_size(bytes)::32>>, bytes]
+  defp binary(iodata), do: [<<109, IO.iodata_length(iodata)::32>> | iodata]
 
   defp integer(n) when n < 256, do: <<97, n>>
   defp integer(n) when n < 0x80000000, do: <<98, n::32>>
@@ -68,11 +69,13 @@ defmodule SnakepitPort.Frames do
   What the port's owner has to know of a frame, and no more:
 
     * `{:answer, id}` - belongs to whoever made call `id`, who reads it with `answer/1`
+    * `{:answer, id, names}` - the same, and files go with it
     * `:report` - an event or a log line; `pool_event/1` and `SnakepitPort.Reporter` read it
     * `{:other, frame}` - the frame as a tuple
     * `:error` - not a frame
   """
-  @spec sort(binary) :: {:answer, id} | :report | {:other, tuple} | :error
+  @spec sort(binary) ::
+          {:answer, id} | {:answer, id, [String.t()]} | :report | {:other, tuple} | :error
   def sort(<<131, 104, 3, 119, 6, "result", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
 
   def sort(<<131, 104, 3, 119, 6, "result", 110, n, 0, id::little-unit(8)-size(n), _::binary>>),
@@ -85,11 +88,19 @@ defmodule SnakepitPort.Frames do
   def sort(frame) do
     case read(frame) do
       {:result, id, payload} when is_integer(id) and is_binary(payload) -> {:answer, id}
+      {:result, id, payload, names} -> with_files(id, payload, names)
       {:error, id, %{}} when is_integer(id) -> {:answer, id}
       {:event, name, %{}, %{}} when is_binary(name) -> :report
       {:log, %{}} -> :report
       tuple -> if other?(tuple), do: {:other, tuple}, else: :error
     end
+  end
+
+  defp with_files(id, payload, names) do
+    if is_integer(id) and is_binary(payload) and is_list(names) and
+         List.improper?(names) == false and Enum.all?(names, &is_binary/1),
+       do: {:answer, id, names},
+       else: :error
   end
 
   # What else a supervisor may send; mentioned here, too, so that `:safe` decoding knows the tags.
@@ -109,8 +120,12 @@ defmodule SnakepitPort.Frames do
   defp other?({:pong, n}), do: is_integer(n)
   defp other?(_), do: false
 
-  @doc "An answer's content: the external term of the result, or the error."
-  @spec answer(binary) :: {:result, binary} | {:error, Error.t()}
+  @doc """
+  An answer's content: the external term of the result, or the error. Where files go with a result,
+  its id and their names, too.
+  """
+  @spec answer(binary) ::
+          {:result, binary} | {:result, id, binary, [String.t()]} | {:error, Error.t()}
   def answer(<<131, 104, 3, 119, 6, "result", 98, _::32, 109, n::32, term::binary-size(n)>>) do
     {:result, term}
   end
@@ -125,6 +140,7 @@ defmodule SnakepitPort.Frames do
   def answer(frame) do
     case read(frame) do
       {:result, _id, term} when is_binary(term) -> {:result, term}
+      {:result, _id, _term, _names} = result -> result
       {:error, _id, %{} = error} -> {:error, Error.from_wire(error)}
       _ -> {:error, %Error{type: :protocol_error, message: "the answer is not a legal frame"}}
     end

@@ -3,7 +3,7 @@ defmodule SnakepitPort.Handshake do
   From options to a supervisor that has said hello; or the reason why there is none, and nothing left.
   """
 
-  alias SnakepitPort.{Error, Frames, Legacy, Program}
+  alias SnakepitPort.{Error, Frames, Legacy, Program, SharedMemory}
 
   # The largest frame that {packet, 4} takes.
   @max_frame_bytes 0x7FFFFFFF
@@ -13,9 +13,10 @@ defmodule SnakepitPort.Handshake do
 
   @doc """
   Starts a supervisor, whose port belongs to the calling process, and waits for its hello. The last
-  element is the largest frame that it accepts.
+  elements are the largest frame that it accepts, and the shared memory it offers.
   """
-  @spec run(keyword) :: {:ok, port, pos_integer | nil, pos_integer} | {:error, Error.t()}
+  @spec run(keyword) ::
+          {:ok, port, pos_integer | nil, pos_integer, SharedMemory.t() | nil} | {:error, Error.t()}
   def run(opts) do
     config = opts[:config] || Legacy.config()
 
@@ -23,8 +24,8 @@ defmodule SnakepitPort.Handshake do
       os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
 
       case greet(port, hello(config), opts[:start_timeout]) do
-        {:ok, max_frame_bytes} ->
-          {:ok, port, os_pid, max_frame_bytes}
+        {:ok, max_frame_bytes, shm} ->
+          {:ok, port, os_pid, max_frame_bytes, shm}
 
         {:error, error} ->
           unless gone?(error, port), do: Program.kill(port, os_pid)
@@ -37,7 +38,11 @@ defmodule SnakepitPort.Handshake do
     software =
       "snakepit_port #{version()} (Elixir #{System.version()}, OTP #{System.otp_release()})"
 
-    info = %{"software" => software, "max_frame_bytes" => @max_frame_bytes}
+    info = %{
+      "software" => software,
+      "max_frame_bytes" => @max_frame_bytes,
+      "capabilities" => ["shm"]
+    }
 
     if config == nil or is_binary(config),
       do: info,
@@ -86,7 +91,7 @@ defmodule SnakepitPort.Handshake do
   defp greeted({:hello, version, %{"max_frame_bytes" => max} = info}) when is_integer(max) do
     if version == Frames.version() do
       Legacy.report(Map.get(info, "converted", []))
-      {:ok, max}
+      {:ok, max, SharedMemory.new(info["shm"])}
     else
       message =
         "the supervisor speaks protocol version #{inspect(version)}, this host speaks version " <>

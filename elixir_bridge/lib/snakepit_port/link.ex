@@ -28,14 +28,18 @@ defmodule SnakepitPort.Link do
       as long as it lives, rather than once for each call; the row `{caller, id}` says what it last
       asked for. One is enough, because a process waits for one answer at a time.
 
+    * **Files of an answer** are named in the row `{{:received, id}, names}` before the answer is handed
+      out. Whoever takes that row removes them: the caller when it has read them, or has given up; the
+      owner when nobody waited, or the caller is dead.
+
   The server's name is the name of the table as well, and the row `:link` holds this struct. So a
   caller finds everything with one lookup, and the table is gone when the owner is.
   """
 
-  alias SnakepitPort.{Error, Frames, Pump}
+  alias SnakepitPort.{Error, Frames, Pump, SharedMemory}
 
   @enforce_keys [:table, :outbox, :owner, :port, :pump, :ids, :busy, :reporter, :max_frame_bytes]
-  defstruct @enforce_keys
+  defstruct [:shm | @enforce_keys]
 
   @type t :: %__MODULE__{
           table: atom,
@@ -46,7 +50,8 @@ defmodule SnakepitPort.Link do
           ids: :atomics.atomics_ref(),
           busy: :atomics.atomics_ref(),
           reporter: pid,
-          max_frame_bytes: pos_integer
+          max_frame_bytes: pos_integer,
+          shm: SharedMemory.t() | nil
         }
 
   # Identifiers from here to 2^31 are 32-bit integers on the wire: one shape for the fast paths.
@@ -55,8 +60,8 @@ defmodule SnakepitPort.Link do
   # -- the owner's part ---------------------------------------------------------------------------
 
   @doc "Makes the link of the calling process, and publishes it under the name `table`."
-  @spec create(atom, port, pid, pos_integer) :: t
-  def create(table, port, reporter, max_frame_bytes) do
+  @spec create(atom, port, pid, pos_integer, SharedMemory.t() | nil) :: t
+  def create(table, port, reporter, max_frame_bytes, shm \\ nil) do
     ^table = :ets.new(table, [:named_table, :public, write_concurrency: true])
     outbox = :ets.new(:outbox, [:ordered_set, :public])
     ids = :atomics.new(1, signed: false)
@@ -72,7 +77,8 @@ defmodule SnakepitPort.Link do
       ids: ids,
       busy: busy,
       reporter: reporter,
-      max_frame_bytes: max_frame_bytes
+      max_frame_bytes: max_frame_bytes,
+      shm: shm
     }
 
     :ets.insert(table, {:link, link})
@@ -86,12 +92,31 @@ defmodule SnakepitPort.Link do
     :ok
   end
 
-  @doc "Cancels what a dead caller left behind."
+  @doc "The same for an answer that files go with."
+  @spec deliver(t, Frames.id(), binary, [String.t()]) :: :ok
+  def deliver(%{shm: nil} = link, id, frame, _names), do: deliver(link, id, frame)
+
+  def deliver(link, id, frame, names) do
+    :ets.insert(link.table, {{:received, id}, names})
+
+    case :ets.take(link.table, id) do
+      [{_, alias}] -> send(alias, {alias, frame})
+      [] -> drop_files(link, {:received, id})
+    end
+
+    :ok
+  end
+
+  @doc "Cancels what a dead caller left behind, and removes its files."
   @spec forget(t, pid) :: :ok
   def forget(link, caller) do
     for {_, id} <- :ets.take(link.table, caller), do: cancel(link, id)
+    drop_files(link, {:sent, caller})
     :ok
   end
+
+  defp drop_files(%{shm: nil}, _), do: :ok
+  defp drop_files(link, key), do: SharedMemory.release(link.shm, link.table, key)
 
   # -- the callers' part --------------------------------------------------------------------------
 
@@ -144,9 +169,25 @@ defmodule SnakepitPort.Link do
     end
   end
 
-  defp register_and_write(link, id, alias, frame) do
-    # First the message, then the row: if it is killed between the two, nothing stays for ever.
+  @doc "Removes the files of an answer, when the caller has read them."
+  @spec have_read(t, Frames.id(), [String.t()]) :: :ok
+  def have_read(%{shm: nil}, _, _), do: :ok
+
+  def have_read(link, id, names) do
+    SharedMemory.release(link.shm, link.table, {:received, id}, names)
+    :ok
+  end
+
+  @doc "Has the owner learn of the calling process's death, from now on."
+  @spec watch(t) :: :ok
+  def watch(link) do
+    # First the message, then a row: if it is killed between the two, nothing stays for ever.
     unless :ets.member(link.table, self()), do: send(link.owner, {:watch, self()})
+    :ok
+  end
+
+  defp register_and_write(link, id, alias, frame) do
+    watch(link)
     :ets.insert(link.table, [{id, alias}, {self(), id}])
     write(link, id, frame)
   rescue
@@ -177,9 +218,14 @@ defmodule SnakepitPort.Link do
   end
 
   defp cancel(link, id) do
-    with [_] <- :ets.take(link.table, id),
-         [] <- :ets.take(link.outbox, id) do
-      write(link, :atomics.add_get(link.ids, 1, 1), Frames.cancel(id))
+    case :ets.take(link.table, id) do
+      [_] ->
+        if :ets.take(link.outbox, id) == [],
+          do: write(link, :atomics.add_get(link.ids, 1, 1), Frames.cancel(id))
+
+      # The answer is on its way to whom it cannot reach any more.
+      [] ->
+        drop_files(link, {:received, id})
     end
 
     :ok

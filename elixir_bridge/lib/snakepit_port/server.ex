@@ -14,7 +14,7 @@ defmodule SnakepitPort.Server do
 
   use GenServer
   require Logger
-  alias SnakepitPort.{Error, Frames, Handshake, Link, Program, Reporter}
+  alias SnakepitPort.{Error, Frames, Handshake, Link, Program, Reporter, SharedMemory}
 
   @type option ::
           {:config, Path.t() | map | keyword}
@@ -86,7 +86,7 @@ defmodule SnakepitPort.Server do
   end
 
   defp start(opts) do
-    with {:ok, port, os_pid, max_frame_bytes} <- Handshake.run(opts) do
+    with {:ok, port, os_pid, max_frame_bytes, shm} <- Handshake.run(opts) do
       reporter = Reporter.start(opts[:name], opts[:logs])
       Process.monitor(reporter.pid)
 
@@ -94,7 +94,7 @@ defmodule SnakepitPort.Server do
        %{
          port: port,
          os_pid: os_pid,
-         link: Link.create(opts[:name], port, reporter.pid, max_frame_bytes),
+         link: Link.create(opts[:name], port, reporter.pid, max_frame_bytes, shm),
          reporter: reporter,
          stop_timeout: opts[:stop_timeout],
          # Who waits for the pools, until they have settled; then `:settled`.
@@ -116,6 +116,10 @@ defmodule SnakepitPort.Server do
     case Frames.sort(frame) do
       {:answer, id} ->
         Link.deliver(state.link, id, frame)
+        {:noreply, state}
+
+      {:answer, id, names} ->
+        Link.deliver(state.link, id, frame, names)
         {:noreply, state}
 
       :report ->
@@ -222,7 +226,7 @@ defmodule SnakepitPort.Server do
   # -- stopping -----------------------------------------------------------------------------------
 
   @impl true
-  def terminate(_reason, %{port: nil}), do: :ok
+  def terminate(_reason, %{port: nil, link: link}), do: SharedMemory.leave(link.shm, link.table)
 
   def terminate(_reason, %{port: port} = state) do
     Program.signal(state.os_pid, "TERM")
@@ -231,6 +235,7 @@ defmodule SnakepitPort.Server do
       do: Process.send_after(self(), :stop_timeout, state.stop_timeout)
 
     if drain(state) == :timeout, do: Program.kill(port, state.os_pid)
+    SharedMemory.leave(state.link.shm, state.link.table)
     Reporter.finish(state.reporter)
   end
 
@@ -239,6 +244,7 @@ defmodule SnakepitPort.Server do
       {^port, {:data, frame}} ->
         case Frames.sort(frame) do
           {:answer, id} -> Link.deliver(state.link, id, frame)
+          {:answer, id, names} -> Link.deliver(state.link, id, frame, names)
           :report -> Reporter.report(state.reporter, frame)
           _ -> :ok
         end

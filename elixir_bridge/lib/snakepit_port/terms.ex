@@ -5,34 +5,97 @@ defmodule SnakepitPort.Terms do
   Both directions run in the caller's process: a large result costs the caller, not the port's owner.
   """
 
-  alias SnakepitPort.{Error, UnknownAtom}
+  alias SnakepitPort.{Bulk, Error, Link, SharedMemory, Tensor, UnknownAtom}
 
   @compressed 80
   @export_ext 113
 
-  @doc "Arguments as one external term. Atoms are written as UTF-8, as the protocol recommends."
+  @doc "One external term. Atoms are written as UTF-8, as the protocol recommends."
   @spec encode(term) :: binary
   def encode(term), do: :erlang.term_to_binary(term, minor_version: 2)
+
+  @doc """
+  Arguments as one external term; with `:files` if bytes were written to files, for which the calling
+  process then answers (`SnakepitPort.SharedMemory`). An error of type `:encode` for a tensor that is
+  none.
+  """
+  @spec arguments(term, Link.t() | nil) :: {:ok | :files, iodata} | {:error, Error.t()}
+  def arguments(term, link) do
+    threshold = threshold(link)
+
+    if :erlang.external_size(term) >= threshold do
+      if Bulk.packable?(term, threshold),
+        do: pack(term, link),
+        else: {:ok, :erlang.term_to_iovec(term, minor_version: 2)}
+    else
+      binary = encode(term)
+      if mentions?(binary, Tensor), do: pack(term, nil), else: {:ok, binary}
+    end
+  end
+
+  defp threshold(%{shm: %{threshold: threshold}}), do: threshold
+  # An atom is larger than any number.
+  defp threshold(_), do: :infinity
+
+  defp pack(term, link) do
+    if link, do: Link.watch(link)
+    put = if link, do: &put(&1, link), else: fn _ -> nil end
+    packed = :erlang.term_to_iovec(Bulk.pack(term, put), minor_version: 2)
+    {if(link, do: :files, else: :ok), packed}
+  catch
+    {:encode, message} ->
+      if link, do: SharedMemory.release(link.shm, link.table, {:sent, self()})
+      {:error, %Error{type: :encode, message: "the arguments cannot be sent: #{message}"}}
+  end
+
+  defp put(data, link) do
+    if byte_size(data) >= link.shm.threshold, do: SharedMemory.write(link.shm, link.table, data)
+  end
+
+  # An atom cannot be there without its name, and looking for that is nearly free, with a
+  # pattern that is compiled once.
+  defp mentions?(binary, atom) do
+    pattern =
+      case :persistent_term.get({__MODULE__, atom}, nil) do
+        nil ->
+          pattern = :binary.compile_pattern(Atom.to_string(atom))
+          :persistent_term.put({__MODULE__, atom}, pattern)
+          pattern
+
+        pattern ->
+          pattern
+      end
+
+    :binary.match(binary, pattern) != :nomatch
+  end
 
   @doc """
   Reads what Python sent. An error of type `:decode` for what must not be read: atoms this BEAM does
   not know (they would stay for ever), compressed terms (a small one can inflate to gigabytes),
   external funs (whoever calls what it was given would run Python's choice of function), bytes after
-  the term, and anything that is no term.
+  the term, files that are not there or not what their names say, and anything that is no term.
   """
-  @spec decode(binary) :: {:ok, term} | {:error, Error.t()}
-  def decode(<<131, @compressed, _::binary>>), do: refuse("a compressed term")
+  @spec decode(binary, SharedMemory.t() | nil) :: {:ok, term} | {:error, Error.t()}
+  def decode(binary, shm \\ nil)
+  def decode(<<131, @compressed, _::binary>>, _), do: refuse("a compressed term")
 
-  def decode(binary) do
+  def decode(binary, shm) do
     {term, used} = :erlang.binary_to_term(binary, [:safe, :used])
 
     cond do
       used != byte_size(binary) -> refuse("#{byte_size(binary) - used} bytes after the term")
       external_fun?(binary, term) -> refuse("an external fun, like &Module.function/1")
+      mentions?(binary, :"$tensor") or mentions?(binary, :"$shm") -> unpack(term, shm)
       true -> {:ok, term}
     end
   rescue
     ArgumentError -> refuse(why_unreadable(binary))
+  end
+
+  defp unpack(term, shm) do
+    {:ok, Bulk.unpack(term, &SharedMemory.read(shm, &1))}
+  catch
+    {:decode, what} -> refuse(what)
   end
 
   # A fun cannot be there without the byte of its tag, and looking for a byte is nearly free.

@@ -1,0 +1,134 @@
+defmodule SnakepitPort.SharedMemory do
+  @moduledoc """
+  The folder in shared memory through which large bytes travel: section 17 of `protocol/SPEC.md`.
+
+  **Room.** A file's name holds its size, so making it is a claim that everybody sees. Then its writer
+  adds up what is claimed, and takes its claim back if that is over the limit: so the limit is exact
+  without a lock or a count.
+
+  **Nothing stays.** Before a caller writes a file, and before the port's owner hands out an answer that
+  names some, the names are put into the link's table. Whoever takes them from there removes the files:
+  the caller when it is done, or the owner when it has died.
+  """
+
+  @enforce_keys [:folder, :threshold, :max_bytes]
+  defstruct @enforce_keys
+
+  @type t :: %__MODULE__{folder: String.t(), threshold: pos_integer, max_bytes: pos_integer}
+
+  @result ~r/\Aw[0-9]{1,9}-[0-9]{1,19}-[0-9]{1,9}-[1-9][0-9]{0,12}\z/
+
+  @doc "From what a supervisor's hello says; `nil` if it has none."
+  @spec new(term) :: t | nil
+  def new(%{"folder" => folder, "threshold" => threshold, "max_bytes" => max_bytes})
+      when is_binary(folder) and is_integer(threshold) and is_integer(max_bytes) do
+    %__MODULE__{folder: folder, threshold: threshold, max_bytes: max_bytes}
+  end
+
+  def new(_), do: nil
+
+  @doc """
+  Writes a new file that the calling process answers for until `release/2`; `nil` if there is no room.
+  """
+  @spec write(t, atom, binary) :: String.t() | nil
+  def write(shm, table, data) do
+    name = "h-#{System.unique_integer([:positive])}-0-#{byte_size(data)}"
+    key = {:sent, self()}
+    names = for {_, names} <- :ets.lookup(table, key), name <- names, do: name
+    :ets.insert(table, {key, [name | names]})
+    path = path(shm, name)
+
+    with {:ok, file} <- :file.open(path, [:raw, :write, :exclusive]) do
+      written = if claimed(shm) <= shm.max_bytes, do: :file.write(file, data), else: :no_room
+      :file.close(file)
+      if written == :ok, do: name, else: remove(shm, [name])
+    else
+      {:error, _} -> nil
+    end
+  rescue
+    # The table is gone, and so is the server.
+    ArgumentError -> nil
+  end
+
+  @doc """
+  Takes a row and removes the files that it names; `names` are those to remove if the table is gone.
+  """
+  @spec release(t, atom, term, [String.t()]) :: nil
+  def release(shm, table, key, names \\ []) do
+    for {_, names} <- :ets.take(table, key), do: remove(shm, names)
+    nil
+  rescue
+    # The server has gone, and removed everything but what was being read.
+    ArgumentError ->
+      remove(shm, names)
+      remove_folder(shm)
+  end
+
+  @doc "Reads a file of a result. Throws `{:decode, message}` if it is not what its name says."
+  @spec read(t | nil, String.t()) :: binary
+  def read(nil, name), do: refuse(name, "and there is no shared memory here")
+
+  def read(shm, name) do
+    unless name =~ @result, do: refuse(name, "which is no name of a result's file")
+    size = name |> String.split("-") |> List.last() |> String.to_integer()
+
+    with {:ok, file} <- :file.open(path(shm, name), [:raw, :read, :binary]) do
+      # One more than there should be, to see that there is not.
+      read = :file.read(file, size + 1)
+      :file.close(file)
+
+      case read do
+        {:ok, data} when byte_size(data) == size -> data
+        {:ok, data} -> refuse(name, "whose size is another (#{byte_size(data)} bytes were read)")
+        other -> refuse(name, "which cannot be read: #{inspect(other)}")
+      end
+    else
+      {:error, reason} -> refuse(name, "which cannot be read: #{:file.format_error(reason)}")
+    end
+  end
+
+  defp refuse(name, why), do: throw({:decode, "a file, #{inspect(name)}, #{why}"})
+
+  @doc "Removes files, as far as they are there. Names of others' are not followed."
+  @spec remove(t, [String.t()]) :: nil
+  def remove(shm, names) do
+    for name <- names, not String.contains?(name, "/"), do: :file.delete(path(shm, name), [:raw])
+    nil
+  end
+
+  @doc """
+  Removes the folder when the supervisor is gone. Answers that their callers have yet to read stay;
+  the last of them takes the folder along.
+  """
+  @spec leave(t | nil, atom) :: nil
+  def leave(nil, _), do: nil
+
+  def leave(shm, table) do
+    unread = for [names] <- :ets.match(table, {{:received, :_}, :"$1"}), name <- names, do: name
+
+    with {:ok, names} <- :file.list_dir(shm.folder) do
+      remove(shm, Enum.map(names, &List.to_string/1) -- unread)
+    end
+
+    remove_folder(shm)
+  end
+
+  defp remove_folder(shm) do
+    :file.del_dir(shm.folder)
+    nil
+  end
+
+  defp claimed(shm) do
+    case :file.list_dir(shm.folder) do
+      {:ok, names} -> names |> Enum.map(&size(&1, 0)) |> Enum.sum()
+      {:error, _} -> :infinity
+    end
+  end
+
+  # The number behind the last dash of a charlist.
+  defp size([], size), do: size
+  defp size([digit | rest], size) when digit in ?0..?9, do: size(rest, size * 10 + digit - ?0)
+  defp size([_ | rest], _), do: size(rest, 0)
+
+  defp path(shm, name), do: shm.folder <> "/" <> name
+end

@@ -1,0 +1,181 @@
+defmodule SnakepitPort.BulkTest do
+  @moduledoc "Large bytes, and tensors: how they travel, and that nothing of them stays."
+  use ExUnit.Case, async: true
+  import ExUnit.CaptureLog
+  import SnakepitPort.Support
+  alias SnakepitPort.{Error, Link, SharedMemory, Tensor}
+
+  @large 1024 * 1024
+
+  defp start_shm!(context, supervisor \\ []) do
+    config = Keyword.put(config([[]]), :supervisor, [{:shm_threshold, 65_536} | supervisor])
+    server = start!(context, [[]], config: config)
+    :ok = SnakepitPort.await_ready(server)
+    {:ok, link} = Link.find(server)
+    {server, link}
+  end
+
+  defp files(link), do: File.ls!(link.shm.folder)
+  defp rows(link), do: for({{_, _}, names} <- :ets.tab2list(link.table), do: names)
+
+  defp execute(server, command, args, opts \\ []),
+    do: SnakepitPort.execute(command, args, [{:server, server} | opts])
+
+  test "large bytes come back, and no frame has them", context do
+    {server, link} = start_shm!(context)
+    data = :crypto.strong_rand_bytes(@large)
+    bytes = SnakepitPort.bytes(data)
+
+    # Sent in frames, this would be refused.
+    small = %{link | max_frame_bytes: 1000}
+    :ets.insert(server, {:link, small})
+
+    for value <- [bytes, [bytes, %{"a" => {bytes, 1}}], %{bytes => [1]}] do
+      assert {:ok, ^value} = execute(server, "echo", [value])
+    end
+
+    assert {:ok, ["bytes", _]} =
+             with({:ok, t} <- execute(server, "kind", [bytes]), do: {:ok, Tuple.to_list(t)})
+
+    assert {:ok, ^bytes} = execute(server, "echo", %{value: bytes})
+    :ets.insert(server, {:link, link})
+    # Opaque to Python, so it is not looked into.
+    assert {:ok, [[1 | ^bytes]]} = execute(server, "echo", [[[1 | bytes]]])
+    assert files(link) == []
+    assert rows(link) == []
+  end
+
+  test "a tensor is a NumPy array, large or small", context do
+    {server, link} = start_shm!(context)
+
+    for count <- [3, 100_000] do
+      numbers = for n <- 1..(2 * count), do: n * 1.0
+      data = for n <- numbers, into: <<>>, do: <<n::float-32-native>>
+      twice = for n <- numbers, into: <<>>, do: <<2 * n::float-32-native>>
+      tensor = %Tensor{type: {:f, 32}, shape: {2, count}, data: data}
+      assert {:ok, {"float32", rows, result}} = execute(server, "array", [tensor])
+      assert Enum.concat(rows) == numbers
+      assert result == %{tensor | data: twice}
+      assert {:ok, %{"deep" => [^tensor]}} = execute(server, "echo", [%{"deep" => [tensor]}])
+    end
+
+    assert files(link) == []
+    assert rows(link) == []
+  end
+
+  test "a tensor that is none is refused, and leaves nothing", context do
+    {server, link} = start_shm!(context)
+    large = SnakepitPort.bytes(:binary.copy(<<1>>, @large))
+
+    for {tensor, text} <- [
+          {%Tensor{type: {:f, 8}, shape: {1}, data: <<0>>}, "no type {:f, 8}"},
+          {%Tensor{type: {:u, 8}, shape: [1], data: <<0>>}, "shape"},
+          {%Tensor{type: {:u, 8}, shape: {-1}, data: <<0>>}, "shape"},
+          {%Tensor{type: {:u, 8}, shape: {2}, data: [0, 0]}, "binary"},
+          {%Tensor{type: {:u, 16}, shape: {2, 3}, data: <<0>>}, "needs 12 bytes, and has 1"}
+        ],
+        args <- [[tensor], [large, tensor]] do
+      assert {:error, %Error{type: :encode, message: message}} = execute(server, "echo", args)
+      assert message =~ text
+    end
+
+    assert files(link) == []
+    assert rows(link) == []
+  end
+
+  test "what has no room travels in frames", context do
+    for limit <- [0, 1000, @large + 1000] do
+      {server, _} = start_shm!(%{context | test: :"limit #{limit}"}, shm_max_bytes: limit)
+      value = for byte <- [1, 2], do: SnakepitPort.bytes(:binary.copy(<<byte>>, @large))
+      assert {:ok, ^value} = execute(server, "echo", [value])
+      stop_supervised!(server)
+    end
+  end
+
+  test "a caller that gives up, and one that dies, leave nothing", context do
+    {server, link} = start_shm!(context)
+    fifo = fifo!()
+    bytes = SnakepitPort.bytes(:binary.copy(<<1>>, @large))
+    test = self()
+    running = Task.async(fn -> execute(server, "finish_with", [fifo]) end)
+    await(fn -> SnakepitPort.get_stats(server).busy == 1 end)
+
+    assert {:error, %Error{type: :timeout}} = execute(server, "echo", [bytes], timeout: 0)
+    assert {:error, %Error{type: :timeout}} = execute(server, "echo", [bytes], timeout: 20)
+    assert files(link) == []
+
+    caller =
+      spawn(fn ->
+        send(test, :calling)
+        execute(server, "echo", [bytes])
+      end)
+
+    assert_receive :calling
+    await(fn -> SnakepitPort.get_stats(server).queued == 1 end)
+    assert [_] = files(link)
+    Process.exit(caller, :kill)
+    await(fn -> files(link) == [] and rows(link) == [] end)
+
+    File.write!(fifo, "go\n")
+    assert {:ok, _} = Task.await(running)
+  end
+
+  test "an answer that nobody waits for leaves nothing", context do
+    {_server, link} = start_shm!(context)
+    path = Path.join(link.shm.folder, "w9-1-0-5")
+    frame = IO.iodata_to_binary([<<131, 104, 4, 119, 6, "result", 98, 0, 0, 1, 0, 109, 0::32>>])
+    File.write!(path, "12345")
+    Link.deliver(link, 256, frame, ["w9-1-0-5"])
+    refute File.exists?(path)
+    assert rows(link) == []
+  end
+
+  test "an answer that is read while the server stops can be read", context do
+    {server, link} = start_shm!(context)
+    path = Path.join(link.shm.folder, "w9-1-0-5")
+    File.write!(path, "12345")
+    :ets.insert(link.table, {{:received, 256}, ["w9-1-0-5"]})
+    stop_supervised!(server)
+    assert SharedMemory.read(link.shm, "w9-1-0-5") == "12345"
+    Link.have_read(link, 256, ["w9-1-0-5"])
+    refute File.exists?(link.shm.folder)
+  end
+
+  test "nothing stays when the server stops, or its supervisor is killed", context do
+    {server, link} = start_shm!(context)
+    assert {:ok, _} = execute(server, "make_bytes", [@large])
+    stop_supervised!(server)
+    refute File.exists?(link.shm.folder)
+
+    {server, link} = start_shm!(%{context | test: :killed})
+    log = capture_log(fn -> kill_supervisor(server, link) end)
+    assert log =~ "killed by SIGKILL"
+  end
+
+  defp kill_supervisor(server, link) do
+    File.write!(Path.join(link.shm.folder, "h-1-0-5"), "12345")
+    ref = Process.monitor(server)
+    kill(os_pid(server), "KILL")
+    assert_receive {:DOWN, ^ref, _, _, _}, 10_000
+    await(fn -> not File.exists?(link.shm.folder) end)
+  end
+
+  test "a file that is not what its name says is refused", context do
+    folder = Path.join(System.tmp_dir!(), "snakepit_port_#{context.test |> :erlang.phash2()}")
+    File.mkdir!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 1000}
+    File.write!(Path.join(folder, "w1-1-0-5"), "1234")
+    File.write!(Path.join(folder, "w1-1-1-5"), "123456")
+    File.write!(Path.join(folder, "h-1-0-5"), "12345")
+
+    for name <- ["w1-1-0-5", "w1-1-1-5", "h-1-0-5", "w1-1-2-5", "../w1-1-0-5", "w1-1-0-5\n", ""] do
+      assert {:decode, "a file, " <> _} = catch_throw(SharedMemory.read(shm, name))
+      result = SnakepitPort.Terms.decode(:erlang.term_to_binary([{:"$shm", name}]), shm)
+      assert {:error, %Error{type: :decode, message: "the result holds a file" <> _}} = result
+
+      assert {:error, %Error{type: :decode}} =
+               SnakepitPort.Terms.decode(:erlang.term_to_binary({:"$shm", name}))
+    end
+  end
+end
