@@ -18,6 +18,9 @@ defmodule SnakepitPort.BulkTest do
   defp files(link), do: File.ls!(link.shm.folder)
   defp rows(link), do: for({{_, _}, names} <- :ets.tab2list(link.table), do: names)
 
+  # A process of its own removes files.
+  defp await_nothing(link), do: await(fn -> files(link) == [] and rows(link) == [] end)
+
   defp execute(server, command, args, opts \\ []),
     do: SnakepitPort.execute(command, args, [{:server, server} | opts])
 
@@ -41,8 +44,7 @@ defmodule SnakepitPort.BulkTest do
     :ets.insert(server, {:link, link})
     # Opaque to Python, so it is not looked into.
     assert {:ok, [[1 | ^bytes]]} = execute(server, "echo", [[[1 | bytes]]])
-    assert files(link) == []
-    assert rows(link) == []
+    await_nothing(link)
   end
 
   test "a tensor is a NumPy array, large or small", context do
@@ -59,8 +61,7 @@ defmodule SnakepitPort.BulkTest do
       assert {:ok, %{"deep" => [^tensor]}} = execute(server, "echo", [%{"deep" => [tensor]}])
     end
 
-    assert files(link) == []
-    assert rows(link) == []
+    await_nothing(link)
   end
 
   test "a tensor that is none is refused, and leaves nothing", context do
@@ -79,8 +80,7 @@ defmodule SnakepitPort.BulkTest do
       assert message =~ text
     end
 
-    assert files(link) == []
-    assert rows(link) == []
+    await_nothing(link)
   end
 
   test "what has no room travels in frames", context do
@@ -102,7 +102,7 @@ defmodule SnakepitPort.BulkTest do
 
     assert {:error, %Error{type: :timeout}} = execute(server, "echo", [bytes], timeout: 0)
     assert {:error, %Error{type: :timeout}} = execute(server, "echo", [bytes], timeout: 20)
-    assert files(link) == []
+    await_nothing(link)
 
     caller =
       spawn(fn ->
@@ -114,7 +114,7 @@ defmodule SnakepitPort.BulkTest do
     await(fn -> SnakepitPort.get_stats(server).queued == 1 end)
     assert [_] = files(link)
     Process.exit(caller, :kill)
-    await(fn -> files(link) == [] and rows(link) == [] end)
+    await_nothing(link)
 
     File.write!(fifo, "go\n")
     assert {:ok, _} = Task.await(running)
@@ -122,12 +122,10 @@ defmodule SnakepitPort.BulkTest do
 
   test "an answer that nobody waits for leaves nothing", context do
     {_server, link} = start_shm!(context)
-    path = Path.join(link.shm.folder, "w9-1-0-5")
     frame = IO.iodata_to_binary([<<131, 104, 4, 119, 6, "result", 98, 0, 0, 1, 0, 109, 0::32>>])
-    File.write!(path, "12345")
+    File.write!(Path.join(link.shm.folder, "w9-1-0-5"), "12345")
     Link.deliver(link, 256, frame, ["w9-1-0-5"])
-    refute File.exists?(path)
-    assert rows(link) == []
+    await_nothing(link)
   end
 
   test "an answer that is read while the server stops can be read", context do

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from snakepit_port.bulk import arrays
+from snakepit_port.bulk import arrays, pages
 from snakepit_port.wire import DecodeError
 from snakepit_port.wire.bulk import FILE_NAME
 
@@ -141,7 +141,7 @@ class FileReader:
         try:
             if self.views:
                 return memoryview(mmap.mmap(fd, size, access=mmap.ACCESS_READ))
-            return _read_all(fd, size)
+            return pages.read(fd, size)
         except OSError as exc:
             raise _unreadable(name, exc) from None
         finally:
@@ -180,19 +180,6 @@ class FileReader:
             os.close(fd)
             raise DecodeError(f"a file, {name}, that is {found} bytes long", "file")
         return fd, size
-
-
-def _read_all(fd: int, size: int) -> bytes:
-    data = os.read(fd, size)
-    if len(data) == size:
-        return data
-    # Linux reads 2 GiB at most in one go.
-    parts = [data]
-    left = size - len(data)
-    while left and (data := os.read(fd, left)):
-        parts.append(data)
-        left -= len(data)
-    return b"".join(parts)
 
 
 def _unreadable(name: str, exc: OSError) -> DecodeError:

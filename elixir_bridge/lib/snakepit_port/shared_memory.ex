@@ -51,11 +51,15 @@ defmodule SnakepitPort.SharedMemory do
   end
 
   @doc """
-  Takes a row and removes the files that it names; `names` are those to remove if the table is gone.
+  Removes the files that a row names, and the row; `names` are those to remove if the table is gone.
+
+  A process of its own removes them: giving back large memory takes the system milliseconds, and
+  nobody has to wait for that. The row goes last, so whatever dies in between, they are removed.
   """
   @spec release(t, atom, term, [String.t()]) :: nil
   def release(shm, table, key, names \\ []) do
-    for {_, names} <- :ets.take(table, key), do: remove(shm, names)
+    for {_, [_ | _] = names} <- :ets.lookup(table, key), do: spawn(fn -> remove(shm, names) end)
+    :ets.delete(table, key)
     nil
   rescue
     # The server has gone, and removed everything but what was being read.
