@@ -23,6 +23,16 @@ or a class, made once for each worker, named `my_app.adapter:Model` in the confi
 
 A map of arguments becomes keywords, a list positions. What a command returns has to have a term
 (see `snakepit_port.wire`); what it raises reaches the caller with its class and traceback.
+
+A command that is a generator, or returns an iterator, is a stream: its caller gets the values one
+by one, and it runs ahead of its caller no further than that allows.
+
+    @command
+    def lines(path):
+        with open(path) as file:                # closed however the stream ends
+            yield from file
+
+Clean up in `finally` or `with`: when the caller stops early, the generator is closed where it is.
 """
 
 from __future__ import annotations

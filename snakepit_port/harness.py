@@ -24,6 +24,7 @@ from snakepit_port import __version__
 from snakepit_port.harness_link import Link
 from snakepit_port.harness_process import start_supervisor
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, Subscription
+from snakepit_port.harness_stream import WINDOW, Stream, Window
 from snakepit_port.wire import encode, messages
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Host",
     "LogLine",
     "RawFrame",
+    "Stream",
     "Subscription",
     "host_over",
     "open_host",
@@ -75,11 +77,7 @@ class Host(Link):
                 went first, "protocol_error" if it broke the protocol.
             EncodeError: `args` hold a value that has no term; nothing was sent.
         """
-        options: dict[str, Any] = {}
-        if timeout is not None:
-            options["timeout"] = _milliseconds(timeout)
-        if queue_timeout is not None:
-            options["queue_timeout"] = _milliseconds(queue_timeout)
+        options = _options(timeout, queue_timeout)
         writer = None if self._shm is None else self._shm.writer(self._take_id())
         try:
             payload = encode(list(args) if isinstance(args, tuple) else args, writer=writer)
@@ -87,6 +85,55 @@ class Host(Link):
                 lambda id: messages.call(id, pool, command, payload, options), messages.cancel
             )
         finally:
+            if writer is not None:
+                writer.discard()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        pool: str | None,
+        command: str,
+        args: Sequence[Any] | Mapping[Any, Any] = (),
+        *,
+        window: int = WINDOW,
+        timeout: float | None = None,  # noqa: ASYNC109 (the supervisor keeps this deadline)
+        queue_timeout: float | None = None,
+    ) -> AsyncIterator[Stream]:
+        """An async context manager: calls a generator, and gives its chunks as an async iterator.
+
+            async with host.stream("default", "count", [3]) as chunks:
+                async for number in chunks:
+                    print(number)
+
+        The generator runs ahead of the iteration by `window` chunks at most, or by fewer if they
+        are large. `timeout` counts for the whole stream, the time that its consumer takes included.
+        The other arguments are those of `call`. A command that is no generator has no chunks: its
+        result is in `chunks.result` after the iteration.
+
+        Leaving the block early, or by an exception, has the generator closed and forgets the call.
+
+        Raises:
+            CallError: as `call`. An error of the call itself is raised by the iteration, after the
+                chunks before it.
+            EncodeError: `args` hold a value that has no term; nothing was sent.
+            ValueError: `window` is below one.
+        """
+        options = _options(timeout, queue_timeout)
+        share = Window(window)
+        options["stream"] = share.under_way
+        id = self._take_id()
+        writer = None if self._shm is None else self._shm.writer(id)
+        stream = Stream(share, lambda credit: self._post(messages.credit(id, credit)), self._decode)
+        try:
+            payload = encode(list(args) if isinstance(args, tuple) else args, writer=writer)
+            await trio.lowlevel.checkpoint()
+            await self._outbox.room()
+            self._waiters[id] = stream
+            self._post(messages.call(id, pool, command, payload, options))
+            yield stream
+        finally:
+            self._forget(id, messages.cancel)
+            stream.leave()
             if writer is not None:
                 writer.discard()
 
@@ -317,6 +364,11 @@ def _hello(
 
 def _of_pool(pool: str | None) -> dict[str, Any]:
     return {} if pool is None else {"pool": pool}
+
+
+def _options(timeout: float | None, queue_timeout: float | None) -> dict[str, Any]:
+    given = {"timeout": timeout, "queue_timeout": queue_timeout}
+    return {key: _milliseconds(value) for key, value in given.items() if value is not None}
 
 
 def _milliseconds(seconds: float) -> int | None:

@@ -11,6 +11,7 @@ import trio
 from snakepit_port.bulk.files import FileReader, Folder, remove_folder
 from snakepit_port.harness_process import SupervisorProcess
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
+from snakepit_port.harness_stream import Stream
 from snakepit_port.wire import DecodeError, decode, messages
 from snakepit_port.wire.framing import Framer, Oversized
 
@@ -103,6 +104,11 @@ class _Waiter:
         self.value: Any = None
         self.error: CallError | None = None
 
+    def answer(self, payload: bytes | None, error: CallError | None) -> None:
+        self.payload = payload
+        self.error = error
+        self.answered.set()
+
 
 class Link:
     """A host without its public methods.
@@ -128,7 +134,7 @@ class Link:
         self._framer = Framer(max_frame_bytes)
         self._outbox = Outbox(stream)
         self._next_id = 0
-        self._waiters: dict[int, _Waiter] = {}
+        self._waiters: dict[int, _Waiter | Stream] = {}
         self._forgotten: set[int] = set()
         self._pings: dict[int, _Waiter] = {}
         self._greeted = trio.Event()
@@ -146,6 +152,7 @@ class Link:
             "hello": self._on_hello,
             "ready": self._on_ready,
             "result": self._on_result,
+            "chunk": self._on_chunk,
             "error": self._on_error,
             "event": self._on_event,
             "log": self._on_log_entry,
@@ -190,8 +197,7 @@ class Link:
     def _end(self, why: CallError) -> None:
         self._outbox.refuse(why)
         for waiter in (*self._waiters.values(), *self._pings.values()):
-            waiter.error = CallError(why.details)
-            waiter.answered.set()
+            waiter.answer(b"", CallError(why.details))
         self._waiters.clear()
         for event in (self._greeted, self._settled, self._ended):
             event.set()
@@ -258,10 +264,7 @@ class Link:
         try:
             await waiter.answered.wait()
         except BaseException:
-            if self._waiters.pop(id, None) is not None:
-                self._forgotten.add(id)
-                if make_cancel is not None:
-                    self._post(make_cancel(id))
+            self._forget(id, make_cancel)
             raise
         if waiter.error is not None:
             raise waiter.error
@@ -272,6 +275,13 @@ class Link:
             return decode(payload, reader=self._reader)
         except DecodeError as exc:
             raise call_error("decode", f"the result cannot be read here: {exc}") from exc
+
+    def _forget(self, id: int, make_cancel: Callable[[int], bytes] | None) -> None:
+        """Nobody waits for this answer any more, if it is still to come."""
+        if self._waiters.pop(id, None) is not None:
+            self._forgotten.add(id)
+            if make_cancel is not None:
+                self._post(make_cancel(id))
 
     async def _ping(self) -> None:
         await self._outbox.room()
@@ -338,6 +348,15 @@ class Link:
             self._shm.discard(files)
         self._answer(id, None, problem)
 
+    def _on_chunk(self, id: int, payload: bytes) -> None:
+        waiter = self._waiters.get(id)
+        if isinstance(waiter, Stream):
+            waiter.chunk(payload)
+        elif waiter is not None:
+            raise messages.ProtocolError(f"a chunk of call {id}, which is no stream")
+        elif id not in self._forgotten:
+            self.stray_answers += 1
+
     def _on_error(self, id: int | None, error: Mapping[str, Any]) -> None:
         problem = CallError(error)
         if not self._greeted.is_set():
@@ -365,9 +384,7 @@ class Link:
             else:
                 self.stray_answers += 1
             return
-        waiter.payload = payload
-        waiter.error = error
-        waiter.answered.set()
+        waiter.answer(payload, error)
 
     def _on_event(
         self, name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]

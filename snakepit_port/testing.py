@@ -119,6 +119,25 @@ class AdapterRun:
 
         return trio.from_thread.run(call, trio_token=self._token)
 
+    def stream(
+        self,
+        command: str,
+        args: Sequence[Any] | Mapping[Any, Any] = (),
+        *,
+        timeout: float | None = None,
+    ) -> list[Any]:
+        """Calls a generator and returns all that it yields; see `Host.stream`.
+
+        Raises: as `call`; also when the error came after some chunks.
+        """
+        import trio
+
+        async def stream() -> list[Any]:
+            async with self._host.stream(None, command, args, timeout=timeout) as chunks:
+                return [chunk async for chunk in chunks]
+
+        return trio.from_thread.run(stream, trio_token=self._token)
+
     @property
     def worker_pids(self) -> list[int]:
         """The process ids of the workers."""

@@ -23,7 +23,7 @@ defmodule SnakepitPort do
   prints or logs go to Logger with the metadata `:pool`, `:worker`, `:source` and `:server`.
   """
 
-  alias SnakepitPort.{Call, Error, Link, Names, Reporter, Server}
+  alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reporter, Server}
 
   @control_timeout 5_000
 
@@ -111,6 +111,36 @@ defmodule SnakepitPort do
   @doc "`execute/3` that returns the result alone, and raises the `SnakepitPort.Error`."
   @spec execute!(String.t() | atom, map | list, keyword) :: term
   def execute!(command, args \\ %{}, opts \\ []), do: ok!(execute(command, args, opts))
+
+  @doc """
+  The values that a generator yields, as a lazy enumerable.
+
+      SnakepitPort.stream("lines", ["big.csv"]) |> Stream.map(&parse/1) |> Enum.take(10)
+
+  The generator is started when the enumeration begins, runs ahead of it by a bounded number of chunks, and is
+  closed when the enumeration stops early or its process dies: its `finally` blocks run. What it
+  returns is left out, and so is the result of a command that is no generator.
+
+    * `:window` - chunks under way at most, default 512; fewer are when they are large
+    * `:timeout` - as for `execute/3`, for the whole stream, the time that its consumer takes included
+    * `:pool`, `:queue_timeout`, `:server` - as for `execute/3`
+
+  Enumerating raises `SnakepitPort.Error`: for an error of the generator, after the chunks before it.
+  """
+  @spec stream(String.t() | atom, map | list, keyword) :: Enumerable.t()
+  def stream(command, args \\ %{}, opts \\ []), do: Chunks.stream(command, args, opts)
+
+  @doc """
+  Calls `fun` with each value that a generator yields, in order and in this process, as `stream/3` does.
+
+  Returns when the generator has ended, or with the error that ended it. When `fun` raises or throws, the
+  generator is closed.
+  """
+  @spec execute_stream(String.t() | atom, map | list, (term -> any), keyword) ::
+          :ok | {:error, Error.t()}
+  def execute_stream(command, args, fun, opts \\ []) when is_function(fun, 1) do
+    Chunks.each(command, args, fun, opts)
+  end
 
   @doc """
   Counts of calls and workers, summed and by pool: section 9.1 of `protocol/SPEC.md`. Raises

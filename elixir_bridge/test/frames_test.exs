@@ -17,6 +17,7 @@ defmodule SnakepitPort.FramesTest do
                {:call, id, "p", "c", "args", %{"timeout" => nil}}
 
       assert read(Frames.cancel(id)) == {:cancel, id}
+      assert read(Frames.credit(id, id)) == {:credit, id, id}
       assert read(Frames.control(id, "stats", "args")) == {:control, id, "stats", "args"}
     end
 
@@ -34,6 +35,10 @@ defmodule SnakepitPort.FramesTest do
       frame = :erlang.term_to_binary({:result, id, payload}, minor_version: version)
       assert Frames.sort(frame) == {:answer, id}
       assert Frames.answer(frame) == {:result, payload}
+
+      frame = :erlang.term_to_binary({:chunk, id, payload}, minor_version: version)
+      assert Frames.sort(frame) == {:chunk, id}
+      assert Frames.answer(frame) == {:chunk, payload}
 
       frame = :erlang.term_to_binary({:error, id, %{"type" => "timeout"}}, minor_version: version)
 
@@ -63,6 +68,8 @@ defmodule SnakepitPort.FramesTest do
           write({:result, "1", "x"}),
           write({:result, 1, :x}),
           write({:error, 1, "text"}),
+          write({:chunk, nil, "x"}),
+          write({:chunk, 1, :x}),
           :erlang.term_to_binary({:event, :name, %{}, %{}}),
           write({:ready, %{}}) <> "x",
           <<131, 104, 1, 119, 8, "no_atom1">>,
@@ -80,6 +87,14 @@ defmodule SnakepitPort.FramesTest do
           <<131, 104, 3, 119, 5, "error", 98, 256::32, 106>>
         ] do
       assert Frames.sort(junk) == {:answer, 256}
+      assert {:error, %Error{type: :protocol_error}} = Frames.answer(junk)
+    end
+
+    for junk <- [
+          <<131, 104, 3, 119, 5, "chunk", 98, 256::32, 109, 5::32, "abc">>,
+          <<131, 104, 3, 119, 5, "chunk", 98, 256::32, 97, 1>>
+        ] do
+      assert Frames.sort(junk) == {:chunk, 256}
       assert {:error, %Error{type: :protocol_error}} = Frames.answer(junk)
     end
   end

@@ -48,6 +48,61 @@ defmodule SnakepitPort.LinkTest do
     assert :ets.lookup(link.table, id) == []
   end
 
+  test "a chunk that is on its way when its stream is closed does not arrive", %{link: link} do
+    test = self()
+
+    pid =
+      spawn_link(fn ->
+        {:ok, {id, alias} = stream} = Link.open(link, &Frames.ping/1)
+        send(test, {:open, id, alias})
+        receive do: (:close -> send(test, {:closed, Link.close(link, stream)}))
+        receive do: (:end -> :ok)
+      end)
+
+    assert_receive {:open, id, alias}
+    assert [{{^pid, ^id}}] = :ets.tab2list(link.streams)
+    Link.pass(link, id, "arrived")
+    send(pid, :close)
+    assert_receive {:closed, :ok}
+    send(alias, {alias, "late"})
+    Link.pass(link, id, "later")
+    assert Process.info(pid, :messages) == {:messages, []}
+    assert :ets.tab2list(link.streams) == []
+    %{port: port} = link
+
+    for frame <- [Frames.ping(id), Frames.cancel(id)], data = IO.iodata_to_binary(frame) do
+      assert_receive {^port, {:data, ^data}}
+    end
+  end
+
+  test "a process that dies has all its streams cancelled, and its last call", %{link: link} do
+    test = self()
+
+    {pid, monitor} =
+      spawn_monitor(fn ->
+        streams = for _ <- 1..3, do: Link.open(link, &Frames.ping/1)
+        send(test, {:open, for({:ok, {id, _}} <- streams, do: id)})
+        Link.request(link, &Frames.ping/1, :infinity)
+      end)
+
+    assert_receive {:open, ids}
+
+    called = fn -> elem(hd(:ets.lookup(link.table, pid)), 1) not in ids end
+    SnakepitPort.Support.await(called)
+    [{_, id}] = :ets.lookup(link.table, pid)
+    Process.exit(pid, :kill)
+    assert_receive {:DOWN, ^monitor, _, _, :killed}
+    Link.forget(link, pid)
+    %{port: port} = link
+
+    for id <- [id | ids], data = IO.iodata_to_binary(Frames.cancel(id)) do
+      assert_receive {^port, {:data, ^data}}
+    end
+
+    assert :ets.tab2list(link.streams) == []
+    assert Enum.map(:ets.tab2list(link.table), &elem(&1, 0)) == [:link]
+  end
+
   test "frames go through the outbox in order while the pump is at work", %{link: link} do
     # As if the pump were waiting for room.
     :atomics.put(link.busy, 1, 1)

@@ -76,6 +76,14 @@ defmodule SnakepitPort.PeerTest do
       refute_received _
     end
 
+    test "in chunks that were not asked for are an error of that call", %{server: server} do
+      assert {:error, %Error{type: :protocol_error, command: "chunk"}} =
+               SnakepitPort.execute("chunk", [], server: server)
+
+      assert SnakepitPort.execute("wide", [], server: server) == {:ok, 7}
+      refute_received _
+    end
+
     test "with an unknown atom name it", %{server: server} do
       assert {:error, %Error{type: :decode, message: message, command: "parrot"}} =
                parrot(server, <<131, 108, 1::32, 119, 13, "never_seen_1x", 106>>)

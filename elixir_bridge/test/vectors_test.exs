@@ -97,6 +97,10 @@ defmodule SnakepitPort.VectorsTest do
           assert Frames.sort(bytes) == {:answer, id, files}, name
           assert Frames.answer(bytes) == {:result, id, payload, files}, name
 
+        {:chunk, id, payload} ->
+          assert Frames.sort(bytes) == {:chunk, id}, name
+          assert Frames.answer(bytes) == {:chunk, payload}, name
+
         {:error, id, error} when is_integer(id) ->
           assert Frames.sort(bytes) == {:answer, id}, name
           assert Frames.answer(bytes) == {:error, Error.from_wire(error)}, name
@@ -137,6 +141,7 @@ defmodule SnakepitPort.VectorsTest do
     do: Frames.call(id, pool, command, args, options)
 
   defp build({:cancel, id}), do: Frames.cancel(id)
+  defp build({:credit, id, n}), do: Frames.credit(id, n)
   defp build({:control, id, name, args}), do: Frames.control(id, name, args)
   defp build({:ping, n}), do: Frames.ping(n)
   defp build(_), do: nil
@@ -152,10 +157,10 @@ defmodule SnakepitPort.VectorsTest do
         elem(frame, 0)
       end
 
-    assert Enum.sort(Enum.uniq(built)) == [:call, :cancel, :control, :hello, :ping]
+    assert Enum.sort(Enum.uniq(built)) == [:call, :cancel, :control, :credit, :hello, :ping]
   end
 
-  test "a malformed frame is never a result, a report or ready" do
+  test "a malformed frame is never a result, a chunk, a report or ready" do
     vectors = for %{"error" => _} = vector <- cases("frames.json"), do: vector
     assert length(vectors) > 80
 
@@ -167,13 +172,13 @@ defmodule SnakepitPort.VectorsTest do
         :error ->
           :ok
 
-        {:answer, id} when id in 0..0xFFFFFFFFFFFFFFF ->
+        {kind, id} when kind in [:answer, :chunk] and id in 0..0xFFFFFFFFFFFFFFF ->
           assert {:error, %Error{type: type} = error} = Frames.answer(bytes), name
           assert type in [:protocol_error, :unknown], name
           assert String.valid?(Exception.message(error)), name
 
         # An answer to nobody: there are no such calls.
-        {:answer, _} ->
+        {kind, _} when kind in [:answer, :chunk] ->
           :ok
 
         :report ->

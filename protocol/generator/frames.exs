@@ -327,8 +327,21 @@ defmodule Vectors.Frames do
         int(0x100000000),
         payload(tuple([]))
       ]),
+      of("chunk of 300 bytes", "supervisor", :chunk, [
+        int(0x7FFFFFFF),
+        payload(str(String.duplicate("x", 300)))
+      ]),
+      of("chunk that is not looked into", "supervisor", :chunk, [int(300), binary("")]),
+      of("call for a stream", "host", :call, [
+        int(300),
+        atom(nil),
+        str("count"),
+        payload(ints([3])),
+        map([{str("stream"), int(0)}])
+      ]),
       of("credit", "host", :credit, [int(300), int(16)]),
-      of("credit of nothing", "host", :credit, [int(0), int(0)])
+      of("credit of nothing", "host", :credit, [int(0), int(0)]),
+      of("credit without end", "host", :credit, [int(300), int(0xFFFFFFFFFFFFFFF)])
     ]
   end
 

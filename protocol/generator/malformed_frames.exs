@@ -191,6 +191,7 @@ defmodule Vectors.MalformedFrames do
       wrong("chunk of a number", "supervisor", {:chunk, 300, 1}),
       wrong("credit below zero", "host", {:credit, 300, -1}),
       wrong("credit of a float", "host", {:credit, 300, 1.0}),
+      wrong("credit of 2^60", "host", {:credit, 300, 0x1000000000000000}),
       wrong("cancel of nothing", "host", {:cancel}),
       wrong("cancel of no call", "host", {:cancel, nil}),
       wrong("cancel with too much", "host", {:cancel, 300, 1}),

@@ -1,14 +1,26 @@
-"""`snakepit-port call`: one call of one command, with arguments and a result in JSON."""
+"""`snakepit-port call`: one call of one command, with arguments and a result in JSON.
+
+Of a generator every value is printed, one on a line, as soon as it is there; and what it returns,
+unless that is None.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from snakepit_port.cli.printing import DIM, complain, paint, print_json, print_problems
+from snakepit_port.cli.printing import (
+    DIM,
+    complain,
+    paint,
+    print_json,
+    print_json_line,
+    print_problems,
+)
 from snakepit_port.cli.statuses import BAD_CONFIG, FAILED, USAGE
 
 if TYPE_CHECKING:
@@ -23,6 +35,7 @@ arguments and results are JSON. What JSON has no word for is an object with one 
 examples:
   snakepit-port call --config pools.toml default add '[1, 2]'
   snakepit-port call --config pools.toml default greet '{"name": "Ada"}' --timeout 2
+  snakepit-port call --config pools.toml default lines '["big.csv"]'   a line for each value
 """
 
 
@@ -70,22 +83,30 @@ def _json_args(text: str) -> Any:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Makes the call and prints its result, or why there is none. Returns the exit status."""
+    """Makes the call and prints what it gives, or why it fails. Returns the exit status."""
     import trio
 
     from snakepit_port.harness import CallError, open_host
     from snakepit_port.term_json import to_json
     from snakepit_port.wire import EncodeError
 
-    async def call() -> Any:
-        async with open_host(args.config, on_log=_print_log) as host:
+    async def call() -> None:
+        async with (
+            open_host(args.config, on_log=_print_log) as host,
             # Its pool is only starting: the call waits as long as that takes.
-            return await host.call(
+            host.stream(
                 args.pool, args.command, args.args, timeout=args.timeout, queue_timeout=math.inf
-            )
+            ) as chunks,
+        ):
+            is_generator = False
+            async for chunk in chunks:
+                is_generator = True
+                print_json_line(to_json(chunk))
+            if chunks.result is not None or not is_generator:
+                print_json(to_json(chunks.result))
 
     try:
-        value = trio.run(call)
+        trio.run(call)
     except CallError as exc:
         if exc.type == "config" and exc.problems:
             print_problems(exc.problems)
@@ -95,7 +116,10 @@ def run(args: argparse.Namespace) -> int:
     except EncodeError as exc:
         complain(f"the arguments cannot be sent: {exc}")
         return USAGE
-    print_json(to_json(value))
+    except BrokenPipeError:
+        # Whoever reads has had enough, like `head`: not for Python to complain of when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     return 0
 
 

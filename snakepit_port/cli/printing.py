@@ -18,6 +18,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
+def print_json_line(value: Any) -> None:
+    """Prints *value* as JSON on a line of its own, at once: somebody may wait for it."""
+    print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
 def print_problems(problems: Sequence[Mapping[str, Any]]) -> None:
     """Complains of each of *problems*, as ``ConfigError.as_term`` has them, with its hint."""
     for problem in problems:

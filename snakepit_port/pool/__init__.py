@@ -15,6 +15,7 @@ in `protocol/SPEC.md`, section 14.
     queue.py     the calls that wait
     roster.py    the workers, and which of them takes the next call
     starting.py  when workers are started, and attempts that fail
+    streams.py   which chunks are wanted, and where credit goes
     machine.py   the machine: what happens, and what follows from it
 """
 

@@ -24,13 +24,18 @@ class Call:
     `queue_timeout` seconds in the queue; infinity for none. A call that is answered while its
     worker still holds it is *abandoned*: `state` is ANSWERED and `worker` is set until the worker
     lets go of it.
+
+    `credit` is how many more chunks a stream call may be answered with, None for a call that is no
+    stream. `granted` is what of it came after the call, so that its frame does not say it.
     """
 
     __slots__ = (
         "arrived_at",
         "command",
+        "credit",
         "deadline_timer",
         "frame",
+        "granted",
         "id",
         "queue_timeout",
         "queue_timer",
@@ -47,12 +52,15 @@ class Call:
         *,
         timeout: float = math.inf,
         queue_timeout: float = math.inf,
+        credit: int | None = None,
     ) -> None:
         self.id = id
         self.command = command
         self.frame = frame
         self.timeout = timeout
         self.queue_timeout = queue_timeout
+        self.credit = credit
+        self.granted = 0
         self.state = CallState.QUEUED
         self.worker: Worker | None = None
         self.arrived_at = 0.0

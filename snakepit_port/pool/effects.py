@@ -9,10 +9,18 @@ from snakepit_port.pool.worker import Worker
 
 
 class Send(NamedTuple):
-    """Write the call's frame to the worker's channel."""
+    """Write the call's frame to the worker's channel, and then what it was `granted` besides."""
 
     worker: Worker
     call: Call
+
+
+class Grant(NamedTuple):
+    """Let the worker send this many more chunks of the call that it has."""
+
+    worker: Worker
+    call: Call
+    credit: int
 
 
 class Forward(NamedTuple):
@@ -69,4 +77,6 @@ class Stopped(NamedTuple):
     """The pool has no worker left and will start none."""
 
 
-Effect = Send | Forward | Reply | Start | Interrupt | Finish | Kill | Emit | Settled | Stopped
+Effect = (
+    Send | Grant | Forward | Reply | Start | Interrupt | Finish | Kill | Emit | Settled | Stopped
+)

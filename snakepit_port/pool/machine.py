@@ -74,7 +74,7 @@ class Machine:
             if call.timeout != math.inf:
                 due = now + call.timeout
                 call.deadline_timer = self._timers.at(due, self._deadline_passed, call)
-            worker = self._roster.free_for(call.command, now) if not self.queue.waiting else None
+            worker = self._roster.free_for(call, now) if not self.queue.waiting else None
             if worker is not None:
                 self._roster.send(worker, call, now)
             elif self.queue.is_full:
@@ -239,7 +239,7 @@ class Machine:
                 # Its time is up, even if `tick` has not come round to it.
                 self._deadline_passed(call, now)
                 continue
-            worker = self._roster.free_for(call.command, now)
+            worker = self._roster.free_for(call, now)
             if worker is None:
                 return
             queue.remove(call)

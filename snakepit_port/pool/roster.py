@@ -70,12 +70,12 @@ class Roster:
 
     # -- choosing ----------------------------------------------------------------------------------
 
-    def free_for(self, command: str, now: float) -> Worker | None:
-        """A worker for one more call of `command`: an idle one, the last used first because its
-        memory is warm; else a busy one with room, if nobody is held up by that."""
+    def free_for(self, call: Call, now: float) -> Worker | None:
+        """A worker for one more call: an idle one, the last used first because its memory is warm;
+        else a busy one with room, if nobody is held up by that."""
         if self._idle:
             return next(reversed(self._idle))
-        if not self._roomy or not self._is_fast(command):
+        if not self._roomy or not self._is_fast(call):
             return None
         while self._roomy:
             worker = next(iter(self._roomy))
@@ -85,10 +85,12 @@ class Roster:
             del self._roomy[worker]
         return None
 
-    def _is_fast(self, command: str) -> bool:
-        """May a call of this command wait behind others, and others behind it? A `prefetch` given
-        as a number says yes."""
-        return not self._judge_speed or self.speeds.is_fast(command)
+    def _is_fast(self, call: Call) -> bool:
+        """May this call wait behind others, and others behind it? A `prefetch` given as a number
+        says yes; but a stream takes as long as its consumer likes."""
+        if call.credit is not None:
+            return False
+        return not self._judge_speed or self.speeds.is_fast(call.command)
 
     def send(self, worker: Worker, call: Call, now: float) -> None:
         call.state = CallState.SENT
@@ -98,7 +100,7 @@ class Roster:
             worker.run_time = 0.0
         worker.calls[call.id] = call
         self._idle.pop(worker, None)
-        if len(worker.calls) < self._prefetch and self._is_fast(call.command):
+        if len(worker.calls) < self._prefetch and self._is_fast(call):
             self._roomy[worker] = None
             # Behind the others: room is filled in turns.
             self._roomy.move_to_end(worker)
@@ -118,7 +120,7 @@ class Roster:
             running.state is CallState.SENT
             and not worker.full
             and len(worker.calls) < self._prefetch
-            and self._is_fast(running.command)
+            and self._is_fast(running)
         ):
             self._roomy[worker] = None
         return running
@@ -148,7 +150,9 @@ class Roster:
 
     def _learn(self, call: Call, seconds: float, *, whole: bool) -> None:
         """Note what a call took. One that failed or was cut short may have taken longer otherwise:
-        it can show that its command is slow, but not that it is fast."""
+        it can show that its command is slow, but not that it is fast. A stream shows neither."""
+        if call.credit is not None:
+            return
         if whole and call.state is CallState.SENT:
             turned_slow = self.speeds.record(call.command, seconds)
         else:

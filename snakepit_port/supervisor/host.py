@@ -109,6 +109,9 @@ class Host:
         self._calls.pop(call.id, None)
         self._send(frame)
 
+    def chunk(self, frame: bytes) -> None:
+        self._send(frame)
+
     def event(
         self, name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]
     ) -> None:
@@ -163,13 +166,14 @@ class Host:
             return
         settings = runner.settings
         timeout, queue_timeout = settings.call_timeout, settings.queue_timeout
+        credit: int | None = None
         if options:
             timeout = _seconds(options, "timeout", timeout, id)
             queue_timeout = _seconds(options, "queue_timeout", queue_timeout, id)
-            for key in ("stream", "session"):
-                if key in options:
-                    raise ProtocolError(f"option {key} is of a capability not announced", id)
-        call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout)
+            credit = messages.stream_credit(options, id)
+            if "session" in options:
+                raise ProtocolError("option session is of a capability not announced", id)
+        call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout, credit=credit)
         self._calls[id] = call, runner
         runner.call_arrived(call)
 
@@ -190,6 +194,12 @@ class Host:
             call, runner = self._calls.get(said[1], (None, None))
             if call is not None and runner is not None:
                 runner.cancel(call)
+        elif tag == "credit":
+            call, runner = self._calls.get(said[1], (None, None))
+            if call is not None and runner is not None:
+                if call.credit is None:
+                    raise ProtocolError(f"call {call.id} is not a stream: it takes no credit")
+                runner.grant(call, said[2])
         elif tag == "control":
             _, id, name, args = said
             if id in self._calls:

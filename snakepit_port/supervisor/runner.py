@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.config.env import effective_environment
-from snakepit_port.pool import Call, Machine, Worker, effects
+from snakepit_port.pool import Call, Machine, Worker, effects, streams
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import private_bytes
@@ -40,6 +40,9 @@ class Outside(Protocol):
 
     def answer(self, call: Call, frame: bytes) -> None:
         """Send the terminal answer of a call."""
+
+    def chunk(self, frame: bytes) -> None:
+        """Send a chunk of a stream."""
 
     def event(
         self, name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]
@@ -154,6 +157,9 @@ class Runner:
     def call_arrived(self, call: Call) -> None:
         self.perform(self.machine.call_arrived(call, self._clock()))
 
+    def grant(self, call: Call, credit: int) -> None:
+        self.perform(streams.credited(call, credit))
+
     def cancel(self, call: Call) -> None:
         self.perform(self.machine.cancelled(call, self._clock()))
 
@@ -216,7 +222,14 @@ class Runner:
             _PERFORM[type(effect)](self, effect)
 
     def _send(self, effect: effects.Send) -> None:
-        self._processes[effect.worker.id].link.send(effect.call.frame)
+        link, call = self._processes[effect.worker.id].link, effect.call
+        link.send(call.frame)
+        if call.granted:
+            link.send(messages.credit(call.id, call.granted))
+
+    def _grant(self, effect: effects.Grant) -> None:
+        frame = messages.credit(effect.call.id, effect.credit)
+        self._processes[effect.worker.id].link.send(frame)
 
     def _forward(self, effect: effects.Forward) -> None:
         self.outside.answer(effect.call, self._answer)
@@ -327,7 +340,13 @@ class Runner:
                     tag, id, frame = self._too_large(frame)
                 else:
                     tag, id = messages.read_answer(frame)
-                if id is not None and tag != "chunk":
+                if tag == "chunk":
+                    wanted = None if id is None else streams.chunk_came(worker, id)
+                    if wanted is None:
+                        raise messages.ProtocolError(f"it sent a chunk of call {id} unasked")
+                    if wanted:
+                        self.outside.chunk(frame)
+                elif id is not None:
                     self._answer = frame
                     todo = answered(worker, id, tag == "result", now, together)
                     if todo is None:
@@ -490,6 +509,7 @@ class Runner:
 
 _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
     effects.Send: Runner._send,
+    effects.Grant: Runner._grant,
     effects.Forward: Runner._forward,
     effects.Reply: Runner._reply,
     effects.Start: Runner._start,

@@ -17,6 +17,7 @@ builders make it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from struct import Struct
 from struct import error as StructError
 from typing import Any, Callable
@@ -29,6 +30,9 @@ PROTOCOL_VERSION = 1
 
 #: Identifiers stay below what a BEAM keeps in one machine word.
 MAX_ID = 2**60 - 1
+
+#: The most chunks that a stream can be granted at once.
+MAX_CREDIT = 2**60 - 1
 
 Frame = bytes
 
@@ -63,6 +67,12 @@ def _count(value: Any) -> int:
     if type(value) is int and value >= 0:
         return value
     raise ValueError(f"a non-negative integer belongs here, not {show(value)}")
+
+
+def _credit(value: Any) -> int:
+    if type(value) is int and 0 <= value <= MAX_CREDIT:
+        return value
+    raise ValueError(f"credit is an integer from 0 to 2^60-1, not {show(value)}")
 
 
 def _number(value: Any) -> float:
@@ -121,7 +131,7 @@ _FRAMES: dict[str, tuple[_Kind, ...]] = {
     "result": (_id, _opaque, _names),
     "error": (_id_or_nil, _map),
     "chunk": (_id, _opaque),
-    "credit": (_id, _count),
+    "credit": (_id, _credit),
     "cancel": (_id,),
     "tool": (_id, _count, _name, _opaque),
     "tool_result": (_id, _count, _opaque),
@@ -240,7 +250,15 @@ def error(id: int | None, error: dict[str, Any]) -> Frame:
     return _frame(_ERROR, _NIL if id is None else _int_bytes(id), _term_bytes(error))
 
 
+#: As for a result.
+_CHUNK_START = Struct(f">I{len(_CHUNK)}sBiBI")
+
+
 def chunk(id: int, payload: bytes) -> Frame:
+    size = len(payload)
+    if 256 <= id < 2**31:
+        length = _CHUNK_START.size - 4 + size
+        return _CHUNK_START.pack(length, _CHUNK, _INTEGER, id, _BINARY, size) + payload
     return _frame(_CHUNK, _int_bytes(id), _binary_bytes(payload))
 
 
@@ -342,17 +360,31 @@ def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None
         return id, pool, command, options
 
 
-def open_call(frame: Frame) -> tuple[int, str, bytes]:
-    """(id, command, arguments) of a `call` frame: what a worker needs of it.
+def open_call(frame: Frame) -> tuple[int, str, bytes, int | None]:
+    """(id, command, arguments, credit) of a `call` frame: what a worker needs of it. The credit is
+    None unless the call asks for a stream.
 
     Raises `ProtocolError` where the frame is not a well-formed call.
     """
     try:
         id, pool_end, command_end = _seams(frame)
-        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :]
+        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :], None
     except _UNUSUAL:
-        _tag, id, _pool, command, args, _options = _expect("call", frame)
-        return id, command, args
+        _tag, id, _pool, command, args, options = _expect("call", frame)
+        return id, command, args, stream_credit(options, id)
+
+
+def stream_credit(options: Mapping[str, Any] | None, id: int) -> int | None:
+    """The initial credit that a call's options grant, or None where it does not ask for a stream.
+
+    Raises `ProtocolError`, with the call's `id`, for an option `stream` that is no credit.
+    """
+    if not options or "stream" not in options:
+        return None
+    try:
+        return _credit(options["stream"])
+    except ValueError as exc:
+        raise ProtocolError(f"option stream: {exc}", id) from None
 
 
 #: What `_seams` and the decoding of names raise for a frame that has to be read the slow way.

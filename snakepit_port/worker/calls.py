@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 from snakepit_port import wire
@@ -44,18 +45,21 @@ class Answers:
         self._folder = folder
         self._copies = FileReader(folder, HOST)
         self._views = FileReader(folder, HOST, views=True)
-        #: Commands that were called before: what they are does not change.
+        #: Commands that were called before, by calls and by stream calls: what they are does not
+        #: change.
         self._known: dict[str, Command] = {}
+        self._known_to_stream: dict[str, Command] = {}
 
-    def command(self, name: str) -> Command:
-        """Raises `Refusal` for a command that does not exist or makes a stream, and whatever the
-        import of a direct call's module raises."""
-        known = self._known.get(name)
+    def command(self, name: str, *, streams: bool = False) -> Command:
+        """Raises `Refusal` for a command that does not exist, or that is a generator and called
+        for a result, and whatever the import of a direct call's module raises."""
+        commands = self._known_to_stream if streams else self._known
+        known = commands.get(name)
         if known is None:
-            known = self._known[name] = self._find(name)
+            known = commands[name] = self._find(name, streams)
         return known
 
-    def _find(self, name: str) -> Command:
+    def _find(self, name: str, streams: bool) -> Command:
         try:
             function = self._adapter.find(name)
         except LoadError as exc:
@@ -64,10 +68,8 @@ class Answers:
             raise Refusal("unknown_command", f"{name}: {text_of(exc)}") from None
         if function is None:
             raise Refusal("unknown_command", self._adapter.unknown(name))
-        if inspect.isgeneratorfunction(function):
-            raise Refusal(
-                "not_a_stream_call", f"command {name!r} is a generator: call it as a stream"
-            )
+        if not streams and inspect.isgeneratorfunction(function):
+            raise Refusal("not_a_stream_call", _not_a_stream_call(name))
         return function
 
     def arguments(self, function: Command, raw: bytes) -> tuple[list[Any], dict[str, Any]]:
@@ -90,23 +92,41 @@ class Answers:
     def result(self, id: int, command: str, value: Any) -> bytes:
         writer = None if self._folder is None else self._folder.writer(id)
         try:
-            payload = wire.encode(value, writer=writer)
+            frame = messages.result(
+                id,
+                wire.encode(value, writer=writer),
+                None if writer is None else writer.names,
+            )
+            if len(frame) - 4 <= self._max_frame_bytes:
+                return frame
+            message = f"the result of {command!r} {self._too_large(frame)}; return less"
+            answer = self.refusal(id, command, "frame_too_large", f"{message}, or raise it")
         except wire.EncodeError as exc:
-            if writer is not None:
-                writer.discard()
-            return self.refusal(
-                id, command, "encode", f"the result of {command!r} has no term: {exc}"
-            )
-        frame = messages.result(id, payload, None if writer is None else writer.names)
+            if isinstance(value, Iterator):
+                answer = self.refusal(id, command, "not_a_stream_call", _not_a_stream_call(command))
+            else:
+                message = f"the result of {command!r} has no term: {exc}"
+                answer = self.refusal(id, command, "encode", message)
+        except BaseException as exc:
+            answer = self.failed(id, command, exc)
+        if writer is not None:
+            writer.discard()
+        return answer
+
+    def chunk(self, id: int, command: str, value: Any) -> bytes:
+        """Raises `Refusal`."""
+        try:
+            frame = messages.chunk(id, wire.encode(value))
+        except wire.EncodeError as exc:
+            raise Refusal("encode", f"a chunk of {command!r} has no term: {exc}") from None
         if len(frame) - 4 > self._max_frame_bytes:
-            if writer is not None:
-                writer.discard()
-            message = (
-                f"the result of {command!r} takes a frame of {len(frame) - 4} bytes, over"
-                f" max_frame_bytes ({self._max_frame_bytes}); return less, or raise it"
-            )
-            return self.refusal(id, command, "frame_too_large", message)
+            message = f"a chunk of {command!r} {self._too_large(frame)}; yield less at once"
+            raise Refusal("frame_too_large", f"{message}, or raise it")
         return frame
+
+    def _too_large(self, frame: bytes) -> str:
+        size = len(frame) - 4
+        return f"takes a frame of {size} bytes, over max_frame_bytes ({self._max_frame_bytes})"
 
     def refusal(self, id: int, command: str, type: str, message: str) -> bytes:
         error = {"type": type, "message": message, "command": command, **self._where}
@@ -143,6 +163,13 @@ class Answers:
             **self._where,
         }
         return messages.error(id, error)
+
+
+def _not_a_stream_call(command: str) -> str:
+    return (
+        f"command {command!r} gives its results one by one: call it as a stream"
+        " (SnakepitPort.stream/3 in Elixir, Host.stream in Python)"
+    )
 
 
 def _never_entered(exc: TypeError, function: Command, args: Any) -> bool:

@@ -119,7 +119,7 @@ def _marked(holder: Any) -> list[tuple[str, Command]]:
 
 
 def _check(function: Command, what: str) -> None:
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise _refused(f"{what} is async, which is not supported; make it a plain function")
 
 

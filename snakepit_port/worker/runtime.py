@@ -8,7 +8,7 @@ while a command runs, when the loop itself does not, so the two never meet insid
 cancel names the running call, the handler raises `CallCancelled`, which Python delivers in the
 command; `_running` is cleared before, so that it is raised at most once, and never outside the
 `try` that surrounds the command. A signal that comes between two commands is remembered, and the
-next one begins with the look that was missed.
+next one begins with the look that was missed. A stream is a command for each of its values.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import socket
 import sys
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, NamedTuple, Union
 
@@ -30,6 +31,8 @@ from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Framer, Oversized
 from snakepit_port.worker.calls import Answers, Refusal
 from snakepit_port.worker.loading import Adapter, LoadError
+from snakepit_port.worker.outgoing import FLUSH_SECONDS, LateWriter, Outgoing
+from snakepit_port.worker.streams import Stream, close
 
 # BSD's sysexits.h, as the supervisor uses them.
 _EX_OK, _EX_SOFTWARE, _EX_PROTOCOL = 0, 70, 76
@@ -40,10 +43,6 @@ _EX_FAILED = 1
 #: Bytes read at once: below what malloc maps afresh each time; and once that was not enough.
 _READ_BYTES = 64 * 1024
 _READ_MORE_BYTES = 1024 * 1024
-
-#: Answers are written when there are this many bytes of them, or when they took this long.
-_FLUSH_BYTES = 64 * 1024
-_FLUSH_SECONDS = 0.001
 
 #: A command that took longer than this of late has answers written before it runs.
 _QUICK_SECONDS = 0.001
@@ -73,14 +72,15 @@ class Runtime:
         self._ledger = ledger
         self._slot = slot
         self._read_bytes = _READ_BYTES
-        #: (id, command, arguments).
-        self._queue: deque[tuple[int, str, _Arguments]] = deque()
+        #: (id, command, arguments, credit of a stream).
+        self._queue: deque[tuple[int, str, _Arguments, int | None]] = deque()
         self._ended = False
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._flushed_at = 0.0
+        self._out = Outgoing(channel)
+        self._send = self._out.put
+        self._flush = self._out.flush
         self._recent: dict[str, float] = {}
         self._running: int | None = None
+        self._stream: Stream | None = None
         self._interrupted = False
         self._looking = False
         self._missed = False
@@ -124,14 +124,14 @@ class Runtime:
         self._send(messages.ready({"commands": sorted(adapter.commands)}))
         self._flush()
         self._arrived(self._framer.feed(behind))
-        self._serve()
+        self._answer_all()
         try:
             adapter.close()
         except BaseException:
             traceback.print_exc()
         return _EX_OK
 
-    def _serve(self) -> None:
+    def _answer_all(self) -> None:
         queue = self._queue
         while True:
             while queue:
@@ -146,16 +146,16 @@ class Runtime:
 
     # -- one call ----------------------------------------------------------------------------------
 
-    def _answer(self, id: int, command: str, raw: _Arguments) -> None:
+    def _answer(self, id: int, command: str, raw: _Arguments, credit: int | None) -> None:
         if isinstance(raw, _Settled):
             self._send(raw.answer)
             return
         recent = self._recent.get(command, 1.0)
-        if self._out and recent > _QUICK_SECONDS:
+        if self._out.waiting and recent > _QUICK_SECONDS:
             self._flush()
         answers = self._answers
         try:
-            function = answers.command(command)
+            function = answers.command(command, streams=credit is not None)
             positions, keywords = answers.arguments(function, raw)
         except Refusal as exc:
             self._send(answers.refusal(id, command, exc.type, str(exc)))
@@ -163,6 +163,10 @@ class Runtime:
         except BaseException as exc:
             self._send(answers.failed(id, command, exc))
             return
+        values = None
+        if credit is not None:
+            # Before the command is called: credit may come while that takes.
+            self._stream = Stream(id, command, credit)
         began = perf_counter()
         try:
             try:
@@ -172,30 +176,69 @@ class Runtime:
                 value = function(*positions, **keywords)
             finally:
                 self._running = None
-            answer = answers.result(id, command, value)
+            if credit is not None and isinstance(value, Iterator):
+                values = value
+            else:
+                answer = answers.result(id, command, value)
         except BaseException as exc:
             answer = answers.raised(id, command, function, (positions, keywords), exc)
+        if self._stream is not None:
+            if values is not None:
+                answer = self._serve(self._stream, values)
+            self._stream = None
         now = perf_counter()
         self._recent[command] = max(now - began, recent * _DECAY)
         self._send(answer)
-        if now - self._flushed_at > _FLUSH_SECONDS:
+        if now - self._out.flushed_at > FLUSH_SECONDS:
             self._flush()
+
+    def _serve(self, stream: Stream, values: Iterator[Any]) -> bytes:
+        """Send its chunks for as long as they are wanted; returns the terminal answer."""
+        id, command = stream.id, stream.command
+        answers = self._answers
+        recent = 1.0
+        late = LateWriter(self._out)
+        try:
+            while stream.credit or self._await_credit(stream):
+                stream.credit -= 1
+                began = perf_counter()
+                try:
+                    try:
+                        self._running = id
+                        if self._missed:
+                            self._look()
+                        value = next(values)
+                    finally:
+                        self._running = None
+                    frame = answers.chunk(id, command, value)
+                except StopIteration as end:
+                    return answers.result(id, command, end.value)
+                except Refusal as exc:
+                    return answers.refusal(id, command, exc.type, str(exc))
+                except CallCancelled:
+                    return answers.cancelled(id, command)
+                except BaseException as exc:
+                    return answers.failed(id, command, exc)
+                self._send(frame)
+                now = perf_counter()
+                recent = max(now - began, recent * _DECAY)
+                if recent > _QUICK_SECONDS or now - self._out.flushed_at > FLUSH_SECONDS:
+                    self._flush()
+                else:
+                    late.ask()
+            return answers.cancelled(id, command)
+        finally:
+            close(values)
+            late.close()
+
+    def _await_credit(self, stream: Stream) -> bool:
+        """Wait until it may go on. False: nobody wants it to."""
+        while not stream.credit and not stream.cancelled and not self._ended:
+            self._flush()
+            self._arrived(self._receive())
+        return bool(stream.credit)
 
     # -- the channel -------------------------------------------------------------------------------
-
-    def _send(self, frame: bytes) -> None:
-        self._out.append(frame)
-        self._out_bytes += len(frame)
-        if self._out_bytes > _FLUSH_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if self._out:
-            out = self._out
-            self._channel.sendall(out[0] if len(out) == 1 else b"".join(out))
-            self._out = []
-            self._out_bytes = 0
-        self._flushed_at = perf_counter()
 
     def _receive_hello(self) -> tuple[Frame | None, bytes]:
         """The first frame, and what came behind it, which is for a framer that knows the limit."""
@@ -237,6 +280,8 @@ class Runtime:
         if tag == "call":
             # In an encoding that is legal and not the usual one.
             self._queue.append(messages.open_call(frame))
+        elif tag == "credit":
+            self._grant(*rest)
         elif tag == "cancel":
             self._cancel(rest[0])
         elif tag == "ping":
@@ -250,19 +295,31 @@ class Runtime:
         if id is None:
             self._send(answer)
         else:
-            self._queue.append((id, "", _Settled(answer)))
+            self._queue.append((id, "", _Settled(answer), None))
 
-    # -- cancelling --------------------------------------------------------------------------------
+    # -- credit and cancelling ---------------------------------------------------------------------
+
+    def _grant(self, id: int, credit: int) -> None:
+        """For the stream that runs, or one that waits here."""
+        stream = self._stream
+        if stream is not None and stream.id == id:
+            stream.grant(credit)
+            return
+        for place, (queued, command, raw, granted) in enumerate(self._queue):
+            if queued == id and granted is not None:
+                self._queue[place] = id, command, raw, granted + credit
 
     def _cancel(self, id: int) -> None:
         """The running call is dealt with by `_look`; of others, only those that wait here count."""
+        if self._stream is not None and self._stream.id == id:
+            self._stream.cancel()
         if id == self._running:
             self._interrupted = True
             return
-        for place, (queued, command, raw) in enumerate(self._queue):
+        for place, (queued, command, raw, _credit) in enumerate(self._queue):
             if queued == id and type(raw) is not _Settled:
                 answer = self._answers.cancelled(id, command)
-                self._queue[place] = id, command, _Settled(answer)
+                self._queue[place] = id, command, _Settled(answer), None
 
     def _look(self, *_: Any) -> None:
         """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""
@@ -302,7 +359,10 @@ class Runtime:
     def _forked(self) -> None:
         """In a child of a command: what this worker was asked is not for it to answer."""
         self._channel.close()
+        self._out.forget()
         self._queue.clear()
+        if self._stream is not None:
+            self._stream.cancel()
         self._ended = True
 
 

@@ -25,6 +25,24 @@ def echo(value):
     return value
 
 @command
+def count(n, result=None):
+    yield from range(n)
+    return result
+
+@command
+def count_and_fail(n):
+    yield from range(n)
+    raise ValueError("no more")
+
+@command
+def endless():
+    try:
+        while True:
+            yield "more"
+    finally:
+        print("closed", flush=True)
+
+@command
 def fail():
     raise ValueError("on purpose")
 
@@ -72,6 +90,43 @@ def test_the_result_is_json(folder: Path, args: list[str], result: object) -> No
     process = call(folder, "default", *args)
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout) == result
+
+
+@pytest.mark.parametrize(
+    ("args", "printed"),
+    [
+        (["count", "[3]"], "0\n1\n2\n"),
+        (["count", '[2, {"sum": 1}]'], '0\n1\n{"sum": 1}\n'),
+        (["count", "[0, 7]"], "7\n"),
+    ],
+)
+def test_a_generator_is_a_line_for_each_value(folder: Path, args: list[str], printed: str) -> None:
+    process = call(folder, "default", *args)
+    assert (process.returncode, process.stdout) == (0, printed), process.stderr
+
+
+def test_an_error_of_a_generator_comes_after_its_values(folder: Path) -> None:
+    process = call(folder, "default", "count_and_fail", "[2]")
+    assert (process.returncode, process.stdout) == (1, "0\n1\n")
+    assert process.stderr.splitlines()[-1] == "ValueError: no more"
+
+
+def test_a_reader_that_has_had_enough_closes_the_generator(folder: Path) -> None:
+    with subprocess.Popen(
+        command("default", "endless"),
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == '"more"\n'
+        process.stdout.close()
+        rest = process.stderr.read()
+    assert process.returncode == 1
+    assert "] closed" in rest
+    assert "Traceback" not in rest
 
 
 def test_what_the_worker_prints_goes_to_stderr(folder: Path) -> None:

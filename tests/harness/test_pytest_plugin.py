@@ -25,6 +25,12 @@ ADAPTER = """
         return f"hello {name}"
 
     @command
+    def count(n):
+        yield from range(n)
+        if n > 3:
+            raise ValueError("counted too far")
+
+    @command
     def fail():
         raise ValueError("broken on purpose")
 
@@ -63,6 +69,9 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
             adapter = snakepit_adapter("my_app.adapter")
             assert adapter.call("add", [1, 2]) == 3
             assert adapter.call("greet", {"name": "Ada"}) == "hello Ada"
+            assert adapter.stream("count", [3]) == [0, 1, 2]
+            with pytest.raises(CallError, match="counted too far"):
+                adapter.stream("count", [4])
             (pid,) = adapter.worker_pids
             assert pid != os.getpid()
 

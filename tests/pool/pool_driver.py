@@ -30,6 +30,7 @@ class Driver:
         #: What every call was answered with: "forwarded", or an error.
         self.answers: dict[Call, list[Any]] = {}
         self.sent: list[tuple[str, int]] = []
+        self.granted: list[tuple[str, int, int]] = []
         self.interrupted: list[tuple[str, int]] = []
         self.started: list[str] = []
         self.killed: list[str] = []
@@ -47,6 +48,8 @@ class Driver:
             match effect:
                 case effects.Send(worker, call):
                     self.sent.append((worker.id, call.id))
+                case effects.Grant(worker, call, credit):
+                    self.granted.append((worker.id, call.id, credit))
                 case effects.Forward(call):
                     self.answers[call].append("forwarded")
                 case effects.Reply(call, error):
@@ -78,11 +81,12 @@ class Driver:
         id: int | None = None,
         timeout: float = math.inf,
         queue_timeout: float = math.inf,
+        credit: int | None = None,
     ) -> Call:
         if id is None:
             id, self._next_id = self._next_id, self._next_id + 1
         frame = b"x" * 10
-        call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout)
+        call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout, credit=credit)
         self.answers[call] = []
         self.perform(self.machine.call_arrived(call, self.now))
         return call

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 
 from snakepit_port.config import PoolSettings
-from snakepit_port.pool import Call, CallState, Machine, Worker, effects
+from snakepit_port.pool import Call, CallState, Machine, Worker, effects, streams
 from snakepit_port.pool.roster import AUTO_PREFETCH
 
 EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
@@ -55,6 +55,8 @@ class Process:
         self.calls: list[Call] = []
         self.taken_up = 0
         self.started = 0
+        #: What the stream that it was sent last has been granted and has not used.
+        self.credit = 0
 
     @property
     def serves(self) -> bool:
@@ -87,6 +89,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.starts: Counter[Call] = Counter()
         self.queue: list[Call] = []
         self.counts: Counter[str] = Counter()
+        #: What each stream call has been granted in all, and what of it came with the call.
+        self.credits: Counter[Call] = Counter()
+        self.first_credits: dict[Call, int] = {}
         self.being_answered: Call | None = None
         self.is_stopping = False
         self.has_stopped = False
@@ -124,11 +129,22 @@ class AnyOrder(RuleBasedStateMachine):
         assert call.id not in [other.id for other in process.calls], "two calls of one id"
         process.calls.append(call)
         assert len(process.calls) <= self.prefetch
+        if call.credit is not None:
+            process.credit = self.credits[call]
+            assert self.first_credits[call] + call.granted == process.credit
+        if any(other.credit is not None for other in process.calls):
+            assert process.calls == [call], "a stream shares its worker"
         if self.is_auto and len(process.calls) > 1:
             for other in process.calls:
                 assert self.machine._roster.speeds.is_fast(other.command), (
                     "sent ahead of or behind slow"
                 )
+
+    def grant(self, worker: Worker, call: Call, credit: int) -> None:
+        process = self.processes[worker]
+        assert process.calls == [call]
+        assert self.answers[call] == 0
+        process.credit += credit
 
     def forward(self, call: Call) -> None:
         assert call is self.being_answered
@@ -198,18 +214,72 @@ class AnyOrder(RuleBasedStateMachine):
 
     # -- what happens ------------------------------------------------------------------------------
 
-    @rule(command=commands, timeout=limits, queue_timeout=limits, times=st.integers(1, 6))
-    def calls_arrive(self, command: str, timeout: float, queue_timeout: float, times: int) -> None:
+    @rule(
+        command=commands,
+        timeout=limits,
+        queue_timeout=limits,
+        times=st.integers(1, 6),
+        credit=st.sampled_from([None, None, None, 0, 3]),
+    )
+    def calls_arrive(
+        self,
+        command: str,
+        timeout: float,
+        queue_timeout: float,
+        times: int,
+        credit: int | None = None,
+    ) -> None:
         for _ in range(times):
             # Ids are used again as soon as they may be.
             taken = {call.id for call in self.calls if self.answers[call] == 0}
             id = next(id for id in range(len(self.calls) + 1) if id not in taken)
-            call = Call(id, command, b"x" * (id + 1), timeout=timeout, queue_timeout=queue_timeout)
+            frame = b"x" * (id + 1)
+            call = Call(
+                id, command, frame, timeout=timeout, queue_timeout=queue_timeout, credit=credit
+            )
+            if credit is not None:
+                self.credits[call] = self.first_credits[call] = credit
             self.calls.append(call)
             self.queue.append(call)
             self.perform(self.machine.call_arrived(call, self.now))
             if self.queue and self.queue[-1] is call:
                 assert len(self.queue) <= self.settings.max_queue_size
+
+    @precondition(lambda self: self.first_credits)
+    @rule(pick=picks, credit=st.sampled_from([0, 1, 5]))
+    def credit_arrives(self, pick: int, credit: int) -> None:
+        call = list(self.first_credits)[-1 - pick % len(self.first_credits)]
+        if self.answers[call] == 0:
+            self.credits[call] += credit
+        self.perform(streams.credited(call, credit))
+
+    @rule(pick=picks, times=st.integers(1, 4))
+    def a_worker_sends_chunks(self, pick: int, times: int) -> None:
+        """Also after the call was answered, and as long as it has credit; and then once more."""
+
+        def has_a_stream(process: Process) -> bool:
+            return bool(process.calls) and process.calls[0].credit is not None
+
+        if process := self.some(pick, has_a_stream):
+            call = process.calls[0]
+            if not process.taken_up:
+                self.take_up(process)
+            wanted = self.answers[call] == 0 and not process.is_condemned
+            for _ in range(min(times, process.credit)):
+                assert streams.chunk_came(process.worker, call.id) is wanted
+                process.credit -= 1
+            if not process.credit:
+                told = streams.chunk_came(process.worker, call.id)
+                assert told is (False if process.is_condemned else None)
+
+    @rule(pick=picks, id=st.integers(0, 5))
+    def a_worker_sends_chunks_of_what_is_no_stream(self, pick: int, id: int) -> None:
+        def has_no_such_stream(process: Process) -> bool:
+            ids = [call.id for call in process.calls if call.credit is not None]
+            return id not in ids and not process.is_condemned
+
+        if process := self.some(pick, has_no_such_stream):
+            assert streams.chunk_came(process.worker, id) is None
 
     @precondition(lambda self: self.calls)
     @rule(pick=picks, last=st.booleans())
@@ -444,6 +514,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 PERFORM: dict[type, Callable[..., None]] = {
     effects.Send: AnyOrder.send,
+    effects.Grant: AnyOrder.grant,
     effects.Forward: AnyOrder.forward,
     effects.Reply: AnyOrder.reply,
     effects.Start: AnyOrder.start_worker,

@@ -45,10 +45,13 @@ def wait() -> None:
 
 @command
 def wait_stubbornly() -> None:
-    """Goes on whatever anybody says."""
-    print("waiting", flush=True)
+    """Goes on whatever anybody says, from the moment that it is known to wait."""
+    has_said = False
     while True:
         try:
+            if not has_said:
+                has_said = True
+                print("waiting", flush=True)
             signal.pause()
         except CallCancelled:
             print("not now", flush=True)

@@ -152,7 +152,9 @@ def test_an_id_in_use_is_refused_without_an_id(scene: Scene) -> None:
         ({"timeout": Atom("infinity")}, "timeout"),
         ({"timeout": True}, "timeout"),
         ({"queue_timeout": "1s"}, "queue_timeout"),
-        ({"stream": 10}, "stream"),
+        ({"stream": -1}, "stream"),
+        ({"stream": None}, "stream"),
+        ({"stream": 2**60}, "stream"),
         ({"session": "s"}, "session"),
     ],
 )
@@ -206,7 +208,6 @@ def test_controls(scene: Scene) -> None:
         messages.result(3, encode(None)),
         messages.hello({}),
         messages.pong(1),
-        messages.credit(3, 1),
         messages.tool_result(3, 1, encode(None)),
         pack(b"\x83"),
     ],
@@ -228,6 +229,62 @@ def test_a_frame_too_large_is_answered_by_its_id(scene: Scene) -> None:
 
 def test_ping(scene: Scene) -> None:
     assert scene.say(messages.ping(4)) == [("pong", 4)]
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+def test_chunks_go_to_the_host_byte_for_byte_and_credit_to_the_worker(scene: Scene) -> None:
+    assert scene.say(call(1, stream=1), messages.credit(1, 2)) == []
+    process = scene.process("one")
+    assert process.link.sent == [call(1, stream=1), messages.credit(1, 2)]
+    chunks = [messages.chunk(1, encode(n)) for n in range(3)]
+    scene.host.runners["one"].worker_said(process, chunks)
+    assert all(sent is chunk for sent, chunk in zip(scene.link.sent[-3:], chunks, strict=True))
+
+
+def test_credit_of_a_call_that_is_queued_follows_it_to_its_worker(scene: Scene) -> None:
+    process = scene.process("one")
+    assert scene.say(call(1), call(2, stream=0), messages.credit(2, 5), messages.credit(2, 1)) == []
+    assert process.link.sent == [call(1)]
+    scene.host.runners["one"].worker_said(process, [messages.result(1, encode(None))])
+    assert process.link.sent == [call(1), call(2, stream=0), messages.credit(2, 6)]
+
+
+def test_credit_of_no_call_does_nothing_and_of_a_call_that_is_no_stream_is_wrong(
+    scene: Scene,
+) -> None:
+    assert scene.say(messages.credit(3, 1)) == []
+    scene.say(call(1))
+    ((tag, id, error),) = scene.say(messages.credit(1, 1))
+    assert (tag, id, error["type"]) == ("error", None, "protocol_error")
+    assert scene.process("one").link.sent == [call(1)]
+
+
+def test_chunks_of_a_call_that_was_answered_are_dropped(scene: Scene) -> None:
+    scene.say(call(1, stream=9))
+    ((tag, id, error),) = scene.say(messages.cancel(1))
+    assert (tag, id, error["type"]) == ("error", 1, "cancelled")
+    process = scene.process("one")
+    before = len(scene.link.sent)
+    late = [messages.chunk(1, encode(1)), messages.error(1, {"type": "cancelled", "message": "x"})]
+    scene.host.runners["one"].worker_said(process, late)
+    assert len(scene.link.sent) == before
+    assert not process.link.paused
+
+
+@pytest.mark.parametrize("id", [1, 2, 777])
+def test_a_worker_that_sends_chunks_nobody_asked_for_is_killed(scene: Scene, id: int) -> None:
+    """Beyond its credit, of a call that is no stream, of no call."""
+    scene.say(call(1, stream=1), call(2, "two"))
+    pool = "two" if id == 2 else "one"
+    process = scene.process(pool)
+    frames = [messages.chunk(id, encode(n)) for n in range(2)]
+    scene.host.runners[pool].worker_said(process, frames)
+    log = messages.parse(scene.link.sent[-1])
+    assert log[0] == "log"
+    assert f"a chunk of call {id}" in log[1]["line"]
+    assert process.worker.fate is not None
 
 
 # -- back-pressure ---------------------------------------------------------------------------------

@@ -134,7 +134,8 @@ def test_the_quick_readers_agree_with_parse(case):
     if tag == "call":
         _id, pool, command, args, options = elements
         assert same(messages.read_call(data), (id, pool, command, options))
-        assert same(messages.open_call(data), (id, command, args))
+        credit = (options or {}).get("stream")
+        assert same(messages.open_call(data), (id, command, args, credit))
         assert messages.is_call(data) or not case["recommended"]
     else:
         assert not messages.is_call(data)

@@ -250,7 +250,6 @@ GARBAGE = [
     messages.result(1, b"")[4:],
     messages.ready({})[4:],
     messages.hello({})[4:],
-    messages.credit(1, 2)[4:],
 ]
 
 

@@ -28,8 +28,8 @@ from snakepit_port.worker import starter_frames
 HERE = Path(__file__).parent
 BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
 
-#: Seconds. Nothing here takes a tenth of it on an idle machine.
-TIMEOUT = 5.0
+#: Seconds. Nothing here takes a hundredth of it on an idle machine; a busy one may be that slow.
+TIMEOUT = 30.0
 
 MAX_FRAME_BYTES = 1024 * 1024
 SLOTS = 1024
@@ -322,6 +322,30 @@ class Worker:
         id, frame = self.frame(command, *args, **keywords)
         self.send(frame)
         return id
+
+    def begin_stream(self, credit: int, command: str, *args: Any) -> int:
+        """Send a stream call; returns its id."""
+        id = next(self._ids)
+        options = {"stream": credit}
+        self.send(messages.call(id, "default", command, wire.encode(list(args)), options))
+        return id
+
+    def chunk(self, id: int) -> Any:
+        """A chunk of a stream, which has to be the next frame."""
+        tag, answered, content = self.next()
+        assert (tag, answered) == ("chunk", id), (tag, answered, content)
+        return wire.decode(content)
+
+    def chunks(self, id: int) -> tuple[list[Any], str, Any]:
+        """What is left of a stream, which has to come next: its chunks, the tag and the content of
+        the answer."""
+        values = []
+        for tag, answered, content in self.frames():
+            assert answered == id, (tag, answered, content)
+            if tag != "chunk":
+                return values, tag, wire.decode(content) if tag == "result" else content
+            values.append(wire.decode(content))
+        raise EOFError(f"{self.name} hung up: {self.stderr.rest()}")
 
     def answer(self, id: int) -> Any:
         """The answer to a call, which has to be the next frame. Raises `Failure`."""

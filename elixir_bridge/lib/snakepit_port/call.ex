@@ -15,7 +15,10 @@ defmodule SnakepitPort.Call do
   # The longest that a `receive` can wait.
   @longest 0xFFFFFFFF - @grace
 
-  defstruct server: SnakepitPort, pool: nil, timeout: @default_timeout, wire: %{}
+  # `window` is of stream calls only; see `SnakepitPort.Chunks`.
+  defstruct server: SnakepitPort, pool: nil, timeout: @default_timeout, wire: %{}, window: nil
+
+  @type t :: %__MODULE__{}
 
   @doc "Runs a command of a pool."
   @spec execute(String.t() | atom, map | list, keyword) :: {:ok, term} | {:error, Error.t()}
@@ -25,7 +28,7 @@ defmodule SnakepitPort.Call do
     frame_of = &Frames.call(&1, call.pool, command, &2, call.wire)
 
     with {:error, error} <- request(call.server, args, frame_of, call.timeout) do
-      {:error, %{error | command: error.command || command, pool: error.pool || call.pool}}
+      {:error, about(error, call, command)}
     end
   end
 
@@ -63,34 +66,57 @@ defmodule SnakepitPort.Call do
         result
 
       :timeout ->
-        {:error, %Error{type: :timeout, message: "no answer within #{timeout} ms"}}
+        {:error, late(timeout)}
+
+      {:chunk, _} ->
+        {:error, %Error{type: :protocol_error, message: "a call got a chunk"}}
 
       {:error, error} ->
         {:error, error}
     end
   end
 
-  defp wait(:infinity), do: :infinity
-  defp wait(ms), do: ms + @grace
+  @doc "How long to wait for an answer to a call with this timeout."
+  @spec wait(timeout) :: timeout
+  def wait(:infinity), do: :infinity
+  def wait(ms), do: ms + @grace
 
+  @doc "The error of a call without any answer."
+  @spec late(timeout) :: Error.t()
+  def late(timeout), do: %Error{type: :timeout, message: "no answer within #{timeout} ms"}
+
+  @doc "An error that says what was called, if it did not."
+  @spec about(Error.t(), t, String.t()) :: Error.t()
+  def about(error, call, command) do
+    %{error | command: error.command || command, pool: error.pool || call.pool}
+  end
+
+  @doc "The call with these options. Raises `ArgumentError` for one that is unknown or makes no sense."
+  @spec options(keyword, t) :: t
   # By hand, for this runs with every call; yet a misspelt option is found.
-  defp options([], call), do: call
+  def options([], call), do: call
 
-  defp options([{:timeout, ms} | rest], call) do
+  def options([{:timeout, ms} | rest], call) do
     options(rest, %{call | timeout: ms, wire: Map.put(call.wire, "timeout", wire_timeout(ms))})
   end
 
-  defp options([{:queue_timeout, ms} | rest], call) do
+  def options([{:queue_timeout, ms} | rest], call) do
     options(rest, %{call | wire: Map.put(call.wire, "queue_timeout", wire_timeout(ms))})
   end
 
-  defp options([{:pool, nil} | rest], call), do: options(rest, call)
-  defp options([{:pool, pool} | rest], call), do: options(rest, %{call | pool: text(pool)})
-  defp options([{:server, server} | rest], call), do: options(rest, %{call | server: server})
+  def options([{:pool, nil} | rest], call), do: options(rest, call)
+  def options([{:pool, pool} | rest], call), do: options(rest, %{call | pool: text(pool)})
+  def options([{:server, server} | rest], call), do: options(rest, %{call | server: server})
 
-  defp options([other | _], _) do
-    raise ArgumentError,
-          "unknown option #{inspect(other)}; execute takes :server, :pool, :timeout, :queue_timeout"
+  def options([{:window, n} | rest], %{window: window} = call)
+      when window != nil and is_integer(n) and n > 0 do
+    options(rest, %{call | window: n})
+  end
+
+  def options([other | _], call) do
+    known = ":server, :pool, :timeout, :queue_timeout"
+    known = if call.window, do: known <> ", :window (a positive number)", else: known
+    raise ArgumentError, "unknown option #{inspect(other)}; there is #{known}"
   end
 
   defp wire_timeout(:infinity), do: nil
@@ -101,6 +127,8 @@ defmodule SnakepitPort.Call do
           "a timeout is a number of milliseconds or :infinity, not #{inspect(other)}"
   end
 
-  defp text(name) when is_binary(name), do: name
-  defp text(name) when is_atom(name), do: Atom.to_string(name)
+  @doc "A name that may be given as an atom."
+  @spec text(String.t() | atom) :: String.t()
+  def text(name) when is_binary(name), do: name
+  def text(name) when is_atom(name), do: Atom.to_string(name)
 end

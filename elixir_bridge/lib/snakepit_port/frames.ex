@@ -17,6 +17,7 @@ defmodule SnakepitPort.Frames do
   @call5 <<131, 104, 5, 119, 4, "call">>
   @call6 <<131, 104, 6, 119, 4, "call">>
   @cancel <<131, 104, 2, 119, 6, "cancel">>
+  @credit <<131, 104, 3, 119, 6, "credit">>
   @control <<131, 104, 4, 119, 7, "control">>
   @ping <<131, 104, 2, 119, 4, "ping">>
   @null <<119, 3, "nil">>
@@ -42,6 +43,9 @@ defmodule SnakepitPort.Frames do
 
   @spec cancel(id) :: iodata
   def cancel(id), do: [@cancel, integer(id)]
+
+  @spec credit(id, non_neg_integer) :: iodata
+  def credit(id, n), do: [@credit, integer(id), integer(n)]
 
   @spec control(id, String.t(), iodata) :: iodata
   def control(id, name, args), do: [@control, integer(id), binary(name), binary(args)]
@@ -70,17 +74,24 @@ defmodule SnakepitPort.Frames do
 
     * `{:answer, id}` - belongs to whoever made call `id`, who reads it with `answer/1`
     * `{:answer, id, names}` - the same, and files go with it
+    * `{:chunk, id}` - the same, and there is more to come
     * `:report` - an event or a log line; `pool_event/1` and `SnakepitPort.Reporter` read it
     * `{:other, frame}` - the frame as a tuple
     * `:error` - not a frame
   """
   @spec sort(binary) ::
-          {:answer, id} | {:answer, id, [String.t()]} | :report | {:other, tuple} | :error
+          {:answer, id}
+          | {:answer, id, [String.t()]}
+          | {:chunk, id}
+          | :report
+          | {:other, tuple}
+          | :error
   def sort(<<131, 104, 3, 119, 6, "result", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
 
   def sort(<<131, 104, 3, 119, 6, "result", 110, n, 0, id::little-unit(8)-size(n), _::binary>>),
     do: {:answer, id}
 
+  def sort(<<131, 104, 3, 119, 5, "chunk", 98, 0::1, id::31, _::binary>>), do: {:chunk, id}
   def sort(<<131, 104, 3, 119, 5, "error", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
   def sort(<<131, 104, 4, 119, 5, "event", _::binary>>), do: :report
   def sort(<<131, 104, 2, 119, 3, "log", _::binary>>), do: :report
@@ -90,6 +101,7 @@ defmodule SnakepitPort.Frames do
       {:result, id, payload} when is_integer(id) and is_binary(payload) -> {:answer, id}
       {:result, id, payload, names} -> with_files(id, payload, names)
       {:error, id, %{}} when is_integer(id) -> {:answer, id}
+      {:chunk, id, payload} when is_integer(id) and is_binary(payload) -> {:chunk, id}
       {:event, name, %{}, %{}} when is_binary(name) -> :report
       {:log, %{}} -> :report
       tuple -> if other?(tuple), do: {:other, tuple}, else: :error
@@ -107,7 +119,6 @@ defmodule SnakepitPort.Frames do
   defp other?({:error, nil, %{}}), do: true
   defp other?({:hello, version, %{}}), do: is_integer(version) and version >= 0
   defp other?({:ready, %{}}), do: true
-  defp other?({:chunk, id, payload}), do: is_integer(id) and is_binary(payload)
 
   defp other?({:tool, id, tool, name, args}),
     do: is_integer(id) and is_integer(tool) and is_binary(name) and is_binary(args)
@@ -121,11 +132,13 @@ defmodule SnakepitPort.Frames do
   defp other?(_), do: false
 
   @doc """
-  An answer's content: the external term of the result, or the error. Where files go with a result,
-  its id and their names, too.
+  The content of an answer or a chunk: the external term of the value, or the error. Where files go
+  with a result, its id and their names, too.
   """
   @spec answer(binary) ::
-          {:result, binary} | {:result, id, binary, [String.t()]} | {:error, Error.t()}
+          {:result | :chunk, binary}
+          | {:result, id, binary, [String.t()]}
+          | {:error, Error.t()}
   def answer(<<131, 104, 3, 119, 6, "result", 98, _::32, 109, n::32, term::binary-size(n)>>) do
     {:result, term}
   end
@@ -137,9 +150,13 @@ defmodule SnakepitPort.Frames do
     {:result, term}
   end
 
+  def answer(<<131, 104, 3, 119, 5, "chunk", 98, _::32, 109, n::32, term::binary-size(n)>>) do
+    {:chunk, term}
+  end
+
   def answer(frame) do
     case read(frame) do
-      {:result, _id, term} when is_binary(term) -> {:result, term}
+      {tag, _id, term} when tag in [:result, :chunk] and is_binary(term) -> {tag, term}
       {:result, _id, _term, _names} = result -> result
       {:error, _id, %{} = error} -> {:error, Error.from_wire(error)}
       _ -> {:error, %Error{type: :protocol_error, message: "the answer is not a legal frame"}}

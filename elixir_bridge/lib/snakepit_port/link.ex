@@ -26,7 +26,8 @@ defmodule SnakepitPort.Link do
       most a message or two (`busy` says that it is running already).
     * **A caller that dies** has its call cancelled. The owner monitors each calling process once, for
       as long as it lives, rather than once for each call; the row `{caller, id}` says what it last
-      asked for. One is enough, because a process waits for one answer at a time.
+      asked for. One is enough, because a process waits for one answer at a time. It can have any
+      number of streams besides, so those have rows of their own, `{caller, id}` in order.
 
     * **Files of an answer** are named in the row `{{:received, id}, names}` before the answer is handed
       out. Whoever takes that row removes them: the caller when it has read them, or has given up; the
@@ -38,11 +39,23 @@ defmodule SnakepitPort.Link do
 
   alias SnakepitPort.{Error, Frames, Pump, SharedMemory}
 
-  @enforce_keys [:table, :outbox, :owner, :port, :pump, :ids, :busy, :reporter, :max_frame_bytes]
+  @enforce_keys [
+    :table,
+    :streams,
+    :outbox,
+    :owner,
+    :port,
+    :pump,
+    :ids,
+    :busy,
+    :reporter,
+    :max_frame_bytes
+  ]
   defstruct [:shm | @enforce_keys]
 
   @type t :: %__MODULE__{
           table: atom,
+          streams: :ets.tid(),
           outbox: :ets.tid(),
           owner: pid,
           port: port,
@@ -53,6 +66,9 @@ defmodule SnakepitPort.Link do
           max_frame_bytes: pos_integer,
           shm: SharedMemory.t() | nil
         }
+
+  @typedoc "An open stream: its call's identifier, and the alias that its chunks are sent to."
+  @type stream :: {Frames.id(), reference}
 
   # Identifiers from here to 2^31 are 32-bit integers on the wire: one shape for the fast paths.
   @first_id 256
@@ -70,6 +86,7 @@ defmodule SnakepitPort.Link do
 
     link = %__MODULE__{
       table: table,
+      streams: :ets.new(:streams, [:ordered_set, :public]),
       outbox: outbox,
       owner: self(),
       port: port,
@@ -107,10 +124,23 @@ defmodule SnakepitPort.Link do
     :ok
   end
 
+  @doc "Gives a chunk to whom its stream belongs, if anybody still wants it."
+  @spec pass(t, Frames.id(), binary) :: :ok
+  def pass(link, id, frame) do
+    for {_, alias} <- :ets.lookup(link.table, id), do: send(alias, {alias, frame})
+    :ok
+  end
+
   @doc "Cancels what a dead caller left behind, and removes its files."
   @spec forget(t, pid) :: :ok
   def forget(link, caller) do
     for {_, id} <- :ets.take(link.table, caller), do: cancel(link, id)
+
+    for id <- :ets.select(link.streams, [{{{caller, :"$1"}}, [], [:"$1"]}]) do
+      :ets.delete(link.streams, {caller, id})
+      cancel(link, id)
+    end
+
     drop_files(link, {:sent, caller})
     :ok
   end
@@ -147,15 +177,8 @@ defmodule SnakepitPort.Link do
   def request(link, frame_of, timeout) do
     id = :atomics.add_get(link.ids, 1, 1)
     frame = frame_of.(id)
-    size = IO.iodata_length(frame)
 
-    if size > link.max_frame_bytes do
-      message =
-        "the call is a frame of #{size} bytes; the supervisor accepts #{link.max_frame_bytes} " <>
-          "(max_frame_bytes)"
-
-      {:error, %Error{type: :frame_too_large, message: message}}
-    else
+    with :ok <- check_size(link, frame) do
       # Made in the function that receives: so the receive skips what was in the mailbox before.
       alias = :erlang.monitor(:process, link.owner, alias: :reply_demonitor)
       register_and_write(link, id, alias, frame)
@@ -166,6 +189,85 @@ defmodule SnakepitPort.Link do
       after
         timeout -> give_up(link, id, alias)
       end
+    end
+  end
+
+  @doc """
+  Sends the frame of a stream call. The calling process gets its chunks with `await/2`, and has to
+  `close/2` it.
+  """
+  @spec open(t, (Frames.id() -> iodata)) :: {:ok, stream} | {:error, Error.t()}
+  def open(link, frame_of) do
+    id = :atomics.add_get(link.ids, 1, 1)
+    frame = frame_of.(id)
+
+    with :ok <- check_size(link, frame) do
+      # It stays for any number of messages, until the monitor is taken back.
+      alias = :erlang.monitor(:process, link.owner, alias: :demonitor)
+      register_and_write(link, id, alias, frame)
+      note_stream(link, id)
+      {:ok, {id, alias}}
+    end
+  end
+
+  # Until here its row is that of a call, which the next call of this process overwrites.
+  defp note_stream(link, id) do
+    :ets.insert(link.streams, {{self(), id}})
+  rescue
+    ArgumentError -> :ok
+  end
+
+  @doc "The next chunk of a stream, or its answer."
+  @spec await(stream, timeout) :: {:ok, binary} | {:error, Error.t()} | :timeout
+  def await({_id, alias}, timeout) do
+    receive do
+      {^alias, frame} -> {:ok, frame}
+      {:DOWN, ^alias, _, _, reason} -> {:error, down(reason)}
+    after
+      timeout -> :timeout
+    end
+  end
+
+  @doc "Lets the worker send so many more chunks."
+  @spec grant(t, stream, pos_integer) :: :ok
+  def grant(link, {id, _alias}, credit) do
+    write(link, :atomics.add_get(link.ids, 1, 1), Frames.credit(id, credit))
+  rescue
+    # The port is gone, so the owner is going too: the monitor will say why.
+    ArgumentError -> :ok
+  end
+
+  @doc "Cancels a stream that has not been answered. Nothing of it is or comes into the mailbox."
+  @spec close(t, stream) :: :ok
+  def close(link, {id, alias}) do
+    Process.demonitor(alias, [:flush])
+    drop(alias)
+    cancel(link, id)
+    :ets.delete(link.streams, {self(), id})
+    :ok
+  rescue
+    ArgumentError -> :ok
+  end
+
+  defp drop(alias) do
+    receive do
+      {^alias, _} -> drop(alias)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp check_size(link, frame) do
+    size = IO.iodata_length(frame)
+
+    if size <= link.max_frame_bytes do
+      :ok
+    else
+      message =
+        "the call is a frame of #{size} bytes; the supervisor accepts #{link.max_frame_bytes} " <>
+          "(max_frame_bytes)"
+
+      {:error, %Error{type: :frame_too_large, message: message}}
     end
   end
 

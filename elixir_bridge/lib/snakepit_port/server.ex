@@ -122,6 +122,10 @@ defmodule SnakepitPort.Server do
         Link.deliver(state.link, id, frame, names)
         {:noreply, state}
 
+      {:chunk, id} ->
+        Link.pass(state.link, id, frame)
+        {:noreply, state}
+
       :report ->
         Reporter.report(state.reporter, frame)
         {:noreply, note_pool(frame, state)}
@@ -245,6 +249,7 @@ defmodule SnakepitPort.Server do
         case Frames.sort(frame) do
           {:answer, id} -> Link.deliver(state.link, id, frame)
           {:answer, id, names} -> Link.deliver(state.link, id, frame, names)
+          {:chunk, id} -> Link.pass(state.link, id, frame)
           :report -> Reporter.report(state.reporter, frame)
           _ -> :ok
         end

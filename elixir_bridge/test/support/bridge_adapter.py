@@ -77,3 +77,62 @@ def finish_with(fifo):
     print("begun", flush=True)
     with open(fifo) as file:
         return file.read()
+
+
+# -- streams -----------------------------------------------------------------------------------
+
+
+@command
+def count(n):
+    yield from range(n)
+    return "counted"
+
+
+@command
+def endless():
+    """Says on its stdout how far it got, when it is closed."""
+    n = 0
+    try:
+        while True:
+            yield n
+            n += 1
+    finally:
+        print(f"closed at {n}", flush=True)
+
+
+@command
+def give_back(value):
+    yield value
+    return value
+
+
+@command
+def blobs(n, size):
+    for _ in range(n):
+        yield bytes(size)
+
+
+@command
+def fail_after(n):
+    yield from range(n)
+    raise ValueError("no more")
+
+
+@command
+def strange_after(n):
+    yield from range(n)
+    yield from unknown_atom()
+
+
+@command
+def die_after(n):
+    yield from range(n)
+    die()
+
+
+@command
+def wait_between(fifo):
+    """Yields the lines that are written to the named pipe."""
+    with open(fifo) as file:
+        for line in file:
+            yield line.strip()

@@ -120,6 +120,10 @@ for frame in frames():
         say("error", None, {"type": "protocol_error", "message": "nobody's error"})
         say("result", id, b"\x83a\x01")
         say("result", id, b"\x83a\x02")
+    elif command == "chunk":
+        say("chunk", 2**31 - 1, b"\x83a\x00")
+        say("chunk", id, b"\x83a\x01")
+        say("result", id, b"\x83a\x02")
     elif command == "wide":
         # Legal, if not what SPEC recommends: a large tuple, the old atom tag.
         put(b"\x83i\0\0\0\x03d\0\x06result" + id + term(b"\x83a\x07"))

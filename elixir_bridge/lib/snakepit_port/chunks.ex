@@ -1,0 +1,128 @@
+defmodule SnakepitPort.Chunks do
+  @moduledoc """
+  One stream call, in its consumer's process: from options to chunks.
+
+  The consumer grants credit as it takes chunks, so what waits in its mailbox is bounded
+  (`SnakepitPort.Window`). Whatever ends it (the last chunk, an error, a consumer that stops or dies),
+  the call is answered or cancelled, and nothing of it stays in the mailbox.
+  """
+
+  alias SnakepitPort.{Call, Error, Frames, Link, Terms, Window}
+
+  # What a worker makes of small chunks while credit is on its way.
+  @window 512
+
+  @enforce_keys [:call, :command, :link, :handle, :window, :deadline]
+  defstruct @enforce_keys ++ [owed: 0]
+
+  @doc "The chunks as a lazy enumerable, which makes the call when it is enumerated."
+  @spec stream(String.t() | atom, map | list, keyword) :: Enumerable.t()
+  def stream(command, args, opts) do
+    request = prepare(command, args, opts)
+
+    Stream.resource(
+      fn -> ok!(open(request)) end,
+      fn chunks ->
+        case take(chunks) do
+          {:chunk, value, chunks} -> {[value], chunks}
+          :ended -> {:halt, chunks}
+          {:error, error} -> raise error
+        end
+      end,
+      &close/1
+    )
+  end
+
+  @doc "Calls `fun` with each chunk."
+  @spec each(String.t() | atom, map | list, (term -> any), keyword) :: :ok | {:error, Error.t()}
+  def each(command, args, fun, opts) do
+    with {:ok, chunks} <- open(prepare(command, args, opts)) do
+      try do
+        take_all(chunks, fun)
+      after
+        close(chunks)
+      end
+    end
+  end
+
+  defp take_all(chunks, fun) do
+    case take(chunks) do
+      {:chunk, value, chunks} ->
+        fun.(value)
+        take_all(chunks, fun)
+
+      :ended ->
+        :ok
+
+      {:error, error} ->
+        {:error, error}
+    end
+  end
+
+  # Here rather than when it is enumerated, so that a mistake is raised where it was made.
+  defp prepare(command, args, opts) do
+    call = Call.options(opts, %Call{window: @window})
+    # In the frame, whatever their size: the files of a process go with the call it waits for.
+    {call, Call.text(command), Terms.arguments(args, nil)}
+  end
+
+  defp open({call, command, args}) do
+    window = Window.new(call.window)
+    wire = Map.put(call.wire, "stream", window.under_way)
+
+    with {:ok, args} <- args,
+         {:ok, link} <- Link.find(call.server),
+         {:ok, handle} <- Link.open(link, &Frames.call(&1, call.pool, command, args, wire)) do
+      {:ok,
+       %__MODULE__{
+         call: call,
+         command: command,
+         link: link,
+         handle: handle,
+         window: window,
+         deadline: deadline(Call.wait(call.timeout))
+       }}
+    else
+      {:error, error} -> {:error, Call.about(error, call, command)}
+    end
+  end
+
+  # The consumer has done with the chunks that it has taken: those are what it pays for here.
+  defp take(%{owed: owed} = chunks) when owed > 0 do
+    Link.grant(chunks.link, chunks.handle, owed)
+    take(%{chunks | owed: 0})
+  end
+
+  defp take(chunks) do
+    with {:ok, frame} <- Link.await(chunks.handle, left(chunks.deadline)),
+         {:chunk, term} <- Frames.answer(frame),
+         {:ok, value} <- Terms.decode(term) do
+      {owed, window} = Window.taken(chunks.window, byte_size(term))
+      {:chunk, value, %{chunks | window: window, owed: owed}}
+    else
+      {:result, _} ->
+        :ended
+
+      # Nobody reads what the generator returns; closing the stream removes the files.
+      {:result, _, _, _} ->
+        :ended
+
+      :timeout ->
+        {:error, Call.about(Call.late(chunks.call.timeout), chunks.call, chunks.command)}
+
+      {:error, error} ->
+        {:error, Call.about(error, chunks.call, chunks.command)}
+    end
+  end
+
+  defp close(chunks), do: Link.close(chunks.link, chunks.handle)
+
+  defp deadline(:infinity), do: :infinity
+  defp deadline(ms), do: System.monotonic_time(:millisecond) + ms
+
+  defp left(:infinity), do: :infinity
+  defp left(deadline), do: max(0, deadline - System.monotonic_time(:millisecond))
+
+  defp ok!({:ok, chunks}), do: chunks
+  defp ok!({:error, error}), do: raise(error)
+end

@@ -1,0 +1,110 @@
+"""What a worker has to say, on its way out: gathered, so that many small frames cost one write.
+
+What is gathered is written when it is much, when it has waited for long, and when there is nothing
+else to do. That is not enough for a generator that has been quick and then waits for something: its
+last chunks would wait with it. So a stream that leaves some unwritten has a thread look after them.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from contextlib import suppress
+from time import perf_counter
+
+#: Frames are written when there are this many bytes of them, or when they took this long.
+FLUSH_BYTES = 64 * 1024
+FLUSH_SECONDS = 0.001
+
+#: Seconds after which the thread writes what nobody else has.
+_LATE_SECONDS = 0.002
+
+
+class Outgoing:
+    """Frames for a blocking socket. One thread puts them here; another may flush at any time."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._writing = threading.Lock()
+        #: Always the same list: frames are put at its end while others are taken from its front.
+        self.waiting: list[bytes] = []
+        self._bytes = 0
+        self.flushed_at = 0.0
+        #: How often it has been flushed.
+        self.flushes = 0
+
+    def put(self, frame: bytes) -> None:
+        self.waiting.append(frame)
+        self._bytes += len(frame)
+        if self._bytes > FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Raises `OSError` if the peer is gone."""
+        if self.waiting:
+            self._bytes = 0
+            self.write()
+        self.flushed_at = perf_counter()
+
+    def write(self) -> None:
+        """Flush from another thread: the counts of the one that puts frames are left alone."""
+        with self._writing:
+            waiting = self.waiting
+            count = len(waiting)
+            out = waiting[0] if count == 1 else b"".join(waiting[:count])
+            del waiting[:count]
+            self.flushes += 1
+            self._channel.sendall(out)
+
+    def forget(self) -> None:
+        """In a forked child: nothing of this is its own, and the lock may be held for ever."""
+        self._writing = threading.Lock()
+        self.waiting.clear()
+
+
+class LateWriter:
+    """Writes what the thread of a stream puts and does not get round to flushing.
+
+    Its own thread runs from the first time it is asked until it is closed, and takes no signals:
+    those are for the thread that runs the commands.
+    """
+
+    def __init__(self, outgoing: Outgoing) -> None:
+        self._outgoing = outgoing
+        self._asked = threading.Event()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def ask(self) -> None:
+        """There is something in `outgoing` that may have to wait."""
+        if not self._asked.is_set():
+            self._asked.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="late writer", daemon=True)
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+                self._thread.start()
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._closed.set()
+            self._asked.set()
+            self._thread.join()
+
+    def _run(self) -> None:
+        outgoing = self._outgoing
+        # The peer may be gone, as the thread of the stream will find out.
+        with suppress(OSError):
+            while True:
+                self._asked.wait()
+                before = outgoing.flushes
+                self._closed.wait(_LATE_SECONDS)
+                self._asked.clear()
+                # Looked at after that: what is asked from now on is heard.
+                if self._closed.is_set():
+                    return
+                if outgoing.waiting and outgoing.flushes == before:
+                    outgoing.write()
+                elif outgoing.waiting:
+                    self._asked.set()

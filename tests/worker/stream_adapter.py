@@ -1,0 +1,201 @@
+"""Commands that make streams, of every kind of trouble."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from snakepit_port.adapter import CallCancelled, command
+
+#: What commands leave for a later call to see.
+seen: list[Any] = []
+
+
+@command
+def remembered() -> list[Any]:
+    return seen
+
+
+@command
+def count(n: int) -> Iterator[int]:
+    yield from range(n)
+    return f"counted to {n}"
+
+
+@command
+def count_and_say(n: int) -> Iterator[int]:
+    """Says before each value that it is being made."""
+    for i in range(n):
+        print(f"making {i}")
+        yield i
+
+
+@command
+def give_back(value: Any) -> Iterator[Any]:
+    yield value
+    return value
+
+
+@command
+def iterator(n: int) -> Iterator[int]:
+    return map(abs, range(n))
+
+
+@command
+def iterator_after(fifo: str) -> Iterator[int]:
+    """Waits before there is anything to iterate over."""
+    print("in")
+    with open(fifo) as file:
+        return iter(range(int(file.readline())))
+
+
+@command
+def listed(n: int) -> list[int]:
+    return list(range(n))
+
+
+@command
+def fail_after(n: int) -> Iterator[int]:
+    yield from range(n)
+    raise ValueError("no more")
+
+
+@command
+def fail_in_c(n: int) -> Iterator[int]:
+    return map(len, ["x"] * n + [1])  # type: ignore[list-item]
+
+
+@command
+def no_term_after(n: int) -> Iterator[Any]:
+    try:
+        yield from range(n)
+        yield object()
+    finally:
+        seen.append("closed")
+
+
+@command
+def blobs(*sizes: int) -> Iterator[bytes]:
+    try:
+        for size in sizes:
+            yield bytes(size)
+    finally:
+        seen.append("closed")
+
+
+@command
+def endless() -> Iterator[int]:
+    i = 0
+    try:
+        while True:
+            yield i
+            i += 1
+    finally:
+        seen.append("closed")
+
+
+@command
+def wait_between(fifo: str) -> Iterator[str]:
+    """Yields what is written to the named pipe, a line at a time."""
+    try:
+        while True:
+            print("in")
+            with open(fifo) as file:
+                yield file.readline().strip()
+    finally:
+        seen.append("closed")
+
+
+@command
+def count_and_wait(n: int, fifo: str) -> Iterator[Any]:
+    """Is quick, and then waits for a line in the named pipe; and again."""
+    for _ in range(2):
+        yield from range(n)
+        with open(fifo) as file:
+            yield file.readline().strip()
+
+
+@command
+def threads() -> int:
+    return threading.active_count()
+
+
+@command
+def swallow() -> Iterator[str]:
+    """Goes on after it was cancelled."""
+    try:
+        print("in")
+        while True:
+            pass
+    except CallCancelled:
+        seen.append("swallowed")
+    try:
+        yield "went on"
+        seen.append("advanced")
+    finally:
+        seen.append("closed")
+
+
+@command
+def yield_in_finally() -> Iterator[str]:
+    try:
+        try:
+            try:
+                yield "first"
+            finally:
+                yield "inner"
+                seen.append("not reached")
+        finally:
+            yield "middle"
+            seen.append("not reached")
+    finally:
+        seen.append("outer")
+
+
+@command
+def raise_in_finally() -> Iterator[str]:
+    try:
+        yield "first"
+    finally:
+        seen.append("raised")
+        raise ValueError("in finally")
+
+
+class Reader:
+    """An iterator that is no generator, and has to be closed all the same."""
+
+    def __iter__(self) -> Reader:
+        return self
+
+    def __next__(self) -> str:
+        return "line"
+
+    def close(self) -> None:
+        seen.append("reader closed")
+
+
+@command
+def reader() -> Reader:
+    return Reader()
+
+
+@command
+def pid_and_die(n: int) -> Iterator[int]:
+    """Kills its worker after some chunks."""
+    for _ in range(n):
+        yield os.getpid()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@command
+def fork_within() -> Iterator[int]:
+    """Both processes go on."""
+    try:
+        yield os.getpid()
+        os.fork()
+        yield os.getpid()
+    finally:
+        print(f"closed in {os.getpid()}")

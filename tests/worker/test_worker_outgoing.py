@@ -1,0 +1,106 @@
+"""Frames on their way out of a worker, and the thread that looks after those of a stream."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from worker_driver import TIMEOUT
+
+from snakepit_port.worker.outgoing import FLUSH_BYTES, LateWriter, Outgoing
+
+
+@pytest.fixture
+def channel() -> Iterator[tuple[Outgoing, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(TIMEOUT)
+    yield Outgoing(ours), theirs
+    ours.close()
+    theirs.close()
+
+
+def test_frames_are_gathered_until_they_are_much(channel: tuple[Outgoing, socket.socket]) -> None:
+    outgoing, theirs = channel
+    outgoing.put(b"a" * 10)
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+    outgoing.put(b"b" * FLUSH_BYTES)
+    assert len(theirs.recv(2 * FLUSH_BYTES)) == FLUSH_BYTES + 10
+    outgoing.put(b"c")
+    outgoing.flush()
+    assert theirs.recv(10) == b"c"
+
+
+def test_what_is_left_is_written_late(channel: tuple[Outgoing, socket.socket]) -> None:
+    outgoing, theirs = channel
+    late = LateWriter(outgoing)
+    for number in range(50):
+        frame = str(number).encode()
+        outgoing.put(frame)
+        late.ask()
+        assert theirs.recv(10) == frame
+    late.close()
+    assert outgoing.waiting == []
+
+
+def test_frames_keep_their_order_whoever_writes_them(
+    channel: tuple[Outgoing, socket.socket],
+) -> None:
+    outgoing, theirs = channel
+    count = 200_000
+    got = bytearray()
+
+    def read() -> None:
+        while len(got) < 4 * count:
+            got.extend(theirs.recv(FLUSH_BYTES))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    others = [LateWriter(outgoing) for _ in range(3)]
+    for number in range(count):
+        outgoing.put(number.to_bytes(4, "big"))
+        others[number % 3].ask()
+    outgoing.flush()
+    for other in others:
+        other.close()
+    reader.join(TIMEOUT)
+    assert got == b"".join(number.to_bytes(4, "big") for number in range(count))
+
+
+def test_it_ends_though_it_was_about_to_look_away(
+    channel: tuple[Outgoing, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = LateWriter(channel[0])
+    begun, closing = threading.Event(), threading.Event()
+
+    def wait(timeout: float) -> bool:
+        """Its time is up just before it is closed."""
+        begun.set()
+        closing.wait(TIMEOUT)
+        return False
+
+    monkeypatch.setattr(late._closed, "wait", wait)
+    join = threading.Thread.join
+    monkeypatch.setattr(
+        threading.Thread, "join", lambda thread: [closing.set(), join(thread, TIMEOUT)]
+    )
+    late.ask()
+    assert begun.wait(TIMEOUT)
+    late.close()
+    assert late._thread is not None
+    assert not late._thread.is_alive()
+
+
+def test_it_ends_when_nobody_reads_any_more(channel: tuple[Outgoing, socket.socket]) -> None:
+    outgoing, theirs = channel
+    theirs.close()
+    late = LateWriter(outgoing)
+    outgoing.put(b"a")
+    late.ask()
+    assert late._thread is not None
+    late._thread.join(TIMEOUT)
+    assert not late._thread.is_alive()
+    late.close()
