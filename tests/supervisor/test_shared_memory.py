@@ -91,7 +91,7 @@ async def gone(pid: int) -> None:
 async def test_large_bytes_do_not_travel_in_frames() -> None:
     data = os.urandom(LARGE)
     async with running() as host:
-        assert host.info["capabilities"] == ["shm"]
+        assert "shm" in host.info["capabilities"]
         assert os.stat(folder_of(host)).st_mode & 0o777 == 0o700
         frames = host.frames()
         value = {"a": [data, b"small"], "b": data[:THRESHOLD]}
@@ -157,7 +157,7 @@ async def test_a_host_that_does_not_know_of_it_gets_frames(monkeypatch: pytest.M
         messages, "hello", lambda info: build({**info, "capabilities": ["streams"]})
     )
     async with running() as host:
-        assert host.info["capabilities"] == []
+        assert "shm" not in host.info["capabilities"]
         assert "shm" not in host.info
         data = os.urandom(LARGE)
         assert await host.call(None, "echo", [data]) == data
