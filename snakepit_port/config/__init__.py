@@ -5,6 +5,7 @@ from snakepit_port.config.model import (
     ConfigError,
     PoolSettings,
     Problem,
+    Profile,
     ProfileSettings,
     SupervisorSettings,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "ConfigError",
     "PoolSettings",
     "Problem",
+    "Profile",
     "ProfileSettings",
     "SupervisorSettings",
     "load_terms",

@@ -9,6 +9,7 @@ from typing import Any
 from snakepit_port.config import legacy
 from snakepit_port.config.kinds import as_table
 from snakepit_port.config.model import (
+    PROFILE_KINDS,
     Config,
     ConfigError,
     PoolSettings,
@@ -29,8 +30,6 @@ from snakepit_port.config.report import (
 from snakepit_port.config.settings import (
     POOL,
     PROFILE,
-    PROFILE_KINDS,
-    REFUSED_KINDS,
     SECTIONS,
     SUPERVISOR,
     Section,
@@ -139,13 +138,40 @@ def _profiles(value: object, at: At) -> Any:
     profiles = {}
     for name, settings in table.items():
         profiles[name] = _read(PROFILE, settings, at.child(name))
-        if name in PROFILE_KINDS or name in REFUSED_KINDS:
+        if name in PROFILE_KINDS:
             profiles[name] = at.child(name).wrong(
                 "this is the name of a built-in profile", "choose another name"
             )
         elif POOL.settings["worker_profile"].kind.parse(name, at.child(name)) is INVALID:
             profiles[name] = INVALID
+    for name, settings in table.items():
+        _check_what_it_builds_on(name, settings, table, at)
     return INVALID if any(profile is INVALID for profile in profiles.values()) else profiles
+
+
+def _check_what_it_builds_on(name: str, settings: object, table: Mapping[str, Any], at: At) -> None:
+    """Whether a profile ends at a built-in kind. What is wrong with profiles on its way is reported
+    there."""
+    way = [name]
+    while True:
+        kind = (as_table(table[way[-1]]) or {}).get("kind", "process")
+        if not isinstance(kind, str) or kind in PROFILE_KINDS:
+            return
+        if kind not in table:
+            if way == [name]:
+                known = [*PROFILE_KINDS, *(other for other in table if other != name)]
+                hint = did_you_mean(kind, known) or f"known here: {', '.join(known)}"
+                at.child(name).child("kind").wrong(f"no profile is named {found(kind)}", hint)
+            return
+        if kind in way:
+            if kind == name:
+                circle = " -> ".join(map(quoted, [*way, kind]))
+                at.child(name).child("kind").wrong(
+                    f"the profile builds on itself ({circle})",
+                    f"have one of them build on {' or '.join(map(quoted, PROFILE_KINDS))}",
+                )
+            return
+        way.append(kind)
 
 
 def _pools(value: object, profiles: object, at: At) -> Any:
@@ -179,10 +205,6 @@ def _check_together(pool: Mapping[str, Any], known_profiles: list[str], at: At) 
     at_profile = at.child("worker_profile")
     if not isinstance(profile, str) or profile in known_profiles:
         pass
-    elif profile in REFUSED_KINDS:
-        valid = at_profile.wrong(
-            f"{quoted(profile)} {REFUSED_KINDS[profile]}", 'use "process" or a profile of that kind'
-        )
     elif profile:
         hint = did_you_mean(profile, known_profiles) or "profiles are defined under profiles.NAME"
         valid = at_profile.wrong(f"no profile is named {found(profile)}", hint)

@@ -248,24 +248,28 @@ class Duration(Kind):
 
 
 class Choice(Kind):
-    """One of a few words. *refused* gives the reason why a word that is known is not accepted."""
+    """One of a few words."""
 
-    def __init__(self, *words: str, refused: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *words: str) -> None:
         self._words = words
-        self._refused = refused or {}
         self.expects = " or ".join(map(quoted, words))
 
     def parse(self, value: object, at: At) -> Any:
         if not isinstance(value, str):
             return at.unexpected(self.expects, value)
-        if value in self._refused:
-            return at.wrong(f"{quoted(value)} {self._refused[value]}", f"use {self.expects}")
         if value not in self._words:
             return at.unexpected(self.expects, value, did_you_mean(value, self._words))
         return value
 
     def schema(self) -> dict[str, Any]:
         return {"enum": list(self._words)}
+
+
+class Flag(Kind):
+    expects = "true or false"
+
+    def parse(self, value: object, at: At) -> Any:
+        return value if isinstance(value, bool) else at.unexpected(self.expects, value)
 
 
 class Either(Kind):

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from snakepit_port.config.changes import Change
 
@@ -46,13 +46,28 @@ class SupervisorSettings:
     shm_max_bytes: int = 1024**3
 
 
+ProfileKind = Literal["process", "thread"]
+"""``process``: a call at a time in each process. ``thread``: several, on threads of one process."""
+
+PROFILE_KINDS: tuple[ProfileKind, ...] = get_args(ProfileKind)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileSettings:
-    """How the workers of a pool run: a built-in kind, or a named profile built on one."""
+    """A named profile. ``kind`` is what it builds on: a built-in kind, or another named profile."""
 
     name: str
-    kind: Literal["process"] = "process"
+    kind: str = "process"
     env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How the workers of a pool run, worked out: the built-in ``kind`` at the bottom, and the named
+    profiles built on it, each on the one before."""
+
+    kind: ProfileKind
+    named: tuple[ProfileSettings, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +81,8 @@ class PoolSettings:
     name: str
     adapter: str
     worker_profile: str = "process"
+    threads_per_worker: int = 10
+    thread_safety_checks: bool = False
     pool_size: int = field(default_factory=available_cpus)
     adapter_args: tuple[Any, ...] | Mapping[str, Any] = ()
     adapter_env: Mapping[str, str] = field(default_factory=dict)
@@ -103,9 +120,25 @@ class Config:
         """The pools that are started: all, unless ``pooling_enabled`` is false."""
         return self.pools if self.supervisor.pooling_enabled else ()
 
-    def profile_of(self, pool: PoolSettings) -> ProfileSettings:
-        """The profile *pool* runs under: the named one, or the bare built-in kind."""
-        return self.profiles.get(pool.worker_profile) or ProfileSettings(name=pool.worker_profile)
+    def profile_of(self, pool: PoolSettings) -> Profile:
+        """The profile *pool* runs under."""
+        return resolve(pool.worker_profile, self.profiles)
+
+
+def resolve(name: str, profiles: Mapping[str, ProfileSettings]) -> Profile:
+    """The profile *name*, which may be a built-in kind.
+
+    Raises KeyError with the name of a profile that does not exist, and RecursionError if one builds
+    on itself.
+    """
+    named: list[ProfileSettings] = []
+    while name not in PROFILE_KINDS:
+        profile = profiles[name]
+        if profile in named:
+            raise RecursionError(name)
+        named.insert(0, profile)
+        name = profile.kind
+    return Profile(name, tuple(named))
 
 
 @dataclass(frozen=True, slots=True)

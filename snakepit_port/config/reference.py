@@ -29,7 +29,8 @@ becomes of each key. Editors with Taplo check files that begin with the line `#:
 of `schema.json`, which is beside this page.
 
 A worker's environment has these layers, and later ones win: what is inherited (`inherit_env`), the
-defaults of the profile's kind, the named profile's `env`, the pool's `adapter_env`.
+defaults of the profile's kind, the `env` of the profiles it builds on and of the named profile
+itself, the pool's `adapter_env`.
 """
 
 

@@ -28,9 +28,6 @@ from snakepit_port.config.kinds import (
 )
 from snakepit_port.config.model import PoolSettings, ProfileSettings, SupervisorSettings
 
-PROFILE_KINDS = ("process",)
-REFUSED_KINDS = {"thread": "is not supported by this version"}
-
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -110,14 +107,17 @@ PROFILE = _section(
     [
         Setting(
             "kind",
-            Choice(*PROFILE_KINDS, refused=REFUSED_KINDS),
-            "The built-in kind the profile builds on. `process` runs one call at a time in each "
-            "process, with every numeric library limited to one thread.",
+            Text('"process", "thread" or the name of another profile'),
+            "What the profile builds on. `process` runs one call at a time in each process, with "
+            "every numeric library limited to one thread; `thread` runs `threads_per_worker` calls "
+            "at a time on threads of one process, with numeric libraries limited to that many. "
+            "Another profile gives its kind and its `env`.",
         ),
         Setting(
             "env",
             EnvTable(),
-            "Environment variables of the workers. They override those of the kind.",
+            "Environment variables of the workers. They override those of what the profile builds "
+            "on.",
         ),
     ],
 )
@@ -147,8 +147,23 @@ POOL = _section(
         ),
         Setting(
             "worker_profile",
-            Text('"process" or the name of a profile'),
-            "How the workers run: the built-in `process`, or a profile defined under `profiles`.",
+            Text('"process", "thread" or the name of a profile'),
+            "How the workers run: one of the built-in kinds `process` and `thread`, or a profile "
+            "defined under `profiles`.",
+        ),
+        Setting(
+            "threads_per_worker",
+            # More than this many threads of Python in one process serve nobody.
+            Integer(1, 1024),
+            "How many calls each worker of a thread profile runs at a time. Workers of a process "
+            "profile run one.",
+        ),
+        Setting(
+            "thread_safety_checks",
+            Flag(),
+            "Whether workers of a thread profile report, as events, an adapter that does not say "
+            "it is thread-safe, calls that enter such an adapter at the same time, and libraries "
+            "that are known not to be thread-safe.",
         ),
         Setting(
             "pool_size",

@@ -75,6 +75,8 @@ POOL_SETTINGS: dict[str, st.SearchStrategy[Any]] = {
         st.builds("{}:{}".format, modules, identifiers | st.just("*")), max_size=3
     ),
     "prefetch": st.just("auto") | st.integers(1, 1024),
+    "threads_per_worker": st.integers(1, 1024),
+    "thread_safety_checks": st.booleans(),
 }
 
 
@@ -92,6 +94,11 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
         else st.just({})
     )
     if profiles:
+        # Each on a kind, or on one before it.
+        for index, profile in enumerate(profiles.values()):
+            bases = ["process", "thread", *list(profiles)[:index]]
+            if draw(st.booleans()):
+                profile["kind"] = draw(st.sampled_from(bases))
         tree["profiles"] = profiles
     tree["pools"] = []
     for name in draw(st.lists(names, min_size=1, max_size=2, unique=True)):
@@ -103,7 +110,7 @@ def trees(draw: st.DrawFn) -> dict[str, Any]:
                 | st.dictionaries(identifiers, arguments, max_size=3)
             )
         if draw(st.booleans()):
-            pool["worker_profile"] = draw(st.sampled_from(["process", *profiles]))
+            pool["worker_profile"] = draw(st.sampled_from(["process", "thread", *profiles]))
         tree["pools"].append({"name": name, **pool})
     return tree
 

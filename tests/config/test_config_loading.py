@@ -18,6 +18,7 @@ from snakepit_port.config import (
     Config,
     ConfigError,
     PoolSettings,
+    Profile,
     ProfileSettings,
     load_terms,
     load_toml,
@@ -72,7 +73,7 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pool.pool_size == available_cpus() >= 1
     assert pool.python == sys.executable
     assert (pool.queue_timeout, pool.call_timeout, pool.max_queue_size) == (5.0, 60.0, 1000)
-    assert config.profile_of(pool) == ProfileSettings(name="process", kind="process", env={})
+    assert config.profile_of(pool) == Profile("process")
 
 
 def test_the_default_interpreter_comes_from_the_environment(
@@ -125,9 +126,8 @@ def test_a_named_profile_is_found() -> None:
     profiles = {"gpu": {"env": {"CUDA_VISIBLE_DEVICES": 0}}}
     pools = [{"name": "a", "adapter": "b", "worker_profile": "gpu"}]
     config = load_terms({"profiles": profiles, "pools": pools}, "/base")
-    assert config.profile_of(config.pools[0]) == ProfileSettings(
-        name="gpu", env={"CUDA_VISIBLE_DEVICES": "0"}
-    )
+    gpu = ProfileSettings(name="gpu", env={"CUDA_VISIBLE_DEVICES": "0"})
+    assert config.profile_of(config.pools[0]) == Profile("process", (gpu,))
 
 
 # -- what is not -------------------------------------------------------------------------------

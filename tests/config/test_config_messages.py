@@ -99,12 +99,19 @@ def test_one_mistake(text: str, message: str) -> None:
     [
         (
             {"worker_profile": {}},
-            'worker_profile: expected "process" or the name of a profile, found a table',
+            'worker_profile: expected "process", "thread" or the name of a profile, found a table',
         ),
         (
-            {"worker_profile": "thread"},
-            'worker_profile: "thread" is not supported by this version '
-            '(use "process" or a profile of that kind)',
+            {"worker_profile": "threads"},
+            'worker_profile: no profile is named "threads" (did you mean thread?)',
+        ),
+        (
+            {"thread_safety_checks": 1},
+            "thread_safety_checks: expected true or false, found 1",
+        ),
+        (
+            {"threads_per_worker": 0},
+            "threads_per_worker: expected an integer from 1 to 1024, found 0",
         ),
         (
             {"adapter_args": {"x": 1}},
@@ -232,7 +239,7 @@ def test_mistakes_in_arguments(value: Any, message: str) -> None:
 
 def test_mistakes_between_tables() -> None:
     tree = {
-        "profiles": {"process": {}, "": {}, "threads": {"kind": "thread"}, "other": 3},
+        "profiles": {"process": {}, "": {}, "threads": {"kind": 3}, "other": 3},
         "pools": [
             {"name": "a", "adapter": "b"},
             {"name": "a", "adapter": "b", "worker_profile": "threads"},
@@ -243,9 +250,36 @@ def test_mistakes_between_tables() -> None:
         load_terms(tree, "/base")
     assert [str(problem) for problem in caught.value.problems] == [
         'profiles "process": this is the name of a built-in profile (choose another name)',
-        'profiles "": expected "process" or the name of a profile, found ""',
-        'profiles "threads": kind: "thread" is not supported by this version (use "process")',
+        'profiles "": expected "process", "thread" or the name of a profile, found ""',
+        'profiles "threads": kind: expected "process", "thread" or the name of another profile, '
+        "found 3",
         'profiles "other": expected a table, found 3',
         'pools[1] "a": name: pools[0] has this name too',
         'pools[2]: expected a table, found "c"',
+    ]
+
+
+def test_profiles_that_end_at_no_kind() -> None:
+    tree = {
+        "profiles": {
+            "base": {"kind": "proces"},
+            "on_base": {"kind": "base"},
+            "a": {"kind": "b"},
+            "b": {"kind": "c"},
+            "c": {"kind": "a"},
+            "on_circle": {"kind": "a"},
+            "self": {"kind": "self"},
+            "fine": {"kind": "thread"},
+        },
+        "pools": [{"name": "a", "adapter": "b", "worker_profile": "fine"}],
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_terms(tree, "/base")
+    hint = '(have one of them build on "process" or "thread")'
+    assert [str(problem) for problem in caught.value.problems] == [
+        'profiles "base": kind: no profile is named "proces" (did you mean process?)',
+        'profiles "a": kind: the profile builds on itself ("a" -> "b" -> "c" -> "a") ' + hint,
+        'profiles "b": kind: the profile builds on itself ("b" -> "c" -> "a" -> "b") ' + hint,
+        'profiles "c": kind: the profile builds on itself ("c" -> "a" -> "b" -> "c") ' + hint,
+        'profiles "self": kind: the profile builds on itself ("self" -> "self") ' + hint,
     ]
