@@ -21,6 +21,10 @@ or a class, made once for each worker, named `my_app.adapter:Model` in the confi
         def close(self):                        # when the worker goes in good order
             self.weights.release()
 
+In a pool with the thread profile several commands run at the same time, on threads of one process
+and with one instance of the class. Code that is made for that says `thread_safe = True` in the
+module or class: `thread_safety_checks` reports what does not.
+
 A map of arguments becomes keywords, a list positions. What a command returns has to have a term
 (see `snakepit_port.wire`); what it raises reaches the caller with its class and traceback.
 
@@ -53,6 +57,9 @@ class CallCancelled(BaseException):
 
     Not an `Exception`, so that `except Exception` does not swallow it. Clean up and let it pass: a
     command that goes on after it has `cancel_grace_period` before its worker is killed.
+
+    With the thread profile it is raised when the thread next runs Python code: not while it waits
+    in C, for a lock or a socket without a timeout.
     """
 
 

@@ -265,13 +265,6 @@ class Choice(Kind):
         return {"enum": list(self._words)}
 
 
-class Flag(Kind):
-    expects = "true or false"
-
-    def parse(self, value: object, at: At) -> Any:
-        return value if isinstance(value, bool) else at.unexpected(self.expects, value)
-
-
 class Either(Kind):
     """A few fixed values, or else another kind."""
 

@@ -86,7 +86,8 @@ def split_arguments(value: Any) -> tuple[Mapping[str, Any], str]:
     for option, argument in words:
         if option == "--adapter" and argument is not None:
             settings["adapter"] = adapter(argument)
-        elif option == "--max-workers" and argument is not None and argument.isdecimal():
+        elif option == "--max-workers" and re.fullmatch("[1-9][0-9]{0,2}", argument or ""):
+            assert argument is not None
             settings["threads_per_worker"] = int(argument)
         elif option == "--thread-safety-check":
             settings["thread_safety_checks"] = True

@@ -27,6 +27,9 @@ class Call:
 
     `credit` is how many more chunks a stream call may be answered with, None for a call that is no
     stream. `granted` is what of it came after the call, so that its frame does not say it.
+
+    `sequence` is its place among all calls that its worker was sent, from 0; `running_since` is
+    when that took it up, as far as the pool can tell.
     """
 
     __slots__ = (
@@ -39,6 +42,8 @@ class Call:
         "id",
         "queue_timeout",
         "queue_timer",
+        "running_since",
+        "sequence",
         "state",
         "timeout",
         "worker",
@@ -63,6 +68,8 @@ class Call:
         self.granted = 0
         self.state = CallState.QUEUED
         self.worker: Worker | None = None
+        self.sequence = 0
+        self.running_since = 0.0
         self.arrived_at = 0.0
         self.deadline_timer: Timer | None = None
         self.queue_timer: Timer | None = None

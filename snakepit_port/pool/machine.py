@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Mapping
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 from snakepit_port.config.model import PoolSettings
@@ -32,15 +33,19 @@ class Machine:
 
     A call is answered exactly once: by one `Forward` or one `Reply`. It is started at most once: it
     is sent again only if the ledger says that the worker which went had not started it.
+
+    `capacity` is how many calls a worker works on at a time.
     """
 
-    def __init__(self, settings: PoolSettings, now: float, rng: random.Random) -> None:
+    def __init__(
+        self, settings: PoolSettings, now: float, rng: random.Random, capacity: int = 1
+    ) -> None:
         self.settings = settings
         self.name = settings.name
         self.state = PoolState.STARTING
         self._record = record = Record(settings)
         self._timers = record.timers
-        self._roster = Roster(record)
+        self._roster = Roster(record, capacity)
         self._starting = Starting(record, self._roster, now, rng)
         self.queue = Queue(record, self._waited_too_long)
         self._born_at = now
@@ -99,14 +104,15 @@ class Machine:
         if worker.answered == 0:
             self._starting.answered_first()
         self._roster.note_answer(worker, call, ok, now, together)
+        self._timers.cancel(call.deadline_timer)
         if call.state is CallState.SENT:
             call.state = CallState.ANSWERED
-            self._timers.cancel(call.deadline_timer)
             if not ok:
                 self._record.counts["errors"] += 1
             self._record.effects.append(Forward(call))
         call.worker = None
-        if worker.state is WorkerState.READY:
+        worker.stuck.discard(call.id)
+        if worker.listens:
             self._freed(worker, now)
         if self._draining:
             self._drain(now)
@@ -155,7 +161,7 @@ class Machine:
             return []
         self._roster.remove(worker)
         error = worker.broke_protocol or error
-        self._let_go(worker, started - worker.answered, error, now)
+        self._let_go(worker, started, error, now)
         if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
             reason = "crashed" if worker.fate is None else worker.fate.value
             self._record.emit(
@@ -223,10 +229,14 @@ class Machine:
 
     def _freed(self, worker: Worker, now: float) -> None:
         """A worker answered: note what it can take now, and give it that."""
-        running = self._roster.freed(worker)
-        if running is not None and running.state is CallState.ANSWERED:
+        if worker.state is WorkerState.DRAINING:
+            next_up = worker.last_running
+            self._let_leave(worker, now)
+        else:
+            next_up = self._roster.freed(worker, now)
+        if next_up is not None and next_up.state is CallState.ANSWERED:
             # Abandoned while it waited here, and now its turn.
-            self._expect_to_yield(worker, now)
+            self._expect_to_yield(worker, next_up, now)
         if self.queue.waiting:
             self._dispatch(now)
 
@@ -252,13 +262,15 @@ class Machine:
             return
         self.queue.add_first(call, now)
 
-    def _let_go(
-        self, worker: Worker, unanswered: int, error: Mapping[str, Any], now: float
-    ) -> None:
-        """Settle the calls of a worker that is gone: those it started fail, the others wait
-        again."""
-        calls = list(worker.calls.values())
-        started, others = calls[: max(unanswered, 0)], calls[max(unanswered, 0) :]
+    def _let_go(self, worker: Worker, begun: int, error: Mapping[str, Any], now: float) -> None:
+        """Settle the calls of a worker that is gone: those it started, the first `begun` of all
+        that it was sent, fail, and the others wait again."""
+        calls = worker.calls.values()
+        started = [call for call in calls if call.sequence < begun]
+        others = [call for call in calls if call.sequence >= begun]
+        for call in calls:
+            if call.state is CallState.ANSWERED:
+                self._timers.cancel(call.deadline_timer)
         worker.calls.clear()
         if started:
             self._roster.note_death(worker, started[0], now)
@@ -295,26 +307,34 @@ class Machine:
         if worker is not None:
             error["worker"] = worker.id
         self._record.reply(call, error)
-        if worker is not None and worker.state is WorkerState.READY:
+        if worker is not None and worker.listens:
             # The host may use the id again, and a worker must not hold two calls of one id.
             self._roster.fill_up(worker)
             self._record.effects.append(Interrupt(worker, call))
-            if worker.running is call:
-                self._expect_to_yield(worker, now)
+            if worker.is_running(call):
+                self._expect_to_yield(worker, call, now)
         if self._draining:
             self._drain(now)
 
-    def _expect_to_yield(self, worker: Worker, now: float) -> None:
-        self._timers.cancel(worker.timer)
-        worker.timer = self._timers.at(
-            now + self.settings.cancel_grace_period, self._did_not_yield, (worker, worker.running)
-        )
+    def _expect_to_yield(self, worker: Worker, call: Call, now: float) -> None:
+        due = now + self.settings.cancel_grace_period
+        call.deadline_timer = self._timers.at(due, self._did_not_yield, (worker, call))
 
     def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
         worker, call = what
-        if worker.running is call:
-            self._roster.kill(worker, Fate.CANCELLED)
+        if worker.listens:
+            worker.stuck.add(call.id)
+            # One call cannot be ended alone: others that the worker has may finish first.
+            self._roster.withhold(worker, WorkerState.DRAINING)
+            self._let_leave(worker, now)
             self._go_on(now)
+
+    def _let_leave(self, worker: Worker, now: float) -> None:
+        """A draining worker goes when all it works on are calls that do not stop."""
+        if not worker.calls:
+            self._finish(worker, Fate.CANCELLED, now)
+        elif worker.stuck.issuperset(islice(worker.calls, worker.capacity)):
+            self._roster.kill(worker, Fate.CANCELLED)
 
     def _unavailable(self, call: Call) -> dict[str, Any]:
         cause = self._starting.cause
@@ -379,21 +399,22 @@ class Machine:
             for worker in list(self.workers.values()):
                 if worker.state is WorkerState.STARTING:
                     self._roster.kill(worker, Fate.SHUTDOWN)
-                elif worker.state is WorkerState.READY and not worker.calls:
-                    self._finish(worker, now)
+                elif worker.listens and not worker.calls:
+                    self._finish(worker, Fate.SHUTDOWN, now)
         if not self.workers and self.state is not PoolState.STOPPED:
             self.state = PoolState.STOPPED
             self._record.effects.append(Stopped())
 
-    def _finish(self, worker: Worker, now: float) -> None:
+    def _finish(self, worker: Worker, fate: Fate, now: float) -> None:
         self._roster.retire(worker, WorkerState.STOPPING)
-        worker.fate = Fate.SHUTDOWN
+        worker.fate = fate
         due = now + self.settings.worker_shutdown_grace_period
         worker.timer = self._timers.at(due, self._did_not_stop, worker)
         self._record.effects.append(Finish(worker))
 
     def _did_not_stop(self, worker: Worker, now: float) -> None:
-        self._roster.kill(worker, Fate.SHUTDOWN)
+        assert worker.fate is not None
+        self._roster.kill(worker, worker.fate)
 
     def _drained_too_long(self, _: None, now: float) -> None:
         message = "the supervisor shut down before the call was done (shutdown_grace_period)"
@@ -402,7 +423,7 @@ class Machine:
             for call in worker.calls.values():
                 if call.state is CallState.SENT:
                     self._record.fail(call, "shutting_down", message)
-            if worker.calls and worker.state is WorkerState.READY:
+            if worker.calls and worker.listens:
                 self._roster.kill(worker, Fate.SHUTDOWN)
         self._drain(now)
 

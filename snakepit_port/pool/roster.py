@@ -17,16 +17,25 @@ AUTO_PREFETCH = 16
 
 
 class Roster:
-    """`workers` has all that are not gone, by id, in the order they were started."""
+    """`workers` has all that are not gone, by id, in the order they were started. Each works on
+    `capacity` calls at a time.
 
-    def __init__(self, record: Record) -> None:
+    Of those that take calls, `_idle` have none, `_free` have some and can work on more at once, and
+    `_roomy` have as many as they can work on, or more, and are so fast that others may wait there.
+    """
+
+    def __init__(self, record: Record, capacity: int) -> None:
         self._record = record
+        self.capacity = capacity
         prefetch = record.settings.prefetch
         self._judge_speed = prefetch == "auto"
         self._prefetch = AUTO_PREFETCH if prefetch == "auto" else int(prefetch)
         self.speeds = Speeds()
         self.workers: dict[str, Worker] = {}
+        # Of those sent ahead, as many as for a worker that works on one.
+        self._limit = capacity - 1 + self._prefetch
         self._idle: dict[Worker, None] = {}
+        self._free: dict[Worker, None] = {}
         self._roomy: OrderedDict[Worker, None] = OrderedDict()
 
     def in_state(self, *states: WorkerState) -> Iterator[Worker]:
@@ -50,12 +59,17 @@ class Roster:
         worker.ready_at = now
         self._idle[worker] = None
 
-    def retire(self, worker: Worker, state: WorkerState) -> None:
+    def withhold(self, worker: Worker, state: WorkerState) -> None:
         """It takes no more calls."""
         worker.state = state
-        self._record.timers.cancel(worker.timer)
         self._idle.pop(worker, None)
+        self._free.pop(worker, None)
         self._roomy.pop(worker, None)
+
+    def retire(self, worker: Worker, state: WorkerState) -> None:
+        """It takes no more calls, and what it was late for no longer matters."""
+        self.withhold(worker, state)
+        self._record.timers.cancel(worker.timer)
 
     def kill(self, worker: Worker, fate: Fate) -> None:
         """It no longer counts; what it holds is settled when it is gone."""
@@ -72,9 +86,16 @@ class Roster:
 
     def free_for(self, call: Call, now: float) -> Worker | None:
         """A worker for one more call: an idle one, the last used first because its memory is warm;
-        else a busy one with room, if nobody is held up by that."""
+        else, of those that can work on one more, the one with the fewest; else a busy one with
+        room, if nobody is held up by that."""
         if self._idle:
             return next(reversed(self._idle))
+        if self._free:
+            # The host may use an id again that a worker has not let go of: not for the same worker.
+            free = (worker for worker in self._free if call.id not in worker.calls)
+            least = min(free, key=lambda worker: len(worker.calls), default=None)
+            if least is not None:
+                return least
         if not self._roomy or not self._is_fast(call):
             return None
         while self._roomy:
@@ -99,8 +120,18 @@ class Roster:
             worker.busy_since = now
             worker.run_time = 0.0
         worker.calls[call.id] = call
+        call.sequence = worker.sent
+        worker.sent += 1
+        load = len(worker.calls)
+        if load <= self.capacity:
+            call.running_since = now
         self._idle.pop(worker, None)
-        if len(worker.calls) < self._prefetch and self._is_fast(call):
+        if load < self.capacity:
+            self._free[worker] = None
+            self._record.effects.append(Send(worker, call))
+            return
+        self._free.pop(worker, None)
+        if not worker.full and load < self._limit and self._is_fast(call):
             self._roomy[worker] = None
             # Behind the others: room is filled in turns.
             self._roomy.move_to_end(worker)
@@ -108,25 +139,35 @@ class Roster:
             self._roomy.pop(worker, None)
         self._record.effects.append(Send(worker, call))
 
-    def freed(self, worker: Worker) -> Call | None:
-        """A worker that takes calls has answered one: note what it can take now, and return what it
-        works on next."""
-        running = worker.running
-        if running is None:
+    def freed(self, worker: Worker, now: float) -> Call | None:
+        """A worker that takes calls has answered one: note what it can take now, and return the
+        call that it takes up next, if one waited there."""
+        load = len(worker.calls)
+        if worker.full and load < self.capacity:
+            worker.full = any(call.state is CallState.ANSWERED for call in worker.calls.values())
+        if load == 0:
             self._idle[worker] = None
+            self._free.pop(worker, None)
             self._roomy.pop(worker, None)
-            worker.full = False
-        elif (
-            running.state is CallState.SENT
+            return None
+        if load < self.capacity:
+            self._free[worker] = None
+            self._roomy.pop(worker, None)
+            return None
+        next_up = worker.last_running
+        assert next_up is not None
+        next_up.running_since = now
+        if (
+            next_up.state is CallState.SENT
             and not worker.full
-            and len(worker.calls) < self._prefetch
-            and self._is_fast(running)
+            and load < self._limit
+            and self._is_fast(next_up)
         ):
             self._roomy[worker] = None
-        return running
+        return next_up
 
     def fill_up(self, worker: Worker) -> None:
-        """Nothing more for this worker until it has answered all that it has."""
+        """Nothing more is to wait at this worker until it has answered all that waits there."""
         worker.full = True
         self._roomy.pop(worker, None)
 
@@ -136,7 +177,12 @@ class Roster:
         """Count an answer, one of `together` that came in one go, and learn from the time it
         took."""
         worker.answered += 1
-        if now > worker.busy_since:
+        if self.capacity > 1:
+            # Each of its threads has answered its share of them.
+            share = max(1.0, together / self.capacity)
+            worker.run_time = (now - call.running_since) / share
+            worker.busy_since = now
+        elif now > worker.busy_since:
             # Calls that were answered in one go share the time since the answer before them.
             worker.run_time = (now - worker.busy_since) / together
             worker.busy_since = now
@@ -146,7 +192,8 @@ class Roster:
     def note_death(self, worker: Worker, running: Call, now: float) -> None:
         """Learn from a call that a worker was running when it went."""
         if self._judge_speed:
-            self._learn(running, now - worker.busy_since, whole=False)
+            since = worker.busy_since if self.capacity == 1 else running.running_since
+            self._learn(running, now - since, whole=False)
 
     def _learn(self, call: Call, seconds: float, *, whole: bool) -> None:
         """Note what a call took. One that failed or was cut short may have taken longer otherwise:

@@ -36,11 +36,8 @@ class Starting:
         """Start what is missing, a batch at a time; a batch begins when the one before it has
         settled."""
         record, settings = self._record, self._settings
-        missing = settings.pool_size - sum(
-            1
-            for worker in self._roster.workers.values()
-            if worker.state is not WorkerState.STOPPING
-        )
+        there = sum(1 for _ in self._roster.in_state(WorkerState.STARTING, WorkerState.READY))
+        missing = settings.pool_size - there
         if missing <= 0 or self._roster.is_starting:
             return
         may_start_at = max(self._may_start_at, self._crashed_until)
@@ -51,7 +48,7 @@ class Starting:
         # After a failure one worker goes ahead, to see whether the cause is gone.
         batch = 1 if self._starts.failures else settings.startup_batch_size
         for _ in range(min(missing, batch)):
-            worker = Worker(f"{record.name}-{self._next_number}", now)
+            worker = Worker(f"{record.name}-{self._next_number}", now, self._roster.capacity)
             self._next_number += 1
             record.counts["started"] += 1
             self._roster.workers[worker.id] = worker

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.config.env import effective_environment
+from snakepit_port.environment.libraries import known_libraries
 from snakepit_port.pool import Call, Machine, Worker, effects, streams
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.link import Link
@@ -23,6 +24,9 @@ from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.supervisor.starter import Starter, StarterError
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
+
+#: What a worker may tell the host of itself.
+WORKER_EVENTS = ("worker.gil_enabled", "worker.thread_safety")
 
 #: Bytes of stderr's tail that go into a `worker_crashed`.
 _STDERR_BYTES = 4096
@@ -138,8 +142,15 @@ class Runner:
         self._software = software
         profile = config.profile_of(settings)
         layers = effective_environment(settings, profile, os.environ)
+        self._unsafe_modules = {
+            library.module: library.note
+            for library in known_libraries()
+            if settings.thread_safety_checks and library.threads == "unsafe"
+        }
         self._env = {name: value for name, (value, _source) in layers.items()}
-        self.machine = Machine(settings, clock(), random.Random())
+        #: Calls that each worker runs at a time, on threads; None where it runs one, as a process.
+        self.threads = settings.threads_per_worker if profile.kind == "thread" else None
+        self.machine = Machine(settings, clock(), random.Random(), self.threads or 1)
         self._processes: dict[str, _Process] = {}
         self._starter: Starter | None = None
         self._starter_failure: dict[str, Any] | None = None
@@ -326,6 +337,9 @@ class Runner:
             "adapter_args": dict(args) if isinstance(args, Mapping) else list(args),
             "python_path": list(settings.python_path),
             "direct_calls": list(settings.direct_calls),
+            "threads": self.threads,
+            "thread_safety_checks": settings.thread_safety_checks,
+            "unsafe_modules": self._unsafe_modules,
             **({} if shm is None else {"shm": {**shm.info, "writer": shm_writer}}),
         }
 
@@ -375,8 +389,15 @@ class Runner:
         if tag == "hello":
             process.python = said[2].get("python", "")
         elif tag == "ready":
-            metadata = {"os_pid": process.os_pid, "python": process.python}
+            metadata = {
+                "os_pid": process.os_pid,
+                "python": process.python,
+                "gil": said[1].get("gil"),
+            }
             self.perform(self.machine.worker_ready(process.worker, metadata, now))
+        elif tag == "event" and said[1] in WORKER_EVENTS:
+            where = {"pool": self.name, "worker": process.worker.id}
+            self.outside.event(said[1], said[2], {**said[3], **where})
         elif tag == "failed":
             process.failure = said[1]
         elif tag == "error":

@@ -4,7 +4,11 @@ boot.py            the first file a foreign interpreter runs
 starter.py         the process that forks a pool's workers
 starter_frames.py  what the supervisor and a starter say to each other
 process.py         how a worker's process begins and ends
+hello.py           what is said first, and the loop that a profile asks for
 runtime.py         the loop of a worker: calls in, answers out
+threads.py         the loop of one that runs several calls at a time
+serving.py         what happens to one call
+gil.py             whether there is a GIL, and what brought it back
 calls.py           one call: arguments, the command, its answer
 loading.py         an adapter's commands
 linux.py           what only Linux has

@@ -83,6 +83,12 @@ class Adapter:
         known = ", ".join(sorted(self.commands)) or "none"
         return f"there is no command {command!r}{hint} (commands: {known})"
 
+    @property
+    def is_thread_safe(self) -> bool | None:
+        """What the module or class says of itself with `thread_safe`; None if it says nothing."""
+        said = getattr(self._holder, "thread_safe", None)
+        return said if isinstance(said, bool) else None
+
     def close(self) -> None:
         """Run the class's `close`, if it has one."""
         close = None if inspect.ismodule(self._holder) else getattr(self._holder, "close", None)

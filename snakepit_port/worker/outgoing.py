@@ -22,13 +22,14 @@ _LATE_SECONDS = 0.002
 
 
 class Outgoing:
-    """Frames for a blocking socket. One thread puts them here; another may flush at any time."""
+    """Frames for a blocking socket. Any thread may put some here, and any may flush."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._writing = threading.Lock()
         #: Always the same list: frames are put at its end while others are taken from its front.
         self.waiting: list[bytes] = []
+        #: About, where several threads count.
         self._bytes = 0
         self.flushed_at = 0.0
         #: How often it has been flushed.

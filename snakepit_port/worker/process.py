@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from snakepit_port.worker import linux
-from snakepit_port.worker.runtime import Runtime
+from snakepit_port.worker.hello import run
 
 #: A fault that is not the user's: EX_SOFTWARE of BSD's sysexits.h.
 EX_SOFTWARE = 70
@@ -49,7 +49,7 @@ def live(channel_fd: int, ledger_fd: int, slot: int) -> NoReturn:
         os.set_inheritable(channel_fd, False)
         ledger = _map(ledger_fd)
         os.close(ledger_fd)
-        status = Runtime(socket.socket(fileno=channel_fd), ledger, slot).run()
+        status = run(socket.socket(fileno=channel_fd), ledger, slot)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -29,7 +29,7 @@ from typing import Any
 
 from snakepit_port.bulk.files import remove_folder
 from snakepit_port.wire.framing import Framer
-from snakepit_port.worker import boot, linux, process, starter_frames
+from snakepit_port.worker import boot, gil, linux, process, starter_frames
 from snakepit_port.worker.loading import import_error
 
 _MAX_FRAME_BYTES = 1024 * 1024
@@ -128,6 +128,7 @@ class Starter:
             sys.path[:0] = info["python_path"]
             # A module may take its time, or hang: then nobody here would see the supervisor go.
             linux.die_with_parent(os.getppid())
+            gil.watch()
             if self._is_deserted():
                 return {"type": "pool_unavailable", "message": "the supervisor is gone"}
             for name in info["preload"]:

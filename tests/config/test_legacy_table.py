@@ -17,7 +17,8 @@ import pytest
 from snakepit_port.config import ConfigError, load_terms
 from snakepit_port.config.legacy import convert, recognised
 from snakepit_port.config.legacy_rules import RULES
-from snakepit_port.config.settings import POOL, PROFILE_KINDS
+from snakepit_port.config.model import PROFILE_KINDS
+from snakepit_port.config.settings import POOL
 from snakepit_port.config.terms import plain_tree
 
 # Settings that a version of ours may not have yet.

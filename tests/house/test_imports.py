@@ -20,7 +20,9 @@ ALLOWED = {
     "config": ("", "config"),
     "environment": ("", "environment"),
     "pool": ("", "pool", "config.model"),
-    "supervisor": ("", "supervisor", "wire", "bulk", "config", "pool", "worker", "adapter"),
+    "supervisor": (
+        *("", "supervisor", "wire", "bulk", "config", "environment", "pool", "worker", "adapter"),
+    ),
     "harness": ("", *OUTSIDE),
     "testing": ("", *OUTSIDE),
     "term_json": ("", *OUTSIDE),

@@ -23,10 +23,12 @@ class NoJitter(random.Random):
 class Driver:
     """One machine and its surroundings. Nothing happens by itself: not even `now` moves."""
 
-    def __init__(self, *, rng: random.Random | None = None, **settings: Any) -> None:
+    def __init__(
+        self, *, rng: random.Random | None = None, capacity: int = 1, **settings: Any
+    ) -> None:
         self.settings = PoolSettings(**{"name": "p", "adapter": "a", "pool_size": 1, **settings})
         self.now = 1000.0
-        self.machine = Machine(self.settings, self.now, rng or NoJitter())
+        self.machine = Machine(self.settings, self.now, rng or NoJitter(), capacity)
         #: What every call was answered with: "forwarded", or an error.
         self.answers: dict[Call, list[Any]] = {}
         self.sent: list[tuple[str, int]] = []
@@ -94,11 +96,13 @@ class Driver:
     def calls(self, count: int, command: str = "c") -> list[Call]:
         return [self.call(command) for _ in range(count)]
 
-    def answer(self, worker: Worker, *, ok: bool = True, together: int = 1) -> None:
-        """The worker answers its first call."""
-        running = worker.running
-        assert running is not None
-        self.perform(self.machine.answered(worker, running.id, ok, self.now, together))
+    def answer(
+        self, worker: Worker, call: Call | None = None, *, ok: bool = True, together: int = 1
+    ) -> None:
+        """The worker answers this call, or its first one."""
+        call = call or worker.running
+        assert call is not None
+        self.perform(self.machine.answered(worker, call.id, ok, self.now, together))
 
     def cancel(self, call: Call) -> None:
         self.perform(self.machine.cancelled(call, self.now))

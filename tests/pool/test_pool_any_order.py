@@ -27,8 +27,9 @@ from hypothesis.stateful import (
 )
 
 from snakepit_port.config import PoolSettings
-from snakepit_port.pool import Call, CallState, Machine, Worker, effects, streams
+from snakepit_port.pool import Call, CallState, Machine, Worker, WorkerState, effects, streams
 from snakepit_port.pool.roster import AUTO_PREFETCH
+from snakepit_port.pool.worker import Fate
 
 EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
 
@@ -55,12 +56,26 @@ class Process:
         self.calls: list[Call] = []
         self.taken_up = 0
         self.started = 0
-        #: What the stream that it was sent last has been granted and has not used.
-        self.credit = 0
+        #: What each stream that it was sent has been granted and has not used.
+        self.credit: Counter[Call] = Counter()
+
+    @property
+    def listens(self) -> bool:
+        return self.is_ready and not self.is_killed and not self.is_finishing
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether a call of it has not stopped, and it is left only for the others it has."""
+        return self.worker.state is WorkerState.DRAINING
 
     @property
     def serves(self) -> bool:
-        return self.is_ready and not self.is_killed and not self.is_finishing
+        return self.listens and not self.is_draining
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is one of those that the pool wants to have."""
+        return not self.is_killed and not self.is_finishing and not self.is_draining
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -71,18 +86,20 @@ class AnyOrder(RuleBasedStateMachine):
         startup_batch_size=st.integers(1, 4),
         startup_batch_delay_ms=st.sampled_from([0, 0, 200]),
         cancel_grace_period=st.sampled_from([0.0, 1.0]),
+        capacity=st.sampled_from([1, 1, 3]),
         seed=st.integers(0, 3),
         is_up=st.sampled_from([True, True, True, False]),
         ends_early=st.booleans(),
     )
-    def make(self, seed: int, is_up: bool, ends_early: bool, **options: Any) -> None:
+    def make(self, capacity: int, seed: int, is_up: bool, ends_early: bool, **options: Any) -> None:
+        self.capacity = capacity
         self.ends_early = ends_early
         self.settings = PoolSettings(name="p", adapter="a", pool_startup_timeout=30.0, **options)
         auto = self.settings.prefetch == "auto"
         self.prefetch = AUTO_PREFETCH if auto else int(self.settings.prefetch)
         self.is_auto = auto
         self.now = 50.0
-        self.machine = Machine(self.settings, self.now, random.Random(seed))
+        self.machine = Machine(self.settings, self.now, random.Random(seed), capacity)
         self.processes: dict[Worker, Process] = {}
         self.calls: list[Call] = []
         self.answers: Counter[Call] = Counter()
@@ -128,23 +145,24 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.now < call.arrived_at + call.timeout, "sent past its deadline"
         assert call.id not in [other.id for other in process.calls], "two calls of one id"
         process.calls.append(call)
-        assert len(process.calls) <= self.prefetch
+        waiting = len(process.calls) - self.capacity
+        assert waiting < self.prefetch
         if call.credit is not None:
-            process.credit = self.credits[call]
-            assert self.first_credits[call] + call.granted == process.credit
-        if any(other.credit is not None for other in process.calls):
+            process.credit[call] = self.credits[call]
+            assert self.first_credits[call] + call.granted == self.credits[call]
+        if self.capacity == 1 and any(other.credit is not None for other in process.calls):
             assert process.calls == [call], "a stream shares its worker"
-        if self.is_auto and len(process.calls) > 1:
-            for other in process.calls:
+        if self.is_auto and waiting > 0:
+            for other in process.calls if self.capacity == 1 else [call]:
                 assert self.machine._roster.speeds.is_fast(other.command), (
                     "sent ahead of or behind slow"
                 )
 
     def grant(self, worker: Worker, call: Call, credit: int) -> None:
         process = self.processes[worker]
-        assert process.calls == [call]
+        assert call in process.calls
         assert self.answers[call] == 0
-        process.credit += credit
+        process.credit[call] += credit
 
     def forward(self, call: Call) -> None:
         assert call is self.being_answered
@@ -178,14 +196,14 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.is_stopping
         self.processes[worker] = Process(worker)
         self.counts["started"] += 1
-        alive = [p for p in self.processes.values() if not p.is_killed and not p.is_finishing]
+        alive = [p for p in self.processes.values() if p.counts]
         assert len(alive) <= self.settings.pool_size
         booting = [p for p in alive if not p.is_ready]
         assert len(booting) <= self.settings.startup_batch_size
 
     def interrupt(self, worker: Worker, call: Call) -> None:
         process = self.processes[worker]
-        assert process.serves
+        assert process.listens
         assert call in process.calls
         assert self.answers[call] == 1, "interrupted and not answered"
 
@@ -194,9 +212,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     def finish(self, worker: Worker) -> None:
         process = self.processes[worker]
-        assert process.serves
+        assert process.listens
         assert process.calls == []
-        assert self.is_stopping
+        assert self.is_stopping or worker.fate is Fate.CANCELLED
         process.is_finishing = True
 
     def emit(self, name: str, measurements: dict[str, float], metadata: dict[str, Any]) -> None:
@@ -265,10 +283,10 @@ class AnyOrder(RuleBasedStateMachine):
             if not process.taken_up:
                 self.take_up(process)
             wanted = self.answers[call] == 0 and not process.is_condemned
-            for _ in range(min(times, process.credit)):
+            for _ in range(min(times, process.credit[call])):
                 assert streams.chunk_came(process.worker, call.id) is wanted
-                process.credit -= 1
-            if not process.credit:
+                process.credit[call] -= 1
+            if not process.credit[call]:
                 told = streams.chunk_came(process.worker, call.id)
                 assert told is (False if process.is_condemned else None)
 
@@ -318,25 +336,29 @@ class AnyOrder(RuleBasedStateMachine):
         self.starts[call] += 1
         assert self.starts[call] == 1, "started twice"
 
-    @rule(pick=picks, ok=st.booleans(), times=st.integers(1, 4), takes=seconds)
-    def a_worker_answers(self, pick: int, ok: bool, times: int, takes: float) -> None:
+    @rule(pick=picks, ok=st.booleans(), times=st.integers(1, 4), takes=seconds, which=picks)
+    def a_worker_answers(
+        self, pick: int, ok: bool, times: int, takes: float, which: int = 0
+    ) -> None:
         """Also one that is being killed: what it wrote before still arrives."""
         if process := self.some(pick, lambda p: bool(p.calls)):
             if takes < 0.01:
                 self.now += takes
             times = min(times, len(process.calls))
             for _ in range(times):
-                self.answer_one(process, ok, times)
+                self.answer_one(process, ok, times, which)
 
-    def answer_one(self, process: Process, ok: bool, together: int = 1) -> None:
-        if not process.taken_up:
+    def answer_one(self, process: Process, ok: bool, together: int = 1, which: int = 0) -> None:
+        """It answers one of those that it has taken up, which may be as many as it has threads."""
+        while process.taken_up < min(which % self.capacity + 1, len(process.calls)):
             self.take_up(process)
+        place = which % process.taken_up
         if process.is_condemned:
             # It is not listened to any more.
-            first = process.calls[0]
+            first = process.calls[place]
             assert self.machine.answered(process.worker, first.id, ok, self.now) == []
             return
-        call = process.calls.pop(0)
+        call = process.calls.pop(place)
         process.taken_up -= 1
         was_answered = self.answers[call]
         self.being_answered = call
@@ -431,7 +453,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def what_is_missing_will_be_started(self) -> None:
-        alive = [p for p in self.processes.values() if not p.is_killed]
+        alive = [p for p in self.processes.values() if not p.is_killed and not p.is_draining]
         if not self.is_stopping and len(alive) < self.settings.pool_size:
             booting = any(not process.is_ready for process in self.processes.values())
             assert booting or self.machine.next_due is not None
@@ -472,8 +494,11 @@ class AnyOrder(RuleBasedStateMachine):
     def timers_are_bounded(self) -> None:
         unanswered = sum(1 for call in self.calls if self.answers[call] == 0)
         timers = self.machine._timers
-        # Two for a call, one for a worker, one each for starting and for stopping.
-        assert len(timers) <= 2 * unanswered + len(self.processes) + 2
+        # Two for a call, one for each that a worker is to leave, one for a worker, one each for
+        # starting and for stopping.
+        held = sum(len(process.calls) for process in self.processes.values())
+        abandoned = min(held, self.capacity * len(self.processes))
+        assert len(timers) <= 2 * unanswered + abandoned + len(self.processes) + 2
         assert len(timers._heap) <= max(65, 2 * len(timers) + 1)
 
     # -- the end -----------------------------------------------------------------------------------

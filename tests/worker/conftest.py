@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from kinds import PROCESSES, THREADS
 from worker_driver import Starter, Worker
 
+#: Calls at a time, where a worker has threads.
+LANES = 4
 
-@pytest.fixture(params=["forkserver", "spawn"], scope="session")
+
+@pytest.fixture(params=[*PROCESSES, *THREADS], scope="session")
 def starter(request: pytest.FixtureRequest) -> Iterator[Starter]:
-    with Starter(request.param) as starter:
+    """Of each start method, and of the thread profile with and without a GIL: all keep the same
+    contract."""
+    kind = request.param
+    python = sys.executable
+    if kind == "free-threaded":
+        python = request.getfixturevalue("free_threaded_python")
+    method = kind if kind in PROCESSES else "forkserver"
+    threads = LANES if kind in THREADS else None
+    with Starter(method, python=python, threads=threads) as starter:
         starter.told("hello")
         yield starter
 

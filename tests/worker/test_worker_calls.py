@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import pytest
+from kinds import one_at_a_time
 from worker_driver import MAX_FRAME_BYTES, Worker
 
 from snakepit_port import wire
@@ -42,6 +43,7 @@ def test_options_do_not_concern_a_worker(worker: Worker) -> None:
     assert worker.answer(1000) == 3
 
 
+@one_at_a_time
 def test_calls_are_answered_in_the_order_they_came(worker: Worker) -> None:
     ids_and_frames = [worker.frame("add", n) for n in range(300)]
     worker.send(*(frame for _, frame in ids_and_frames))
@@ -266,6 +268,7 @@ def test_a_bad_frame_is_answered_and_changes_nothing_else(worker: Worker, payloa
     assert worker.begun == 1
 
 
+@one_at_a_time
 @pytest.mark.parametrize(
     "bad",
     [
@@ -327,6 +330,7 @@ def test_a_ping_is_answered(worker: Worker) -> None:
 # -- answers and when they are written -------------------------------------------------------------
 
 
+@one_at_a_time
 def test_a_quick_answer_does_not_wait_for_a_slow_command(worker: Worker, fifo: Any) -> None:
     # Until the worker knows that this one is quick.
     for n in range(100):
@@ -350,6 +354,7 @@ def test_calls_and_answers_larger_than_a_socket_holds(worker: Worker) -> None:
 # -- children of commands --------------------------------------------------------------------------
 
 
+@one_at_a_time
 def test_a_child_that_returns_from_a_command_runs_no_call_of_its_parent(
     worker: Worker, fifo: Any
 ) -> None:

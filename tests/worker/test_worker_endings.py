@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Fifo, Start
+from kinds import one_at_a_time
 from worker_driver import BOOT, Pipe, Process, Starter, Worker
 
 from snakepit_port.wire import messages
@@ -36,6 +37,7 @@ def still_alive(pid: int) -> Process:
 # -- in good order ---------------------------------------------------------------------------------
 
 
+@one_at_a_time
 def test_end_of_file_lets_a_worker_finish_what_it_has(worker: Worker, fifo: Fifo) -> None:
     assert worker.call("at_exit", "bye") is None
     first = worker.begin("wait_for", fifo.path)
@@ -90,6 +92,7 @@ def test_sigterm_ends_a_worker(worker: Worker) -> None:
 # -- crashes ---------------------------------------------------------------------------------------
 
 
+@one_at_a_time
 def test_the_ledger_tells_which_calls_had_begun(worker: Worker) -> None:
     before = [worker.frame("add", n) for n in range(5)]
     _, killing = worker.frame("kill_myself", signal.SIGKILL)
@@ -101,6 +104,7 @@ def test_the_ledger_tells_which_calls_had_begun(worker: Worker) -> None:
     assert worker.begun == 6
 
 
+@one_at_a_time
 @pytest.mark.parametrize("quick", [0, 1, 7, 40])
 def test_the_ledger_is_exact_where_answers_were_held_back(worker: Worker, quick: int) -> None:
     """Once a command is known to be quick, its answers are written several at a time: what the

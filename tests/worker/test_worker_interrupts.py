@@ -8,10 +8,13 @@ import signal
 
 import pytest
 from conftest import Fifo, Start
+from kinds import one_at_a_time
 from worker_driver import Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import messages
+
+pytestmark = one_at_a_time
 
 
 @pytest.mark.parametrize(

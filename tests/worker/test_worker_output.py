@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Start
+from kinds import one_at_a_time
 from worker_driver import Starter, Worker
 
 
@@ -64,6 +65,7 @@ def test_stdin_is_empty(worker: Worker) -> None:
     assert worker.call("read_stdin") == ""
 
 
+@one_at_a_time
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
 def test_a_crash_leaves_its_stack(worker: Worker, number: int) -> None:
     worker.begin("kill_myself", number)

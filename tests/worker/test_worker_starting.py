@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import Start
+from kinds import one_at_a_time
 from worker_driver import HERE, Starter, Worker
 
 from snakepit_port import __version__
@@ -36,6 +37,7 @@ def module(folder: Path, name: str, text: str) -> str:
 # -- workers ---------------------------------------------------------------------------------------
 
 
+@one_at_a_time
 def test_a_worker_says_what_it_is_and_then_what_it_can(start: Start) -> None:
     worker = start()
     tag, version, info = worker.next()
@@ -84,6 +86,7 @@ def test_nobody_needs_to_say_anything(start: Start) -> None:
     assert os.waitstatus_to_exitcode(worker.exited()) == 0
 
 
+@one_at_a_time
 def test_an_adapter_that_is_not_there(start: Start) -> None:
     error = failed(start(adapter="no_such_adapter"))
     assert error["type"] == "pool_unavailable"

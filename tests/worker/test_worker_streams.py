@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Fifo, Start
+from kinds import one_at_a_time
 from worker_driver import MAX_FRAME_BYTES, Worker
 
 from snakepit_port import wire
@@ -69,6 +70,7 @@ def test_a_credit_that_is_none_is_answered(worker: Worker, credit: Any) -> None:
     assert worker.begun == 1
 
 
+@one_at_a_time
 def test_calls_behind_a_stream_are_answered_after_it(worker: Worker) -> None:
     id = worker.begin_stream(1, "count", 2)
     behind, frame = worker.frame("listed", 2)
@@ -110,6 +112,7 @@ def test_without_credit_nothing_is_begun(worker: Worker) -> None:
     assert worker.answer(id) is None
 
 
+@one_at_a_time
 def test_credit_for_a_stream_that_waits_is_added_to_its_own(worker: Worker, fifo: Fifo) -> None:
     first = worker.begin_stream(1, "wait_between", fifo.path)
     assert worker.stdout.line() == "in"
@@ -165,9 +168,10 @@ def test_chunks_do_not_wait_with_a_generator_that_pauses(
         fifo.release(text)
         assert worker.chunk(id) == text
     assert worker.answer(id) is None
-    assert worker.call("threads") == 1
+    assert worker.call("threads") == 1 + (worker.starter.threads or 0)
 
 
+@one_at_a_time
 def test_an_interrupt_reaches_a_generator_whose_chunks_are_looked_after(
     worker: Worker, fifo: Fifo
 ) -> None:
@@ -232,6 +236,7 @@ def test_chunks_larger_than_a_socket_holds(worker: Worker) -> None:
 # -- however it ends -------------------------------------------------------------------------------
 
 
+@one_at_a_time
 def test_a_generator_that_works_is_interrupted(worker: Worker, fifo: Fifo) -> None:
     id = worker.begin_stream(PLENTY, "wait_between", fifo.path)
     assert worker.stdout.line() == "in"
@@ -288,6 +293,7 @@ def test_what_cleaning_up_does_is_no_matter(worker: Worker, command: str, left: 
     assert ("in finally" in printed) == (command == "raise_in_finally")
 
 
+@one_at_a_time
 def test_end_of_file_closes_a_stream_that_can_have_no_more_credit(worker: Worker) -> None:
     id = worker.begin_stream(2, "endless")
     behind = worker.begin("remembered")
@@ -311,7 +317,6 @@ def test_a_child_forked_within_a_stream_answers_nothing(worker: Worker) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_every_stream_has_one_answer_wherever_a_cancel_hits(worker: Worker, seed: int) -> None:
     rng = random.Random(seed)
-    outcomes = set()
     for _ in range(150):
         credit = rng.choice([0, 1, 10, 300, PLENTY])
         id = worker.begin_stream(credit, "count", rng.randrange(300))
@@ -329,8 +334,6 @@ def test_every_stream_has_one_answer_wherever_a_cancel_hits(worker: Worker, seed
             assert content["type"] == "cancelled"
         else:
             assert content == f"counted to {len(values)}"
-        outcomes.add(tag)
-    assert outcomes == {"error", "result"}
     worker.send(messages.ping(seed))
     assert worker.next() == ("pong", seed)
     assert worker.begun == 150

@@ -113,8 +113,11 @@ class Starter:
         preload: tuple[str, ...] = (),
         python_path: tuple[str, ...] = (str(HERE),),
         env: Mapping[str, str] | None = None,
+        threads: int | None = None,
     ) -> None:
         self.start_method = start_method
+        #: Calls at a time of each worker; None is the process profile.
+        self.threads = threads
         self.python_path = list(python_path)
         self._ledger_fd = os.memfd_create("ledger", os.MFD_CLOEXEC)
         os.ftruncate(self._ledger_fd, 8 * SLOTS)
@@ -216,6 +219,8 @@ class Worker:
         os.close(their_err)
         self._framer = Framer(MAX_FRAME_BYTES * 4)
         self._frames: deque[tuple[Any, ...]] = deque()
+        #: What it said by the way: name and metadata of events.
+        self.events: list[tuple[str, dict[str, Any]]] = []
         self._status: int | None = None
         self._process: Process | None = None
         hello = {
@@ -228,6 +233,9 @@ class Worker:
             "adapter_args": {},
             "python_path": starter.python_path,
             "direct_calls": [],
+            "threads": starter.threads,
+            "thread_safety_checks": False,
+            "unsafe_modules": {},
             **info,
         }
         # One that could not be started has hung up by now, perhaps.
@@ -292,7 +300,11 @@ class Worker:
         """What it says, until it hangs up."""
         while True:
             while self._frames:
-                yield self._frames.popleft()
+                frame = self._frames.popleft()
+                if frame[0] == "event":
+                    self.events.append((frame[1], frame[3]))
+                else:
+                    yield frame
             data = b""
             with contextlib.suppress(ConnectionResetError):
                 data = self.channel.recv(65536)

@@ -1,0 +1,138 @@
+"""How a call is served: its command is run, its answer made, its stream advanced.
+
+Everything that happens to one call happens on one thread. What differs between profiles is left
+open: how a command is interrupted, and where answers go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any, NamedTuple, Union
+
+from snakepit_port.adapter import CallCancelled
+from snakepit_port.worker.calls import Answers, Refusal
+from snakepit_port.worker.outgoing import FLUSH_SECONDS, LateWriter, Outgoing
+from snakepit_port.worker.streams import Stream, close
+
+#: A command that took longer than this of late has answers written before it runs.
+_QUICK_SECONDS = 0.001
+
+#: How fast a long run is forgotten.
+_DECAY = 0.9
+
+
+class Settled(NamedTuple):
+    """In place of the arguments of a call that is not to be run: it was cancelled before it was
+    taken up, or is malformed. It waits its turn, so that it is counted like any other."""
+
+    answer: bytes
+
+
+Arguments = Union[bytes, Settled]
+
+
+class Serving:
+    """Serves calls, one at a time."""
+
+    _answers: Answers
+
+    def __init__(self, out: Outgoing) -> None:
+        self._out = out
+        self._send = out.put
+        self._flush = out.flush
+        self._recent: dict[str, float] = {}
+        self._stream: Stream | None = None
+
+    def _begin(self, id: int) -> None:
+        """A command begins, and may be interrupted from now on. Raises `CallCancelled` if it was
+        cancelled before."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        """The command has ended: nothing is raised in it after this."""
+        raise NotImplementedError
+
+    def _take_credit(self, stream: Stream) -> bool:
+        """Take the credit for one more chunk, waiting for it. False: nobody wants one."""
+        raise NotImplementedError
+
+    def _answer(self, id: int, command: str, raw: Arguments, credit: int | None) -> None:
+        if isinstance(raw, Settled):
+            self._send(raw.answer)
+            return
+        recent = self._recent.get(command, 1.0)
+        if self._out.waiting and recent > _QUICK_SECONDS:
+            self._flush()
+        answers = self._answers
+        try:
+            function = answers.command(command, streams=credit is not None)
+            positions, keywords = answers.arguments(function, raw)
+        except Refusal as exc:
+            self._send(answers.refusal(id, command, exc.type, str(exc)))
+            return
+        except BaseException as exc:
+            self._send(answers.failed(id, command, exc))
+            return
+        values = None
+        if credit is not None:
+            # Before the command is called: credit may come while that takes.
+            self._stream = Stream(id, command, credit)
+        began = perf_counter()
+        try:
+            try:
+                self._begin(id)
+                value = function(*positions, **keywords)
+            finally:
+                self._end()
+            if credit is not None and isinstance(value, Iterator):
+                values = value
+            else:
+                answer = answers.result(id, command, value)
+        except BaseException as exc:
+            answer = answers.raised(id, command, function, (positions, keywords), exc)
+        if self._stream is not None:
+            if values is not None:
+                answer = self._serve(self._stream, values)
+            self._stream = None
+        now = perf_counter()
+        self._recent[command] = max(now - began, recent * _DECAY)
+        self._send(answer)
+        if now - self._out.flushed_at > FLUSH_SECONDS:
+            self._flush()
+
+    def _serve(self, stream: Stream, values: Iterator[Any]) -> bytes:
+        """Send its chunks for as long as they are wanted; returns the terminal answer."""
+        id, command = stream.id, stream.command
+        answers = self._answers
+        recent = 1.0
+        late = LateWriter(self._out)
+        try:
+            while self._take_credit(stream):
+                began = perf_counter()
+                try:
+                    try:
+                        self._begin(id)
+                        value = next(values)
+                    finally:
+                        self._end()
+                    frame = answers.chunk(id, command, value)
+                except StopIteration as end:
+                    return answers.result(id, command, end.value)
+                except Refusal as exc:
+                    return answers.refusal(id, command, exc.type, str(exc))
+                except CallCancelled:
+                    return answers.cancelled(id, command)
+                except BaseException as exc:
+                    return answers.failed(id, command, exc)
+                self._send(frame)
+                now = perf_counter()
+                recent = max(now - began, recent * _DECAY)
+                if recent > _QUICK_SECONDS or now - self._out.flushed_at > FLUSH_SECONDS:
+                    self._flush()
+                else:
+                    late.ask()
+            return answers.cancelled(id, command)
+        finally:
+            close(values)
+            late.close()

@@ -1,0 +1,293 @@
+"""A worker of the thread profile: it runs several calls at a time, each on a thread of its own.
+
+The main thread reads the channel and runs no call. Calls wait in one queue, and each of the other
+threads, the *lanes*, takes the next one when it is free. Taking a call and counting it in the
+ledger is one step, so calls start in the order in which they were sent, and the count alone tells
+which have started.
+
+**Interrupts.** A thread cannot be sent a signal of its own, but an exception can be left for it
+(`PyThreadState_SetAsyncExc`): it is raised when that thread next runs Python code. It must never
+hit anything but the command it is meant for, and that hangs on one lock. A lane is *armed* while
+its command runs; an exception is left for it only under the lock and only while it is armed, and
+that disarms it. So at most one is ever under way, and none is left once a lane has disarmed itself
+under the same lock. One that was left before and not raised yet is taken back. If it is raised on
+the way there, it ends in the handler around the command, and has been used up.
+
+A command that waits in C, in a lock or a socket without a timeout, is not reached until that
+returns: it cannot be killed alone (SPEC section 13).
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Union
+
+from snakepit_port.adapter import CallCancelled
+from snakepit_port.wire import messages
+from snakepit_port.worker import gil
+from snakepit_port.worker.calls import Answers
+from snakepit_port.worker.outgoing import Outgoing
+from snakepit_port.worker.runtime import Runtime
+from snakepit_port.worker.serving import Arguments, Serving
+from snakepit_port.worker.streams import Stream
+
+#: A call as it waits: id, command, arguments, credit of a stream.
+_Waiting = tuple[int, str, Arguments, Union[int, None]]
+
+
+def _find_async_exc() -> Callable[[int, Any], Any] | None:
+    """Leaves an exception for a thread, or takes it back (None). CPython has it; without it, a call
+    that is cancelled runs to its end."""
+    try:
+        import ctypes
+
+        function = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    except (ImportError, AttributeError):
+        return None
+    function.argtypes = ctypes.c_ulong, ctypes.py_object
+    function.restype = ctypes.c_int
+    nothing = ctypes.py_object()
+    return lambda ident, exc: function(ident, nothing if exc is None else exc)
+
+
+_set_async_exc = _find_async_exc()
+
+
+class _Lane(Serving):
+    """One thread that serves calls. What others look at is guarded by the worker's lock."""
+
+    def __init__(self, worker: ThreadedRuntime, number: int) -> None:
+        super().__init__(worker.out)
+        self._worker = worker
+        self._answers = worker.answers
+        self._recent = worker.recent
+        self._lock = worker.lock
+        #: The call it holds, whether that was cancelled, and credit that came before its stream.
+        self.id: int | None = None
+        self.command = ""
+        self._cancelled = False
+        self._early_credit = 0
+        self.armed = False
+        self._interrupted = False
+        self._woken = threading.Lock()
+        self._woken.acquire()
+        self._thread = threading.Thread(target=self._live, name=f"lane-{number}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        self._thread.join()
+
+    def wake(self) -> None:
+        """Have it look again for what it waits for. Under the lock."""
+        if self._woken.locked():
+            self._woken.release()
+
+    def _live(self) -> None:
+        try:
+            while True:
+                call = self._worker.take(self)
+                if call is not None:
+                    self._answer(*call)
+                    continue
+                self._flush()
+                if self._worker.closing:
+                    return
+                self._woken.acquire()
+        except (BrokenPipeError, ConnectionResetError):
+            # The supervisor is gone: nobody wants to know.
+            return
+        except BaseException:
+            self._worker.give_up()
+
+    def take(self, id: int, command: str) -> None:
+        """The call is its own from now on. Under the lock."""
+        self.id = id
+        self.command = command
+        self._cancelled = False
+        self._early_credit = 0
+
+    # -- one command -------------------------------------------------------------------------------
+
+    def _begin(self, id: int) -> None:
+        with self._lock:
+            if self._cancelled:
+                raise CallCancelled
+            self._interrupted = False
+            self.armed = True
+            self._worker.entered(self)
+
+    def _end(self) -> None:
+        with self._lock:
+            self.armed = False
+        if self._interrupted and _set_async_exc is not None:
+            _set_async_exc(threading.get_ident(), None)
+
+    def cancel(self) -> None:
+        """Its call is not wanted any more. Under the lock."""
+        self._cancelled = True
+        if self._stream is not None:
+            self._stream.cancel()
+            self.wake()
+        if self.armed and _set_async_exc is not None:
+            self.armed = False
+            self._interrupted = True
+            _set_async_exc(self._thread.ident or 0, CallCancelled)
+
+    def grant(self, credit: int) -> None:
+        """More chunks are wanted of the stream it serves, or is about to. Under the lock."""
+        if self._stream is None:
+            self._early_credit += credit
+        else:
+            self._stream.grant(credit)
+            self.wake()
+
+    def _take_credit(self, stream: Stream) -> bool:
+        while True:
+            with self._lock:
+                stream.grant(self._early_credit)
+                self._early_credit = 0
+                if stream.credit:
+                    stream.credit -= 1
+                    return True
+                if stream.cancelled or self._worker.closing:
+                    return False
+            self._flush()
+            self._woken.acquire()
+
+
+class ThreadedRuntime(Runtime):
+    """One worker of the thread profile. `lock` guards the queue and what lanes hold."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.lock = threading.Lock()
+        self.closing = False
+        self._lanes: list[_Lane] = []
+        self._idle: list[_Lane] = []
+        self._checks = self._info["thread_safety_checks"]
+
+    @property
+    def out(self) -> Outgoing:
+        return self._out
+
+    @property
+    def answers(self) -> Answers:
+        return self._answers
+
+    @property
+    def recent(self) -> dict[str, float]:
+        """What commands took of late, on whatever lane."""
+        return self._recent
+
+    def _answer_all(self) -> None:
+        if self._checks:
+            self._check_libraries()
+        self._lanes = [_Lane(self, number) for number in range(1, self._info["threads"] + 1)]
+        for lane in self._lanes:
+            lane.start()
+        try:
+            while not self._ended:
+                self._flush()
+                self._hand_over()
+                self._arrived(self._receive())
+        finally:
+            with self.lock:
+                self.closing = True
+                for lane in self._lanes:
+                    lane.wake()
+            for lane in self._lanes:
+                lane.join()
+
+    def _hand_over(self) -> None:
+        """See to it that a lane is awake for what waits; it wakes the next one."""
+        with self.lock:
+            if self._queue and self._idle:
+                self._idle.pop().wake()
+
+    def take(self, lane: _Lane) -> _Waiting | None:
+        """The next call, which counts as started from now on; None if there is none yet."""
+        with self.lock:
+            lane.id = None
+            if not self._queue:
+                if lane not in self._idle:
+                    self._idle.append(lane)
+                return None
+            self._ledger[self._slot] += 1
+            waiting = self._queue.popleft()
+            lane.take(waiting[0], waiting[1])
+            if self._queue and self._idle:
+                self._idle.pop().wake()
+            return waiting
+
+    # -- safety ------------------------------------------------------------------------------------
+
+    def _report_gil(self) -> None:
+        super()._report_gil()
+        if gil.is_enabled() and gil.enabled_by is None:
+            why = "was switched on from outside" if gil.can_be_off() else "cannot be switched off"
+            message = (
+                f"this Python has a GIL, which {why}: a worker's threads wait at the same time, but"
+                " run Python one at a time"
+            )
+            self._report("worker.gil_enabled", message, module=None)
+
+    def _check_libraries(self) -> None:
+        if self._thread_safe is None:
+            self._report(
+                "worker.thread_safety",
+                f"adapter {self._info['adapter']} does not say whether its commands may run at the"
+                " same time: set thread_safe = True (or False) in the module or class",
+                kind="undeclared",
+            )
+        for module, note in self._info["unsafe_modules"].items():
+            if module in sys.modules:
+                message = f"{module} is loaded, which is not thread-safe: {note}"
+                self._report("worker.thread_safety", message, kind="library", module=module)
+
+    def entered(self, lane: _Lane) -> None:
+        """A command has begun on a lane. Under the lock."""
+        if not self._checks or self._thread_safe:
+            return
+        for other in self._lanes:
+            if other.armed and other is not lane:
+                # Once: more of the same says nothing more.
+                self._checks = False
+                self._report(
+                    "worker.thread_safety",
+                    f"{other.command} and {lane.command} run at the same time in adapter"
+                    f" {self._info['adapter']}, which does not say it is thread-safe",
+                    kind="concurrent_entry",
+                    commands=[other.command, lane.command],
+                )
+                return
+
+    def _report(self, event: str, message: str, **more: Any) -> None:
+        self._send(messages.event(event, {}, {"message": message, **more}))
+
+    # -- credit and cancelling ---------------------------------------------------------------------
+
+    def _grant(self, id: int, credit: int) -> None:
+        with self.lock:
+            for lane in self._lanes:
+                if lane.id == id:
+                    lane.grant(credit)
+                    return
+            super()._grant(id, credit)
+
+    def _cancel(self, id: int) -> None:
+        with self.lock:
+            for lane in self._lanes:
+                if lane.id == id:
+                    lane.cancel()
+                    return
+            super()._cancel(id)
+
+    def _forked(self) -> None:
+        """The child has the one thread that forked it, and no use for locks that others held."""
+        self.lock = threading.Lock()
+        self.closing = True
+        super()._forked()

@@ -1,0 +1,14 @@
+"""The kinds of workers that the contract is tested with."""
+
+from __future__ import annotations
+
+import pytest
+
+PROCESSES = ["forkserver", "spawn"]
+THREADS = ["threads", "free-threaded"]
+
+#: For what only workers keep that run one call at a time, on their main thread.
+one_at_a_time = pytest.mark.parametrize("starter", PROCESSES, indirect=True, scope="session")
+
+#: For what only workers keep that run several calls at a time.
+several_at_a_time = pytest.mark.parametrize("starter", THREADS, indirect=True, scope="session")

@@ -1,0 +1,231 @@
+"""A worker that runs several calls at a time, each on a thread of its own."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from typing import Any
+
+import pytest
+from conftest import LANES, Fifo, Start
+from kinds import several_at_a_time
+from worker_driver import Worker
+
+from snakepit_port import wire
+from snakepit_port.wire import messages
+
+pytestmark = several_at_a_time
+
+
+@pytest.fixture
+def start(start: Start) -> Start:
+    return lambda **info: start(**{"adapter": "thread_adapter", **info})
+
+
+def answers(worker: Worker, ids: list[int]) -> dict[int, Any]:
+    """What calls are answered with, in any order: a value, or the type of an error."""
+    found: dict[int, Any] = {}
+    while len(found) < len(ids):
+        tag, id, content = worker.next()
+        assert id in ids
+        assert id not in found
+        found[id] = wire.decode(content) if tag == "result" else content["type"]
+    return found
+
+
+def test_as_many_calls_run_at_a_time_as_there_are_threads(worker: Worker) -> None:
+    ids = [worker.begin("meet", LANES) for _ in range(LANES)]
+    assert set(answers(worker, ids).values()) == {f"lane-{n}" for n in range(1, LANES + 1)}
+    assert worker.begun == LANES
+
+
+def test_one_more_waits_and_is_not_counted_as_started(worker: Worker, fifo: Fifo) -> None:
+    ids = [worker.begin("wait", fifo.path) for _ in range(LANES)]
+    for _ in ids:
+        assert worker.stdout.line() == "in"
+    last = worker.begin("add", 1)
+    worker.send(messages.ping(1))
+    assert worker.next() == ("pong", 1)
+    assert worker.begun == LANES
+    for _ in ids:
+        fifo.release("x")
+    found = answers(worker, [*ids, last])
+    assert found[last] == 2
+    assert worker.begun == LANES + 1
+
+
+def test_calls_start_in_the_order_they_were_sent(worker: Worker, fifo: Fifo) -> None:
+    """So that the count in the ledger tells which of them had started."""
+    names = [str(n) for n in range(LANES * 5)]
+    worker.send(*(worker.frame("say_and_wait", name, fifo.path)[1] for name in names))
+    assert sorted(worker.stdout.line() for _ in range(LANES)) == sorted(names[:LANES])
+    assert worker.begun == LANES
+    worker.signal(signal.SIGKILL)
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+    assert worker.begun == LANES
+
+
+def test_a_cancelled_call_is_interrupted_and_the_others_are_not(worker: Worker) -> None:
+    ids = [worker.begin("spin_until_cancelled", str(n)) for n in range(LANES - 1)]
+    assert worker.call("add", 1, 2) == 3
+    for id in ids:
+        worker.send(messages.cancel(id))
+        assert worker.failure_of(id)["type"] == "cancelled"
+    remembered = worker.call("remembered")
+    assert {f"{n} cleaned up" for n in range(LANES - 1)} <= set(remembered)
+
+
+def test_a_call_that_waits_is_cancelled_in_its_place_and_not_run(
+    worker: Worker, fifo: Fifo
+) -> None:
+    ids = [worker.begin("wait", fifo.path) for _ in range(LANES)]
+    waiting = worker.begin("remember", "never")
+    worker.send(messages.cancel(waiting))
+    for _ in ids:
+        fifo.release("x")
+    assert answers(worker, [*ids, waiting])[waiting] == "cancelled"
+    assert worker.call("remembered") == []
+    assert worker.begun == LANES + 2
+
+
+def test_a_command_that_swallows_its_interrupt_is_not_hit_again(worker: Worker, fifo: Fifo) -> None:
+    id = worker.begin("spin_and_swallow", fifo.path)
+    assert worker.stdout.line() == "in"
+    for _ in range(3):
+        worker.send(messages.cancel(id))
+    assert worker.stdout.line() == "swallowed"
+    fifo.release("x")
+    assert worker.answer(id) == "x"
+    # Nor is whoever comes next on that thread.
+    ids = [worker.begin("spin", 1000) for _ in range(20 * LANES)]
+    assert "cancelled" not in answers(worker, ids).values()
+
+
+def test_cancelling_what_is_over_or_unknown_does_nothing(worker: Worker) -> None:
+    id = worker.begin("add", 1)
+    assert worker.answer(id) == 2
+    worker.send(messages.cancel(id), messages.cancel(999))
+    ids = [worker.begin("spin", 1000) for _ in range(50)]
+    assert "cancelled" not in answers(worker, ids).values()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_cancel_hits_its_own_call_or_none(worker: Worker, seed: int) -> None:
+    """Calls of a length at which cancels hit them in every state, also in the moment they end;
+    those that are not cancelled run between them on the same threads, and are never hit."""
+    rng = random.Random(seed)
+    spared = 0
+    for _ in range(60):
+        ids = [worker.begin("spin", rng.randrange(3000)) for _ in range(rng.randrange(1, 12))]
+        cancelled = [id for id in ids if rng.random() < 0.5]
+        sum(range(rng.randrange(5_000)))
+        worker.send(*map(messages.cancel, cancelled))
+        for id, outcome in answers(worker, ids).items():
+            if id not in cancelled:
+                assert outcome != "cancelled"
+                spared += 1
+    assert spared
+    worker.send(messages.ping(seed))
+    assert worker.next() == ("pong", seed)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_streams_and_calls_share_the_threads(worker: Worker, seed: int) -> None:
+    """Streams that wait for credit hold their threads; what is granted reaches each of them."""
+    rng = random.Random(seed)
+    for _ in range(20):
+        streams = {worker.begin_stream(1, "counted", 3): 0 for _ in range(LANES - 1)}
+        calls = [worker.begin("spin", rng.randrange(2000)) for _ in range(3)]
+        left = {*streams, *calls}
+        while left:
+            tag, id, content = worker.next()
+            if tag == "chunk":
+                assert wire.decode(content) == streams[id]
+                streams[id] += 1
+                worker.send(messages.credit(id, 1))
+            else:
+                assert tag == "result", content
+                left.remove(id)
+        assert set(streams.values()) == {3}
+
+
+def test_a_stream_without_credit_is_closed_when_cancelled(worker: Worker) -> None:
+    id = worker.begin_stream(0, "counted", 3)
+    worker.send(messages.cancel(id))
+    assert worker.failure_of(id)["type"] == "cancelled"
+    assert worker.call("add", 1) == 2
+
+
+def test_end_of_file_lets_what_was_received_finish(worker: Worker, fifo: Fifo) -> None:
+    ids = [worker.begin("wait", fifo.path) for _ in range(LANES)]
+    ids += [worker.begin("add", n) for n in range(20)]
+    for _ in range(LANES):
+        assert worker.stdout.line() == "in"
+    worker.hang_up()
+    for _ in range(LANES):
+        fifo.release("x")
+    answers(worker, ids)
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+    assert worker.begun == len(ids)
+
+
+def test_a_crash_in_one_call_leaves_the_stack_of_it(worker: Worker, fifo: Fifo) -> None:
+    worker.begin("wait", fifo.path)
+    assert worker.stdout.line() == "in"
+    worker.begin("crash_in_c")
+    text = worker.stderr.rest()
+    assert "Fatal Python error: Segmentation fault" in text
+    assert "in crash_in_c" in text
+    assert "in wait" in text
+    assert os.WTERMSIG(worker.exited()) == signal.SIGSEGV
+    assert worker.begun == 2
+
+
+# -- what it reports -------------------------------------------------------------------------------
+
+
+def events(worker: Worker) -> list[tuple[str, dict[str, Any]]]:
+    """All that it has said so far; what comes of a call is said before its answer."""
+    worker.call("add", 1)
+    return worker.events
+
+
+def test_a_worker_with_a_gil_says_what_that_means(worker: Worker) -> None:
+    if worker.call("has_gil"):
+        [(name, about)] = events(worker)
+        assert (name, about["module"]) == ("worker.gil_enabled", None)
+        assert "cannot be switched off" in about["message"]
+    else:
+        assert events(worker) == []
+
+
+def test_an_adapter_that_says_it_is_thread_safe_is_believed(start: Start) -> None:
+    worker = start(adapter="thread_adapter:Safe", thread_safety_checks=True).ready()
+    ids = [worker.begin("meet", 2) for _ in range(2)]
+    answers(worker, ids)
+    assert [about for name, about in worker.events if name == "worker.thread_safety"] == []
+
+
+def test_checks_report_what_is_not_safe_once(start: Start) -> None:
+    unsafe = {"json": "It is only an example.", "no_such_module": "It is not loaded."}
+    worker = start(thread_safety_checks=True, unsafe_modules=unsafe).ready()
+    for _ in range(2):
+        answers(worker, [worker.begin("meet", 2) for _ in range(2)])
+    reports = [about for name, about in worker.events if name == "worker.thread_safety"]
+    assert [about["kind"] for about in reports] == ["undeclared", "library", "concurrent_entry"]
+    assert "thread_safe = True" in reports[0]["message"]
+    assert reports[1]["module"] == "json"
+    assert reports[2]["commands"] == ["meet", "meet"]
+
+
+def test_nothing_is_reported_without_checks(start: Start) -> None:
+    worker = start().ready()
+    answers(worker, [worker.begin("meet", 2) for _ in range(2)])
+    assert [name for name, _ in worker.events if name == "worker.thread_safety"] == []
+
+
+def test_without_a_gil_it_stays_off(start: Start, request: pytest.FixtureRequest) -> None:
+    """Nothing that a worker imports turns it on."""
+    worker = start().ready()
+    assert worker.call("has_gil") is ("free-threaded" not in request.node.callspec.params.values())

@@ -1,0 +1,121 @@
+"""Commands that run at the same time, on threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+from snakepit_port.adapter import CallCancelled, command
+
+seen: list[str] = [json.dumps("loaded")]
+_gate = threading.Condition()
+_inside = 0
+
+
+def say(line: str) -> None:
+    """A whole line at once: `print` writes its end apart, and other threads come between."""
+    os.write(1, f"{line}\n".encode())
+
+
+@command
+def add(a: int, b: int = 1) -> int:
+    return a + b
+
+
+@command
+def meet(n: int) -> str:
+    """Waits until n calls are inside at the same time; returns the name of its thread."""
+    global _inside
+    with _gate:
+        _inside += 1
+        _gate.notify_all()
+        _gate.wait_for(lambda: _inside >= n)
+    return threading.current_thread().name
+
+
+def read(fifo: str) -> str:
+    """A line of one character: no more, for others wait for theirs."""
+    fd = os.open(fifo, os.O_RDONLY)
+    try:
+        return os.read(fd, 2).decode().strip()
+    finally:
+        os.close(fd)
+
+
+@command
+def wait(fifo: str) -> str:
+    say("in")
+    return read(fifo)
+
+
+@command
+def say_and_wait(what: str, fifo: str) -> str:
+    say(what)
+    return read(fifo)
+
+
+@command
+def spin(n: int) -> int:
+    total = 0
+    for i in range(n):
+        total += i
+    return total
+
+
+@command
+def spin_until_cancelled(what: str) -> None:
+    try:
+        while True:
+            pass
+    finally:
+        remember(f"{what} cleaned up")
+
+
+@command
+def spin_and_swallow(fifo: str) -> str:
+    """Goes on after it was cancelled."""
+    say("in")
+    try:
+        while True:
+            pass
+    except CallCancelled:
+        say("swallowed")
+    for _ in range(100_000):
+        pass
+    return read(fifo)
+
+
+@command
+def remember(what: str) -> None:
+    seen.append(what)
+
+
+@command
+def remembered() -> list[str]:
+    return seen[1:]
+
+
+@command
+def counted(n: int) -> Iterator[int]:
+    yield from range(n)
+
+
+@command
+def crash_in_c() -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+@command
+def has_gil() -> bool:
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+class Safe:
+    thread_safe = True
+    add = staticmethod(add)
+    meet = staticmethod(meet)
