@@ -13,14 +13,15 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from snakepit_port import __version__
-from snakepit_port.cli import call, check, convert, serve
+from snakepit_port.cli import call, check, convert, doctor, serve
 from snakepit_port.cli.statuses import INTERRUPTED, USAGE
 
-COMMANDS = (serve, check, convert, call)
+COMMANDS = (serve, check, doctor, convert, call)
 
 _EXAMPLES = """\
 examples:
   snakepit-port check pools.toml
+  snakepit-port doctor pools.toml
   snakepit-port call --config pools.toml default add '[1, 2]'
 """
 

@@ -3,6 +3,7 @@
 probe.py        run by a pool's interpreter: prints what it is and what is installed
 interpreter.py  runs the probe
 libraries.py    what is known of libraries and threads; libraries.toml is the table
+limits.py       what the machine allows, and what pools need of it
 advice.py       which profile suits an interpreter, and why
 """
 

@@ -26,7 +26,7 @@ ALLOWED = {
     "harness": ("", *OUTSIDE),
     "testing": ("", *OUTSIDE),
     "term_json": ("", *OUTSIDE),
-    "cli": ("", "cli", "supervisor", *OUTSIDE),
+    "cli": ("", "cli", "environment", "supervisor", *OUTSIDE),
     "__main__": ("cli",),
     "__init__": (),
 }

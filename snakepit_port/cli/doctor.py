@@ -1,0 +1,211 @@
+"""`snakepit-port doctor`: whether the pools of a configuration would start here, and what could
+go better."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from snakepit_port import __version__
+from snakepit_port.cli.printing import DIM, GREEN, RED, paint, print_json
+from snakepit_port.cli.statuses import BAD_CONFIG
+
+if TYPE_CHECKING:
+    from snakepit_port.config import Config, PoolSettings
+    from snakepit_port.environment import Interpreter
+
+ABOUT = "say whether the pools of a configuration would start here, and why not"
+EXAMPLES = """\
+examples:
+  snakepit-port doctor pools.toml
+  snakepit-port doctor --no-start pools.toml      without starting a worker of each pool
+  snakepit-port doctor --json pools.toml          for programs
+
+The exit status is 0 if every pool would start, 1 if not, 78 if the configuration is wrong.
+"""
+
+WOULD_NOT_START = 1
+
+_COLOURS = {"ok": GREEN, "note": DIM, "warning": "33", "failure": RED}
+
+#: Seconds for `elixir --version`, which starts a BEAM.
+_ELIXIR_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. ``pool`` is empty for what concerns all; ``level`` is "ok",
+    "note", "warning" (a pool would start), or "failure" (one would not)."""
+
+    pool: str
+    subject: str
+    level: str
+    message: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("file", metavar="FILE", help="TOML file")
+    parser.add_argument("--no-start", action="store_true", help="start no worker")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what was found, as it is found. Returns the exit status."""
+    findings = []
+    status = 0
+    for finding in examine(args.file, start=not args.no_start):
+        findings.append(finding)
+        if not args.json:
+            _print(finding)
+        if finding.level == "failure":
+            status = BAD_CONFIG if finding.subject == "configuration" else WOULD_NOT_START
+    if args.json:
+        print_json({"ok": status == 0, "findings": [asdict(finding) for finding in findings]})
+    return status
+
+
+def _print(finding: Finding) -> None:
+    level = paint(sys.stdout, _COLOURS[finding.level], f"{finding.level:8}")
+    where = f"pool {finding.pool}: " if finding.pool else ""
+    first, *more = finding.message.splitlines() or [""]
+    print(level, f"{where}{finding.subject}: {first}", flush=True)
+    for line in more:
+        print(f"         {line}")
+
+
+def examine(file: str, *, start: bool) -> Iterator[Finding]:
+    """Everything that is looked at, in turn. With *start*, a worker of each pool is started."""
+    from snakepit_port.config import ConfigError, load_toml
+
+    yield from _versions()
+    try:
+        config = load_toml(file)
+    except ConfigError as exc:
+        for problem in exc.problems:
+            yield Finding("", "configuration", "failure", str(problem))
+        return
+    yield Finding("", "configuration", "ok", f"{len(config.pools)} pools")
+    yield from _limits(config)
+    for pool in config.pools:
+        runs = True
+        for finding in _interpreter(config, pool):
+            runs = runs and finding.level != "failure"
+            yield finding
+        if runs and start:
+            yield _start(config, pool)
+
+
+def _versions() -> Iterator[Finding]:
+    parts = [f"snakepit_port {__version__}", f"Python {platform.python_version()}"]
+    parts += [f"{name} {metadata.version(name)}" for name in ("trio", "tomlkit", "erlpack")]
+    yield Finding("", "supervisor", "ok", ", ".join(parts))
+    elixir = shutil.which("elixir")
+    if elixir is None:
+        yield Finding("", "host", "note", "there is no Elixir on PATH; the host may be elsewhere")
+        return
+    try:
+        ran = subprocess.run(
+            [elixir, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_ELIXIR_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        yield Finding("", "host", "warning", f"{elixir} --version: {exc}")
+        return
+    lines = [line for line in ran.stdout.splitlines() if line.strip()]
+    yield Finding("", "host", "ok", ", ".join(lines))
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    from snakepit_port.environment import limits
+
+    workers = sum(pool.pool_size for pool in config.pools)
+    for limit in limits.limits(len(config.pools), workers):
+        has = "no limit" if limit.has is None else f"{limit.has}"
+        message = f"{has}, about {limit.needs} needed"
+        if limit.suffices:
+            yield Finding("", limit.name, "ok", message)
+        else:
+            yield Finding("", limit.name, "failure", f"{message}; {limit.hint}")
+    pipe = limits.pipe_bytes()
+    if pipe is not None and pipe < limits.PIPE_BYTES:
+        message = f"{pipe} bytes at most (fs.pipe-max-size): large frames take more wake-ups"
+        yield Finding("", "pipes", "note", message)
+    memory = limits.shared_memory_bytes()
+    if memory is None:
+        message = "none (no /dev/shm): large bytes travel in frames"
+        yield Finding("", "shared memory", "note", message)
+    else:
+        yield Finding("", "shared memory", "ok", f"{memory // 2**20} MiB free in /dev/shm")
+
+
+def _interpreter(config: Config, pool: PoolSettings) -> Iterator[Finding]:
+    from snakepit_port.config.env import effective_environment
+    from snakepit_port.environment import ProbeError, advise, installed, look_at
+
+    say: Callable[..., Finding] = lambda *args: Finding(pool.name, *args)  # noqa: E731
+    profile = config.profile_of(pool)
+    layers = effective_environment(pool, profile, os.environ)
+    try:
+        found = look_at(pool.python, {name: value for name, (value, _) in layers.items()})
+    except ProbeError as exc:
+        yield say("interpreter", "failure", str(exc))
+        return
+    if not found.is_new_enough:
+        message = f"{found.executable} is Python {found.version}; a worker needs 3.9 or newer"
+        yield say("interpreter", "failure", message)
+        return
+    yield say("interpreter", "ok", _described(found))
+    advice = advise(found)
+    if profile.kind == advice.profile:
+        yield say("profile", "ok", f"{profile.kind}: {advice.reason}")
+    else:
+        level = "warning" if profile.kind == "thread" else "note"
+        message = f"{profile.kind}; recommended is {advice.profile}: {advice.reason}"
+        yield say("profile", level, message)
+    for library, version in installed(found.distributions):
+        unsafe = profile.kind == "thread" and library.threads == "unsafe"
+        message = f"threads: {library.threads}. {library.note}\n{library.source}"
+        yield say(f"{library.name} {version}", "warning" if unsafe else "note", message)
+
+
+def _described(found: Interpreter) -> str:
+    where = found.virtual_environment
+    environment = f"virtual environment {where}" if where else "no virtual environment"
+    return f"{found.implementation} {found.version}, {found.gil}, {environment}"
+
+
+def _start(config: Config, pool: PoolSettings) -> Finding:
+    """Start one worker of a pool, as the supervisor would."""
+    import tomllib
+
+    import trio
+
+    from snakepit_port.config.dump import resolved
+    from snakepit_port.harness import CallError, open_host
+
+    tree = tomllib.loads(resolved(config))
+    [settings] = [entry for entry in tree["pools"] if entry["name"] == pool.name]
+    tree["pools"] = [{**settings, "pool_size": 1}]
+
+    async def start() -> None:
+        async with open_host(tree) as host:
+            await host.await_ready()
+
+    try:
+        trio.run(start)
+    except CallError as exc:
+        trace = f"\n{exc.traceback.rstrip()}" if exc.traceback else ""
+        return Finding(pool.name, "start", "failure", f"{exc}{trace}")
+    return Finding(pool.name, "start", "ok", f"a worker loaded adapter {pool.adapter}")

@@ -1,0 +1,148 @@
+"""`snakepit-port doctor`: whether pools would start, said truly."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ADAPTER = """
+from snakepit_port.adapter import command
+
+@command
+def add(a, b):
+    return a + b
+"""
+
+POOL = """
+[[pools]]
+name = "default"
+adapter = "fine"
+python_path = ["."]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "fine.py").write_text(ADAPTER)
+    (tmp_path / "broken.py").write_text("import no_such_module\n")
+    return tmp_path
+
+
+def doctor(folder: Path, config: str, *options: str, **more: Any) -> tuple[int, str]:
+    (folder / "pools.toml").write_text(config)
+    ran = subprocess.run(
+        [sys.executable, "-m", "snakepit_port", "doctor", *options, "pools.toml"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        cwd=folder,
+        **more,
+    )
+    assert ran.stderr == ""
+    return ran.returncode, ran.stdout
+
+
+def findings(folder: Path, config: str, *options: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """The status, and what was found of each subject."""
+    status, text = doctor(folder, config, "--json", *options)
+    said = json.loads(text)
+    assert said["ok"] is (status == 0)
+    return status, {finding["subject"]: finding for finding in said["findings"]}
+
+
+def test_a_pool_that_starts(folder: Path) -> None:
+    status, found = findings(folder, POOL)
+    assert status == 0
+    assert "failure" not in {finding["level"] for finding in found.values()}
+    assert found["start"]["message"] == "a worker loaded adapter fine"
+    assert sys.prefix in found["interpreter"]["message"]
+    assert {"supervisor", "host", "configuration", "file descriptors", "processes"} <= found.keys()
+
+
+def test_what_people_see(folder: Path) -> None:
+    status, text = doctor(folder, POOL)
+    assert status == 0
+    assert "ok       pool default: start: a worker loaded adapter fine\n" in text
+
+
+def test_an_adapter_that_cannot_be_imported(folder: Path) -> None:
+    config = POOL.replace("fine", "broken")
+    status, found = findings(folder, config)
+    assert (status, found["start"]["level"]) == (1, "failure")
+    assert "No module named 'no_such_module'" in found["start"]["message"]
+    assert 'broken.py", line 1' in found["start"]["message"]
+    # Not imported, so not found.
+    status, found = findings(folder, config, "--no-start")
+    assert status == 0
+    assert "start" not in found
+
+
+@pytest.mark.parametrize(
+    ("python", "says"),
+    [
+        ("no/such/python", "No such file or directory"),
+        ("no-such-python", "there is no 'no-such-python' on PATH"),
+        ("old", "is Python 3.8.18; a worker needs 3.9 or newer"),
+    ],
+)
+def test_interpreters_that_run_no_worker(folder: Path, python: str, says: str) -> None:
+    answer = json.dumps(
+        {
+            "executable": "/usr/bin/python3.8",
+            "implementation": "CPython",
+            "version": "3.8.18",
+            "version_info": [3, 8, 18],
+            "free_threading_build": False,
+            "gil_enabled": True,
+            "prefix": "/usr",
+            "base_prefix": "/usr",
+            "virtual_environment": None,
+            "distributions": {},
+        }
+    )
+    old = folder / "old_python"
+    old.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    old.chmod(0o755)
+    named = "./old_python" if python == "old" else python
+    status, found = findings(folder, f'{POOL}python = "{named}"\n')
+    assert (status, found["interpreter"]["level"]) == (1, "failure")
+    assert says in found["interpreter"]["message"]
+    assert "start" not in found
+
+
+def test_every_mistake_of_a_configuration(folder: Path) -> None:
+    status, found = findings(folder, f"{POOL}pool_sise = 2\n")
+    assert (status, found["configuration"]["level"]) == (78, "failure")
+    assert "did you mean pool_size?" in found["configuration"]["message"]
+
+
+def test_a_thread_pool_with_a_gil_is_warned_of(folder: Path) -> None:
+    status, found = findings(folder, f'{POOL}worker_profile = "thread"\n', "--no-start")
+    assert (status, found["profile"]["level"]) == (0, "warning")
+    assert "recommended is process" in found["profile"]["message"]
+
+
+def test_libraries_are_listed_with_their_version(folder: Path, numpy_python: str) -> None:
+    _, found = findings(folder, f'{POOL}python = "{numpy_python}"\n', "--no-start")
+    [subject] = [subject for subject in found if subject.startswith("numpy ")]
+    assert "threads: care." in found[subject]["message"]
+    assert "https://numpy.org" in found[subject]["message"]
+
+
+def lower(which: int, limit: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(which, (limit, limit))
+
+
+def test_a_limit_that_is_too_low(folder: Path) -> None:
+    config = f"{POOL}pool_size = 100\n"
+    few = lower(resource.RLIMIT_NOFILE, 256)
+    status, text = doctor(folder, config, "--no-start", preexec_fn=few)
+    assert status == 1
+    assert "failure  file descriptors: 256, about 636 needed; raise `ulimit -n`" in text
