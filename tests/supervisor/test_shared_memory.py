@@ -227,7 +227,7 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 
 async def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     script = """
-        import os, sys, trio
+        import os, sys, trio, trio.testing
         from snakepit_port.harness import open_host
 
         async def main():
@@ -235,6 +235,8 @@ async def test_a_host_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
                 await host.await_ready()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(host.call, None, "wait", [])
+                    await trio.testing.wait_all_tasks_blocked()
+                    await host.ping()
                     nursery.start_soon(host.call, None, "echo", [bytes(2**20)])
                     await host.ping()
                     print(host.os_pid, host.info["shm"]["folder"], flush=True)
