@@ -89,12 +89,14 @@ class _Lane(Serving):
     def _live(self) -> None:
         try:
             while True:
+                # Asked before it looks for a call: what came last came before the closing.
+                closing = self._worker.closing
                 call = self._worker.take(self)
                 if call is not None:
                     self._answer(*call)
                     continue
                 self._flush()
-                if self._worker.closing:
+                if closing:
                     return
                 self._woken.acquire()
         except (BrokenPipeError, ConnectionResetError):
