@@ -68,6 +68,8 @@ def test_calls_start_in_the_order_they_were_sent(worker: Worker, fifo: Fifo) -> 
 
 def test_a_cancelled_call_is_interrupted_and_the_others_are_not(worker: Worker) -> None:
     ids = [worker.begin("spin_until_cancelled", str(n)) for n in range(LANES - 1)]
+    for _ in ids:
+        assert worker.stdout.line() == "in"
     assert worker.call("add", 1, 2) == 3
     for id in ids:
         worker.send(messages.cancel(id))

@@ -68,6 +68,7 @@ def spin(n: int) -> int:
 @command
 def spin_until_cancelled(what: str) -> None:
     try:
+        say("in")
         while True:
             pass
     finally:
@@ -77,8 +78,8 @@ def spin_until_cancelled(what: str) -> None:
 @command
 def spin_and_swallow(fifo: str) -> str:
     """Goes on after it was cancelled."""
-    say("in")
     try:
+        say("in")
         while True:
             pass
     except CallCancelled:
