@@ -8,6 +8,7 @@ defmodule SnakepitPort.Names do
   @events ~w(
     pool.ready pool.unavailable pool.saturated
     worker.started worker.start_failed worker.recycled worker.health_check_failed worker.stopped
+    worker.gil_enabled worker.thread_safety
     request.executed session.closed
   )
 
@@ -15,6 +16,7 @@ defmodule SnakepitPort.Names do
   @keys ~w(
     workers startup_ms queued attempt retry_in_ms uptime_ms requests queue_us run_us
     pool message traceback worker os_pid python reason status command outcome session
+    gil module kind commands
     source level line
     errors queue_timeouts pool_saturated available busy run_id pools
     state timeouts cancelled worker_crashes started

@@ -136,3 +136,14 @@ def wait_between(fifo):
     with open(fifo) as file:
         for line in file:
             yield line.strip()
+
+
+_barrier = threading.Barrier(4)
+
+
+@command
+def meet(n):
+    """Waits until n calls, four, are inside at the same time."""
+    assert n == _barrier.parties
+    _barrier.wait()
+    return "met"
