@@ -33,21 +33,30 @@ class Speeds:
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
+        #: Commands that are known, and fast.
+        self.fast: set[str] = set()
 
     def record(self, command: str, seconds: float) -> bool:
         """Note a run; returns whether the command has just ceased to be fast."""
-        known = self._seconds.get(command)
-        if known is None:
+        longest = self._seconds.get(command)
+        if longest is None:
             if len(self._seconds) < MAX_COMMANDS:
                 self._seconds[command] = seconds
                 self._seen[command] = 1
             return False
-        decayed = known * DECAY
-        self._seconds[command] = seconds if seconds > decayed else decayed
-        if self._seen[command] < KNOWN_AFTER:
-            self._seen[command] += 1
-            return False
-        return known < FAST_SECONDS <= seconds
+        longest *= DECAY
+        if longest < seconds:
+            longest = seconds
+        self._seconds[command] = longest
+        if command in self.fast:
+            if longest < FAST_SECONDS:
+                return False
+            self.fast.remove(command)
+            return True
+        self._seen[command] += 1
+        if longest < FAST_SECONDS and self._seen[command] >= KNOWN_AFTER:
+            self.fast.add(command)
+        return False
 
     def at_least(self, command: str, seconds: float) -> bool:
         """Note that a run, had it been whole, would have taken this long or longer. Returns as
@@ -57,7 +66,4 @@ class Speeds:
         return self.record(command, seconds)
 
     def is_fast(self, command: str) -> bool:
-        return (
-            self._seconds.get(command, FAST_SECONDS) < FAST_SECONDS
-            and self._seen[command] >= KNOWN_AFTER
-        )
+        return command in self.fast

@@ -56,6 +56,9 @@ class Host:
         self._touched: list[Runner] = []
         self._due: dict[Runner, float] = {}
         self._queued: dict[Runner, int] = {}
+        self._queued_bytes = 0
+        #: When `tick` has something to do next, if nothing else happens.
+        self.next_due = math.inf
         self._behind = False
         self._held = False
         self._unsettled = len(config.enabled_pools)
@@ -107,7 +110,8 @@ class Host:
 
     def answer(self, call: Call, frame: bytes) -> None:
         self._calls.pop(call.id, None)
-        self._send(frame)
+        assert self._link is not None
+        self._link.send(frame)
 
     def chunk(self, frame: bytes) -> None:
         self._send(frame)
@@ -134,12 +138,13 @@ class Host:
 
     def received(self, frames: list[Frame]) -> None:
         """Frames that arrived together. Each bad one is answered, and changes nothing else."""
+        now = self._clock()
         for frame in frames:
             try:
                 if isinstance(frame, Oversized):
                     self._too_large(frame)
                 elif messages.is_call(frame):
-                    self._call(frame)
+                    self._call(frame, now)
                 else:
                     self._other(messages.parse(frame), frame)
             except ProtocolError as exc:
@@ -156,7 +161,7 @@ class Host:
         )
         self._refuse(self._free(messages.read_head(frame.head)), "frame_too_large", message)
 
-    def _call(self, frame: bytes) -> None:
+    def _call(self, frame: bytes, now: float) -> None:
         id, pool, command, options = messages.read_call(frame)
         if id in self._calls:
             raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
@@ -175,7 +180,7 @@ class Host:
                 raise ProtocolError("option session is of a capability not announced", id)
         call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout, credit=credit)
         self._calls[id] = call, runner
-        runner.call_arrived(call)
+        runner.call_arrived(call, now)
 
     def _no_such_pool(self, pool: str | None) -> str:
         names = ", ".join(repr(name) for name in self.runners)
@@ -189,7 +194,7 @@ class Host:
         tag = said[0]
         if tag == "call":
             # In an encoding that is legal and not the usual one.
-            self._call(frame)
+            self._call(frame, self._clock())
         elif tag == "cancel":
             call, runner = self._calls.get(said[1], (None, None))
             if call is not None and runner is not None:
@@ -255,17 +260,11 @@ class Host:
         """Something happened in a pool; told once a turn. The others need not be looked at."""
         self._touched.append(runner)
 
-    @property
-    def next_due(self) -> float:
-        """When `tick` has something to do next, if nothing else happens."""
-        return min(self._due.values(), default=math.inf)
-
     def tick(self, now: float) -> None:
         """Do what is due."""
-        if self.next_due <= now:
-            for runner, due in list(self._due.items()):
-                if due <= now:
-                    runner.tick()
+        for runner, due in list(self._due.items()):
+            if due <= now:
+                runner.tick()
 
     def take_stock(self) -> None:
         """End a turn: see when what is due next, and read only as fast as the other side takes
@@ -273,9 +272,14 @@ class Host:
         for runner in self._touched:
             runner.touched = False
             self._due[runner] = runner.next_due
-            self._queued[runner] = runner.machine.queue.bytes
-        self._touched.clear()
-        self._balance()
+            queued = runner.machine.queue.bytes
+            self._queued_bytes += queued - self._queued.get(runner, 0)
+            self._queued[runner] = queued
+        if self._touched:
+            self._touched.clear()
+            self.next_due = min(self._due.values())
+        if self._queued_bytes or self._pump.out_bytes or self._behind or self._held:
+            self._balance()
 
     def _balance(self) -> None:
         assert self._link is not None
@@ -286,7 +290,7 @@ class Host:
                 runner.pause(behind)
         limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._held else 1)
         to_workers = self._pump.out_bytes - self._link.out_bytes
-        held = to_workers + sum(self._queued.values()) > limit
+        held = to_workers + self._queued_bytes > limit
         if held is not self._held:
             self._held = held
             self._link.pause(held)

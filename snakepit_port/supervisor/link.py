@@ -11,11 +11,16 @@ from itertools import islice
 from snakepit_port.supervisor.pump import READ, WRITE, Pump
 from snakepit_port.wire.framing import Frame, Framer
 
-#: Bytes taken from a descriptor in one go: as much as an unprivileged pipe or socket holds.
-READ_BYTES = 256 * 1024
+#: Bytes taken from a descriptor in one go, and once that was not enough: all that a pipe holds. A
+#: buffer that malloc maps afresh makes five times the cost of a small read.
+READ_BYTES = 64 * 1024
+READ_MORE_BYTES = 1024 * 1024
 
 #: Buffers given to one writev; Linux and macOS take 1024.
 _MAX_BUFFERS = 1024
+
+#: Waiting frames are joined, and written in one go, up to so many bytes.
+_JOIN_BYTES = 256 * 1024
 
 #: Frames smaller than this are copied together before they are written, which is cheaper than
 #: handing each to the kernel; larger ones are not copied.
@@ -42,10 +47,14 @@ class Link:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._framer = Framer(max_frame_bytes)
+        self._read_bytes = READ_BYTES
         self._received = received
         self._closed = closed
         self._out: deque[bytes | memoryview] = deque()
         self.out_bytes = 0
+        #: What of `out_bytes` the pump has in its sum.
+        self._counted = 0
+        self._flushes_soon = False
         self._paused = False
         self._blocked = False
         self._reading = True
@@ -78,7 +87,7 @@ class Link:
 
     def _read(self) -> bool:
         try:
-            data = os.read(self._read_fd, READ_BYTES)
+            data = os.read(self._read_fd, self._read_bytes)
         except BlockingIOError:
             return False
         except OSError:
@@ -88,6 +97,7 @@ class Link:
             self._update()
             self._closed()
             return False
+        self._read_bytes = READ_BYTES if len(data) < self._read_bytes else READ_MORE_BYTES
         frames = self._framer.feed(data)
         if frames:
             self._received(frames)
@@ -99,11 +109,23 @@ class Link:
         if self._writable:
             self._out.append(frame)
             self.out_bytes += len(frame)
-            self._pump.out_bytes += len(frame)
-            self._pump.flush_soon(self)
+            if not self._flushes_soon:
+                self._flushes_soon = True
+                self._pump.flush_soon(self)
 
     def flush(self) -> None:
         """Write as much as the descriptor takes, and have the rest written when it takes more."""
+        self._flushes_soon = False
+        if self._out:
+            self._write_all()
+        if self.out_bytes != self._counted:
+            self._count()
+
+    def _count(self) -> None:
+        self._pump.out_bytes += self.out_bytes - self._counted
+        self._counted = self.out_bytes
+
+    def _write_all(self) -> None:
         out = self._out
         while out and self._writable and not self._blocked:
             try:
@@ -117,20 +139,22 @@ class Link:
                 self._forget()
                 return
             self.out_bytes -= written
-            self._pump.out_bytes -= written
             self._drop(written)
 
     def _write_some(self) -> int:
         """One system call's worth of what is waiting; returns the bytes written."""
         out = self._out
         if len(out) > 1 and len(out[0]) < _JOIN_BELOW:
-            if self.out_bytes <= READ_BYTES:
+            if self.out_bytes <= _JOIN_BYTES:
                 return os.write(self._write_fd, b"".join(out))
             return os.writev(self._write_fd, list(islice(out, _MAX_BUFFERS)))
         return os.write(self._write_fd, out[0])
 
     def _drop(self, written: int) -> None:
         out = self._out
+        if not self.out_bytes:
+            out.clear()
+            return
         while written:
             size = len(out[0])
             if written < size:
@@ -141,8 +165,8 @@ class Link:
 
     def _forget(self) -> None:
         self._out.clear()
-        self._pump.out_bytes -= self.out_bytes
         self.out_bytes = 0
+        self._count()
 
     # -- both --------------------------------------------------------------------------------------
 

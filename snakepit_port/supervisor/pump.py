@@ -42,6 +42,8 @@ class Pump:
         self._dirty: dict[Flushable, None] = {}
         self._busy = False
         self._trio_due = 0.0
+        #: Trio's time when the last wait ended: what arrived then arrived now.
+        self.now = 0.0
         #: Bytes that wait to be written, on all links together.
         self.out_bytes = 0
 
@@ -76,14 +78,15 @@ class Pump:
         """
         self.flush()
         ready = None
-        if self._busy:
-            now = trio.current_time()
-            if now < self._trio_due:
-                ready = self._selector.select(min(_BRIEFLY, max(deadline - now, 0)))
-        if not ready:
+        if self._busy and self.now < self._trio_due:
+            ready = self._selector.select(min(_BRIEFLY, max(deadline - self.now, 0)))
+        if ready:
+            self.now = trio.current_time()
+        else:
             with trio.CancelScope(deadline=deadline):
                 await trio.lowlevel.wait_readable(self._selector.fileno())
-            self._trio_due = trio.current_time() + _TRIO_EVERY
+            self.now = trio.current_time()
+            self._trio_due = self.now + _TRIO_EVERY
             ready = self._selector.select(0)
         self._busy = bool(ready)
         watched = self._selector.get_map()

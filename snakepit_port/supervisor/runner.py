@@ -165,8 +165,8 @@ class Runner:
     def start(self) -> None:
         self.perform(self.machine.start(self._clock()))
 
-    def call_arrived(self, call: Call) -> None:
-        self.perform(self.machine.call_arrived(call, self._clock()))
+    def call_arrived(self, call: Call, now: float) -> None:
+        self.perform(self.machine.call_arrived(call, now))
 
     def grant(self, call: Call, credit: int) -> None:
         self.perform(streams.credited(call, credit))
@@ -228,7 +228,8 @@ class Runner:
     # -- effects -----------------------------------------------------------------------------------
 
     def perform(self, todo: list[effects.Effect]) -> None:
-        self._touch()
+        if not self.touched:
+            self._touch()
         for effect in todo:
             _PERFORM[type(effect)](self, effect)
 

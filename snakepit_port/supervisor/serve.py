@@ -100,7 +100,6 @@ class Supervisor:
         self._stop: Stop | None = None
         self._host_out = host_out
         self._run_id = uuid.uuid4().hex[:12]
-        self._now = trio.current_time()
         self._link = Link(
             self._pump, host_in, host_out, _HELLO_MAX_BYTES, self._received, self._closed
         )
@@ -133,13 +132,16 @@ class Supervisor:
 
     async def _turn(self, deadline: float) -> None:
         host = self._host
-        await self._pump.turn(min(deadline, host.next_due) if host else deadline)
-        self._now = trio.current_time()
-        if host is not None:
-            host.tick(self._now)
-            self._pump.flush()
-            host.take_stock()
-            self._ended = self._stopping and host.stopped
+        if host is None:
+            await self._pump.turn(deadline)
+            return
+        await self._pump.turn(min(deadline, host.next_due))
+        if host.next_due <= self._pump.now:
+            host.tick(self._pump.now)
+        self._pump.flush()
+        host.take_stock()
+        if self._stopping:
+            self._ended = host.stopped
 
     def _signalled(self, _events: int) -> None:
         self._signals.take()
@@ -151,14 +153,12 @@ class Supervisor:
             self._ended = True
         elif not self._stopping:
             self._stopping = True
-            self._now = trio.current_time()
             self._host.stop(self._grace)
             self._pump.flush()
 
     # -- hello -------------------------------------------------------------------------------------
 
     def _received(self, frames: list[Frame]) -> None:
-        self._now = trio.current_time()
         if self._host is None and self._stop is None:
             first, *frames = frames
             try:
@@ -195,7 +195,7 @@ class Supervisor:
             raise Stop(EX_CONFIG, {**_error("config", str(exc)), **problems}) from None
         self._grace = config.supervisor.shutdown_grace_period
         self._link.limit(config.supervisor.max_frame_bytes)
-        host = Host(self._pump, config, lambda: self._now, SOFTWARE, self._run_id, info)
+        host = Host(self._pump, config, lambda: self._pump.now, SOFTWARE, self._run_id, info)
         self._link.send(messages.hello(self._hello(config, host.shm)))
         host.attach(self._link)
         return host

@@ -84,9 +84,13 @@ class Framer:
         """
         if type(data) is not bytes:
             data = bytes(data)
+        end = len(data)
+        if end > HEADER_BYTES and not self._gathered and not self._skip:
+            (size,) = _length_at(data)
+            if size == end - HEADER_BYTES and size <= self._max:
+                return [data]
         frames: list[Frame] = []
         pos = 0
-        end = len(data)
         while pos < end:
             if self._skip:
                 step = min(self._skip, end - pos)

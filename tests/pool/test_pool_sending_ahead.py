@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pool_driver import Driver, at, ids
 
 from snakepit_port.pool.roster import AUTO_PREFETCH
@@ -231,3 +235,36 @@ class TestWhatIsLearned:
         pool.gone(worker, started=4)
         pool.ready(pool.workers[0])
         assert not self.is_fast(pool, "a")
+
+
+@given(
+    st.lists(st.sampled_from(["fast", "fast", "fast", "slow"]), min_size=1, max_size=200),
+    st.randoms(use_true_random=False),
+)
+def test_no_fast_call_waits_behind_a_slow_one(commands: list[str], random: Random) -> None:
+    """64 callers on four workers mix commands of 20 µs and of 2 s. Whatever the order in which
+    workers get on with it, nothing is with a worker behind or ahead of a slow call; so a fast one
+    waits only for fast ones, or because no worker is free."""
+    pool = Driver(pool_size=4)
+    workers = pool.up()
+    pool.learn("fast")
+    pool.learn("slow", 2.0)
+    waiting = list(commands)
+    calls = [pool.call(waiting.pop()) for _ in range(min(64, len(waiting)))]
+    since: dict[int, float] = {}
+    while busy := [worker for worker in workers if worker.calls]:
+        for worker in workers:
+            held = [call.command for call in worker.calls.values()]
+            assert len(held) <= 1 or "slow" not in held
+            assert held or not pool.queued
+        for worker in busy:
+            since.setdefault(worker.calls[at(worker)[0]].id, pool.now)
+        worker = random.choice(busy)
+        running = worker.running
+        assert running is not None
+        takes = 2.0 if running.command == "slow" else 20e-6
+        pool.now = max(pool.now, since[running.id] + takes)
+        pool.answer(worker)
+        if waiting:
+            calls.append(pool.call(waiting.pop()))
+    assert pool.outcomes(calls) == ["forwarded"] * len(commands)

@@ -92,3 +92,15 @@ def hang_up() -> None:
     sock = socket.socket(fileno=_channel())
     sock.shutdown(socket.SHUT_RDWR)
     signal.pause()
+
+
+@command
+def fast() -> int:
+    return os.getpid()
+
+
+@command
+def slow(gate: str) -> int:
+    """Opens a fifo: that takes until somebody opens its other end."""
+    with open(gate):
+        return os.getpid()

@@ -177,6 +177,27 @@ async def test_a_turn_ends_at_its_deadline(
     peer.close()
 
 
+async def test_what_arrives_is_dated_when_it_came(
+    pump: Pump, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Not when the turn began: a call that took two seconds would have taken no time."""
+    ours, theirs = socket.socketpair()
+    came: list[float] = []
+    pump.watch(ours.fileno(), READ, lambda _events: came.append(pump.now))
+
+    async def peer() -> None:
+        await trio.sleep(2)
+        theirs.sendall(b"x")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peer)
+        await pump.turn(math.inf)
+    assert came == [2]
+    pump.watch(ours.fileno(), 0, lambda _events: None)
+    ours.close()
+    theirs.close()
+
+
 async def test_a_callback_may_take_another_ready_descriptor_away(pump: Pump) -> None:
     pairs = [socket.socketpair() for _ in range(2)]
     called = []

@@ -337,3 +337,43 @@ async def test_signals_stop_it_in_good_order() -> None:
             error = await failure_of(lambda: host.call(None, "wait"))
             assert error.type in ("supervisor_down", "shutting_down")
         assert host.exit_status == 0
+
+
+# -- sending ahead ---------------------------------------------------------------------------------
+
+
+async def test_no_fast_call_waits_behind_a_slow_one(tmp_path: Path) -> None:
+    """64 callers on four workers, three of which are held by slow calls."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+
+    async def slow(host: Host, done: list[int]) -> None:
+        done.append(await host.call(None, "slow", [str(gate)]))
+
+    async with open_host(pools(pool(pool_size=4))) as host:
+        await host.await_ready()
+        for _ in range(20):
+            await host.call(None, "fast")
+        held: list[int] = []
+        answered: list[int] = []
+
+        async def caller(free: trio.Event) -> None:
+            for _ in range(20):
+                answered.append(await host.call(None, "fast"))
+            if len(answered) == 20 * 64:
+                free.set()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(slow, host, held)
+            await host.ping()
+            everything = trio.Event()
+            for _ in range(64):
+                nursery.start_soon(caller, everything)
+            await everything.wait()
+            # All went past the slow ones, which still wait.
+            assert held == []
+            assert len(set(answered)) == 1
+            writer = await trio.to_thread.run_sync(os.open, gate, os.O_WRONLY)
+            os.close(writer)
+        assert not set(held) & set(answered)
