@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,12 @@ from snakepit_port.adapter import command
 @command
 def echo(value: Any) -> Any:
     return value
+
+
+@command
+def repeat(value: Any, times: int) -> Iterator[Any]:
+    for _ in range(times):
+        yield value
 
 
 @command

@@ -59,7 +59,7 @@ class Value:
 
 #: Groups of `measure.exs`, in the order they run. `one_core` is pinned, all processes of it.
 GROUPS = (
-    *("one_caller", "one_core", "callers", "pools", "bytes", "floats"),
+    *("one_caller", "one_core", "callers", "stream", "pools", "bytes", "floats"),
     *("start", "memory", "growth"),
 )
 
@@ -108,6 +108,16 @@ FIGURES = (
         "callers_echo",
         each="rate",
         bar=0.20,
+        at_least=True,
+    ),
+    Figure(
+        "stream",
+        "chunks of one stream, against calls of 64 callers",
+        "stream",
+        "stream",
+        "stream_calls",
+        each="rate",
+        bar=1.0,
         at_least=True,
     ),
     Figure(

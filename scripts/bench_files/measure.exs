@@ -144,6 +144,16 @@ defmodule Measure do
     ])
   end
 
+  defp measure("stream", context) do
+    count = scaled(context, 20_000)
+    serve(context, [pool("default", 1)])
+
+    in_turns(context, [
+      {"stream", fn -> chunk_rate(count) end},
+      {"stream_calls", fn -> rate(count, fn _ -> execute(@small) end) end}
+    ])
+  end
+
   defp measure("pools", context) do
     calls = scaled(context, 20_000)
     serve(context, [pool("default", 2)], :alone)
@@ -257,6 +267,13 @@ defmodule Measure do
     |> Task.await_many(:infinity)
 
     each * @callers / seconds(began)
+  end
+
+  @doc "Chunks a second of one stream."
+  def chunk_rate(count) do
+    began = now()
+    ^count = SnakepitPort.stream("repeat", [@small, count]) |> Enum.count()
+    count / seconds(began)
   end
 
   defp deliver(context) do
