@@ -19,8 +19,8 @@ from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.wire.messages import ProtocolError
 
-#: Bytes waiting for a host that reads slowly, beyond which workers are no longer read from: their
-#: pipes fill, and then they wait. Some frames of the size that batching makes.
+#: Bytes waiting for a host that reads slowly, beyond which workers are no longer read from (their
+#: pipes fill, and then they wait), nor is the host. Some frames of the size that batching makes.
 HOST_BEHIND_BYTES = 8 * 1024 * 1024
 
 #: Frames of the largest size that may wait for workers, beyond which the host is not read from.
@@ -290,7 +290,9 @@ class Host:
                 runner.pause(behind)
         limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._held else 1)
         to_workers = self._pump.out_bytes - self._link.out_bytes
-        held = to_workers + self._queued_bytes > limit
+        # What it asks is answered at once where it is refused: a host that does not read is not
+        # asked for more.
+        held = behind or to_workers + self._queued_bytes > limit
         if held is not self._held:
             self._held = held
             self._link.pause(held)

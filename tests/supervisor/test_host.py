@@ -295,13 +295,16 @@ def test_workers_are_read_no_further_than_the_host_reads(scene: Scene) -> None:
     scene.say()
     assert scene.process("one").paused
     assert scene.process("two").paused
+    # Nor is the host, which would be answered: with refusals, say.
+    assert scene.link.paused
     # It goes on only when there is some room: not at every frame that the host takes.
-    scene.link.out_bytes = HOST_BEHIND_BYTES // 2 + 1
+    scene.link.out_bytes = scene.pump.out_bytes = HOST_BEHIND_BYTES // 2 + 1
     scene.say()
     assert scene.process("one").paused
-    scene.link.out_bytes = HOST_BEHIND_BYTES // 2
+    scene.link.out_bytes = scene.pump.out_bytes = HOST_BEHIND_BYTES // 2
     scene.say()
     assert not scene.process("one").paused
+    assert not scene.link.paused
 
 
 def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> None:

@@ -1,0 +1,118 @@
+"""A host that asks and does not read: it is slowed down, and the supervisor does not grow."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD
+from snakepit_port.wire import encode, messages
+from snakepit_port.wire.framing import Framer
+
+HERE = Path(__file__).parent
+MIB = 1024 * 1024
+MAX_FRAME_BYTES = MIB
+
+#: What the limits allow, and as much again for the interpreter.
+MAY_GROW = 2 * (HOST_BEHIND_BYTES + MAX_FRAMES_HELD * MAX_FRAME_BYTES)
+
+
+class RawHost:
+    """Plain pipes: it reads when a test says so."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process = process
+        self._in: IO[bytes] = process.stdin
+        self._out: IO[bytes] = process.stdout
+        self._framer = Framer(64 * MIB)
+
+    def hello(self, **settings: Any) -> None:
+        """Greet it, and read until its pool is ready."""
+        pool = {
+            "name": "default",
+            "adapter": "pool_adapter",
+            "pool_size": 1,
+            "python": sys.executable,
+            "python_path": [str(HERE)],
+            **settings,
+        }
+        config = {"supervisor": {"max_frame_bytes": MAX_FRAME_BYTES}, "pools": [pool]}
+        os.write(self._in.fileno(), messages.hello({"software": "test", "config": config}))
+        while not any(frame[0] == "ready" for frame in self.read()):
+            pass
+
+    def read(self) -> list[tuple[Any, ...]]:
+        frames = self._framer.feed(os.read(self._out.fileno(), MIB))
+        return [messages.parse(frame) for frame in frames if isinstance(frame, bytes)]
+
+    def ask_until_blocked(self, args: bytes, most: int) -> tuple[int, bytes]:
+        """Make calls until no more are taken: how many were begun, and what is missing of the
+        last. That nothing is taken for a while only ends this; no assertion rests on how long."""
+        fd = self._in.fileno()
+        os.set_blocking(fd, False)
+        for number in range(most):
+            frame = messages.call(number, None, "echo", args)
+            while frame:
+                if not select.select([], [fd], [], 3.0)[1]:
+                    return number + 1, frame
+                frame = frame[os.write(fd, frame) :]
+        return most, b""
+
+    def memory(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
+        (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(line.split()[1]) * 1024
+
+    def answers(self, calls: int, rest: bytes) -> dict[int, str]:
+        """Read at last, and send what was missing: the tag of each answer, or the type of error."""
+        found: dict[int, str] = {}
+        fd = self._in.fileno()
+        while len(found) < calls:
+            if rest and select.select([], [fd], [], 0)[1]:
+                rest = rest[os.write(fd, rest) :]
+            for frame in self.read():
+                if frame[0] in ("result", "error"):
+                    assert frame[1] not in found, "answered twice"
+                    found[frame[1]] = frame[0] if frame[0] == "result" else frame[2]["type"]
+        return found
+
+
+@pytest.fixture
+def host() -> Iterator[RawHost]:
+    command = [sys.executable, "-m", "snakepit_port", "serve"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield RawHost(process)
+        finally:
+            process.kill()
+
+
+def test_answers_that_are_not_read_hold_workers_and_host_back(host: RawHost) -> None:
+    host.hello(max_queue_size=100_000, queue_timeout="infinity")
+    before = host.memory()
+    most = 6000
+    calls, rest = host.ask_until_blocked(encode(["x" * 16_000]), most)
+    assert calls < most, "the supervisor took 90 MiB of calls that nobody reads the answers of"
+    assert host.memory() - before < MAY_GROW
+    assert set(host.answers(calls, rest).values()) == {"result"}
+
+
+def test_refusals_that_are_not_read_hold_the_host_back(host: RawHost) -> None:
+    host.hello(max_queue_size=1)
+    before = host.memory()
+    most = 250_000
+    calls, rest = host.ask_until_blocked(encode(["x"]), most)
+    assert calls < most, "the supervisor keeps refusals for a host that does not read them"
+    assert host.memory() - before < MAY_GROW
+    answers = host.answers(calls, rest)
+    assert "pool_saturated" in answers.values()
+    assert set(answers.values()) <= {"pool_saturated", "result"}
