@@ -7,11 +7,11 @@ which have started.
 
 **Interrupts.** A thread cannot be sent a signal of its own, but an exception can be left for it
 (`PyThreadState_SetAsyncExc`): it is raised when that thread next runs Python code. It must never
-hit anything but the command it is meant for, and that hangs on one lock. A lane is *armed* while
-its command runs; an exception is left for it only under the lock and only while it is armed, and
-that disarms it. So at most one is ever under way, and none is left once a lane has disarmed itself
-under the same lock. One that was left before and not raised yet is taken back. If it is raised on
-the way there, it ends in the handler around the command, and has been used up.
+hit anything but the command it is meant for, and that hangs on a lock that each lane has. A lane is
+*armed* while its command runs; an exception is left for it only under that lock and only while it
+is armed, and that disarms it. So at most one is ever under way, and none is left once a lane has
+disarmed itself under the same lock. One that was left before and not raised yet is taken back. If
+it is raised on the way there, it ends in the handler around the command, and has been used up.
 
 A command that waits in C, in a lock or a socket without a timeout, is not reached until that
 returns: it cannot be killed alone (SPEC section 13).
@@ -56,7 +56,8 @@ _set_async_exc = _find_async_exc()
 
 
 class _Lane(Serving):
-    """One thread that serves calls. What others look at is guarded by the worker's lock."""
+    """One thread that serves calls. Which call it holds, and its stream's credit, is guarded by the
+    worker's lock; whether it may be interrupted, by its own, which nobody waits for in between."""
 
     def __init__(self, worker: ThreadedRuntime, number: int) -> None:
         super().__init__(worker.out)
@@ -64,13 +65,16 @@ class _Lane(Serving):
         self._answers = worker.answers
         self._recent = worker.recent
         self._lock = worker.lock
+        self._arming = threading.Lock()
         #: The call it holds, whether that was cancelled, and credit that came before its stream.
         self.id: int | None = None
         self.command = ""
         self._cancelled = False
         self._early_credit = 0
-        self.armed = False
+        self._armed = False
         self._interrupted = False
+        #: Whether it is about its call, where that is looked at.
+        self.inside = False
         self._woken = threading.Lock()
         self._woken.acquire()
         self._thread = threading.Thread(target=self._live, name=f"lane-{number}", daemon=True)
@@ -115,29 +119,30 @@ class _Lane(Serving):
     # -- one command -------------------------------------------------------------------------------
 
     def _begin(self, id: int) -> None:
-        with self._lock:
+        self._worker.entering(self)
+        with self._arming:
             if self._cancelled:
                 raise CallCancelled
             self._interrupted = False
-            self.armed = True
-            self._worker.entered(self)
+            self._armed = True
 
     def _end(self) -> None:
-        with self._lock:
-            self.armed = False
+        with self._arming:
+            self._armed = False
         if self._interrupted and _set_async_exc is not None:
             _set_async_exc(threading.get_ident(), None)
 
     def cancel(self) -> None:
         """Its call is not wanted any more. Under the lock."""
-        self._cancelled = True
         if self._stream is not None:
             self._stream.cancel()
             self.wake()
-        if self.armed and _set_async_exc is not None:
-            self.armed = False
-            self._interrupted = True
-            _set_async_exc(self._thread.ident or 0, CallCancelled)
+        with self._arming:
+            self._cancelled = True
+            if self._armed and _set_async_exc is not None:
+                self._armed = False
+                self._interrupted = True
+                _set_async_exc(self._thread.ident or 0, CallCancelled)
 
     def grant(self, credit: int) -> None:
         """More chunks are wanted of the stream it serves, or is about to. Under the lock."""
@@ -214,6 +219,7 @@ class ThreadedRuntime(Runtime):
         """The next call, which counts as started from now on; None if there is none yet."""
         with self.lock:
             lane.id = None
+            lane.inside = False
             if not self._queue:
                 if lane not in self._idle:
                     self._idle.append(lane)
@@ -250,22 +256,24 @@ class ThreadedRuntime(Runtime):
                 message = f"{module} is loaded, which is not thread-safe: {note}"
                 self._report("worker.thread_safety", message, kind="library", module=module)
 
-    def entered(self, lane: _Lane) -> None:
-        """A command has begun on a lane. Under the lock."""
+    def entering(self, lane: _Lane) -> None:
+        """A command is about to run on a lane."""
         if not self._checks or self._thread_safe:
             return
-        for other in self._lanes:
-            if other.armed and other is not lane:
-                # Once: more of the same says nothing more.
-                self._checks = False
-                self._report(
-                    "worker.thread_safety",
-                    f"{other.command} and {lane.command} run at the same time in adapter"
-                    f" {self._info['adapter']}, which does not say it is thread-safe",
-                    kind="concurrent_entry",
-                    commands=[other.command, lane.command],
-                )
+        with self.lock:
+            lane.inside = True
+            others = [other for other in self._lanes if other.inside and other is not lane]
+            if not self._checks or not others:
                 return
+            # Once: more of the same says nothing more.
+            self._checks = False
+        self._report(
+            "worker.thread_safety",
+            f"{others[0].command} and {lane.command} run at the same time in adapter"
+            f" {self._info['adapter']}, which does not say it is thread-safe",
+            kind="concurrent_entry",
+            commands=[others[0].command, lane.command],
+        )
 
     def _report(self, event: str, message: str, **more: Any) -> None:
         self._send(messages.event(event, {}, {"message": message, **more}))
