@@ -41,6 +41,7 @@ Clean up in `finally` or `with`: when the caller stops early, the generator is c
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any, Callable, TypeVar, overload
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -50,6 +51,12 @@ MARK = "__snakepit_command__"
 
 #: The attribute of a command whose `bytes` arrive as memoryviews.
 VIEWS = "__snakepit_zero_copy__"
+
+#: The attribute of a command that may be run again after a crash.
+IDEMPOTENT = "__snakepit_idempotent__"
+
+#: Which attempt at its call the running command is; the worker sets it.
+ATTEMPT: ContextVar[int] = ContextVar("snakepit_attempt", default=1)
 
 
 class CallCancelled(BaseException):
@@ -68,15 +75,27 @@ def command(function: _F) -> _F: ...
 
 
 @overload
-def command(*, name: str | None = None, zero_copy: bool = False) -> Callable[[_F], _F]: ...
+def command(
+    *, name: str | None = None, zero_copy: bool = False, idempotent: bool = False
+) -> Callable[[_F], _F]: ...
 
 
-def command(function: Any = None, *, name: str | None = None, zero_copy: bool = False) -> Any:
+def command(
+    function: Any = None,
+    *,
+    name: str | None = None,
+    zero_copy: bool = False,
+    idempotent: bool = False,
+) -> Any:
     """Let the host call this function, under its own name or another.
 
     With `zero_copy` every `bytes` in its arguments arrives as a read-only memoryview, large ones of
     the shared memory that the host wrote them to (`numpy.frombuffer` takes it). The memory is free
     again when the last view of it has gone.
+
+    An `idempotent` command does no harm when it is begun twice. If its worker crashes while it
+    runs, it is run again by another, `max_retries` times at most; `attempt()` tells it. Every
+    other command is started at most once. Streams and calls of strict sessions are not run again.
 
     The function itself is unchanged: it can be called and tested as ever.
     """
@@ -85,6 +104,14 @@ def command(function: Any = None, *, name: str | None = None, zero_copy: bool = 
         setattr(function, MARK, name or function.__name__)
         if zero_copy:
             setattr(function, VIEWS, True)
+        if idempotent:
+            setattr(function, IDEMPOTENT, True)
         return function
 
     return mark if function is None else mark(function)
+
+
+def attempt() -> int:
+    """Which attempt at its call the running command is: 1, or more if it is `idempotent` and its
+    worker crashed before. In a thread of the command's own it is 1."""
+    return ATTEMPT.get()

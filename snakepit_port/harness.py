@@ -63,12 +63,14 @@ class Host(Link):
         *,
         timeout: float | None = None,  # noqa: ASYNC109 (the supervisor keeps this deadline)
         queue_timeout: float | None = None,
+        session: str | None = None,
     ) -> Any:
         """Calls a command and returns its result.
 
         `pool` None is the pool named "default", else the only one. `args` is a sequence of
         positions or a mapping of keywords. `timeout` and `queue_timeout` are in seconds; None
-        leaves them to the pool, `math.inf` means none.
+        leaves them to the pool, `math.inf` means none. `session` ties the call to the worker that
+        took the session's first one, as the pool's `affinity` says (SPEC, section 7).
 
         Cancelling sends a cancel and forgets the call: its late answer is dropped.
 
@@ -77,7 +79,7 @@ class Host(Link):
                 went first, "protocol_error" if it broke the protocol.
             EncodeError: `args` hold a value that has no term; nothing was sent.
         """
-        options = _options(timeout, queue_timeout)
+        options = _options(timeout, queue_timeout, session)
         writer = None if self._shm is None else self._shm.writer(self._take_id())
         try:
             payload = encode(list(args) if isinstance(args, tuple) else args, writer=writer)
@@ -98,6 +100,7 @@ class Host(Link):
         window: int = WINDOW,
         timeout: float | None = None,  # noqa: ASYNC109 (the supervisor keeps this deadline)
         queue_timeout: float | None = None,
+        session: str | None = None,
     ) -> AsyncIterator[Stream]:
         """An async context manager: calls a generator, and gives its chunks as an async iterator.
 
@@ -118,7 +121,7 @@ class Host(Link):
             EncodeError: `args` hold a value that has no term; nothing was sent.
             ValueError: `window` is below one.
         """
-        options = _options(timeout, queue_timeout)
+        options = _options(timeout, queue_timeout, session)
         share = Window(window)
         options["stream"] = share.under_way
         id = self._take_id()
@@ -156,6 +159,21 @@ class Host(Link):
         """The workers of all pools, or of one (SPEC, section 9). Raises: as `call`."""
         workers: list[dict[str, Any]] = await self.control("workers", _of_pool(pool))
         return workers
+
+    async def recycle(self, pool: str | None = None, *, worker: str | None = None) -> int:
+        """Has a worker, the workers of a pool, or all replaced; returns how many that are.
+
+        They serve on until their successors are ready; `worker.recycled` tells of each. Raises: as
+        `call`.
+        """
+        what = {"worker": worker} if worker is not None else _of_pool(pool)
+        count: int = await self.control("recycle", what)
+        return count
+
+    async def close_session(self, session: str, pool: str | None = None) -> bool:
+        """Ends a session; returns whether there was one. Raises: as `call`."""
+        closed: bool = await self.control("close_session", {"session": session, **_of_pool(pool)})
+        return closed
 
     async def ping(self) -> None:
         """Returns when the supervisor has handled everything sent before. Raises: as `call`."""
@@ -366,9 +384,16 @@ def _of_pool(pool: str | None) -> dict[str, Any]:
     return {} if pool is None else {"pool": pool}
 
 
-def _options(timeout: float | None, queue_timeout: float | None) -> dict[str, Any]:
+def _options(
+    timeout: float | None, queue_timeout: float | None, session: str | None
+) -> dict[str, Any]:
     given = {"timeout": timeout, "queue_timeout": queue_timeout}
-    return {key: _milliseconds(value) for key, value in given.items() if value is not None}
+    options: dict[str, Any] = {
+        key: _milliseconds(value) for key, value in given.items() if value is not None
+    }
+    if session is not None:
+        options["session"] = session
+    return options
 
 
 def _milliseconds(seconds: float) -> int | None:

@@ -100,6 +100,8 @@ defmodule SnakepitPort do
     * `:timeout` - ms until the call fails with `:timeout` and its work is stopped, or `:infinity`.
       Default: 60,000, or the pool's `call_timeout` if that is shorter
     * `:queue_timeout` - ms the call may wait for a worker, or `:infinity`. Default: the pool's
+    * `:session_id` - ties the call to the worker that took the session's first one, as the pool's
+      `affinity` says
     * `:server` - default `SnakepitPort`
 
   A process that dies while it waits has its call cancelled. The answer never comes later than 100 ms
@@ -123,7 +125,7 @@ defmodule SnakepitPort do
 
     * `:window` - chunks under way at most, default 512; fewer are when they are large
     * `:timeout` - as for `execute/3`, for the whole stream, the time that its consumer takes included
-    * `:pool`, `:queue_timeout`, `:server` - as for `execute/3`
+    * `:pool`, `:queue_timeout`, `:session_id`, `:server` - as for `execute/3`
 
   Enumerating raises `SnakepitPort.Error`: for an error of the generator, after the chunks before it.
   """
@@ -140,6 +142,43 @@ defmodule SnakepitPort do
           :ok | {:error, Error.t()}
   def execute_stream(command, args, fun, opts \\ []) when is_function(fun, 1) do
     Chunks.each(command, args, fun, opts)
+  end
+
+  @doc """
+  `execute/3` as a call of a session: its calls run on one worker, so what that keeps in memory is there for
+  the next. With `affinity = "strict_queue"` or `"strict_fail_fast"` never on another; when the worker is
+  gone, that is said once by an error of type `:session_worker_unavailable`.
+  """
+  @spec execute_in_session(String.t() | atom, String.t() | atom, map | list, keyword) ::
+          {:ok, term} | {:error, Error.t()}
+  def execute_in_session(session_id, command, args \\ %{}, opts \\ []) do
+    Call.execute(command, args, Keyword.put(opts, :session_id, session_id))
+  end
+
+  @doc """
+  `execute_stream/4` as a call of a session; see `execute_in_session/4`.
+  """
+  @spec execute_in_session_stream(
+          String.t() | atom,
+          String.t() | atom,
+          map | list,
+          (term -> any),
+          keyword
+        ) :: :ok | {:error, Error.t()}
+  def execute_in_session_stream(session_id, command, args, fun, opts \\ []) do
+    execute_stream(command, args, fun, Keyword.put(opts, :session_id, session_id))
+  end
+
+  @doc """
+  Ends a session, so that its worker need not keep anything for it; returns whether there was one. Options:
+  `:server`, `:pool`.
+  """
+  @spec close_session(String.t() | atom, keyword) :: {:ok, boolean} | {:error, Error.t()}
+  def close_session(session_id, opts \\ []) do
+    opts = Keyword.validate!(opts, [:pool, server: SnakepitPort])
+    args = %{session: to_string(session_id)}
+    args = if opts[:pool], do: Map.put(args, :pool, opts[:pool]), else: args
+    Call.control(opts[:server], "close_session", args, @control_timeout)
   end
 
   @doc """
@@ -163,6 +202,18 @@ defmodule SnakepitPort do
   """
   @spec workers(server) :: [map]
   def workers(server \\ SnakepitPort), do: Enum.map(control!(server, "workers"), &Names.keys/1)
+
+  @doc """
+  Has workers replaced, and returns how many that are: the worker with the id `:worker`, all workers of the
+  pool `:pool`, or all. They serve on until their successors are ready; the event `worker.recycled` tells
+  of each.
+  """
+  @spec recycle(server, worker: String.t(), pool: String.t() | atom) ::
+          {:ok, non_neg_integer} | {:error, Error.t()}
+  def recycle(server \\ SnakepitPort, what \\ []) do
+    args = what |> Keyword.validate!([:worker, :pool]) |> Map.new()
+    Call.control(server, "recycle", args, @control_timeout)
+  end
 
   @doc """
   Marks a binary as Python `bytes`. Results of that type come back the same. Large ones travel through

@@ -208,6 +208,18 @@ def _check_together(pool: Mapping[str, Any], known_profiles: list[str], at: At) 
     elif profile:
         hint = did_you_mean(profile, known_profiles) or "profiles are defined under profiles.NAME"
         valid = at_profile.wrong(f"no profile is named {found(profile)}", hint)
+    pool_size, min_workers = pool.get("pool_size"), pool.get("min_workers")
+    if type(pool_size) is int and type(min_workers) is int and min_workers > pool_size > 0:
+        valid = at.child("min_workers").wrong(
+            f"{min_workers} is more than pool_size, {pool_size}", "lower it, or raise pool_size"
+        )
+    threshold, limit = pool.get("memory_threshold_mb"), pool.get("memory_limit_mb")
+    if type(threshold) is int and type(limit) is int and threshold > limit > 0:
+        valid = at.child("memory_threshold_mb").wrong(
+            f"{threshold} is more than memory_limit_mb, {limit}: a worker would be killed before"
+            " it is recycled",
+            "set it lower than memory_limit_mb",
+        )
     adapter = pool.get("adapter")
     if pool.get("adapter_args") and isinstance(adapter, str) and ":" not in adapter:
         valid = at.child("adapter_args").wrong(

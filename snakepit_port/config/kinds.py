@@ -135,22 +135,38 @@ class FilePath(Text):
 
 
 class Integer(Kind):
-    def __init__(self, minimum: int, maximum: int = MAX_INTEGER, what: str = "an integer") -> None:
+    """An integer in a range; with *infinity*, also "infinity", which is ``math.inf``."""
+
+    def __init__(
+        self,
+        minimum: int,
+        maximum: int = MAX_INTEGER,
+        what: str = "an integer",
+        infinity: bool = False,
+    ) -> None:
         self._range = range(minimum, maximum + 1)
         self._bounds = {"minimum": minimum}
+        self._infinity = infinity
         bounds = f"of at least {minimum}"
         if maximum != MAX_INTEGER:
             self._bounds["maximum"] = maximum
             bounds = f"from {minimum} to {maximum}"
-        self.expects = f"{what} {bounds}"
+        alternative = ', or "infinity"' if infinity else ""
+        self.expects = f"{what} {bounds}{alternative}"
 
     def parse(self, value: object, at: At) -> Any:
+        if value == "infinity" and self._infinity:
+            return math.inf
         if not _is_integer(value) or value not in self._range:
             return at.unexpected(self.expects, value)
         return value
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "integer", **self._bounds}
+        integer = {"type": "integer", **self._bounds}
+        return {"anyOf": [integer, {"const": "infinity"}]} if self._infinity else integer
+
+    def dump(self, value: float) -> float | str:
+        return "infinity" if value == math.inf else value
 
 
 class Size(Kind):

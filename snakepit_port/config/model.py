@@ -7,6 +7,7 @@ paths are absolute. Field defaults here are the defaults of the settings: the ta
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -99,6 +100,22 @@ class PoolSettings:
     call_timeout: float = 60.0
     cancel_grace_period: float = 1.0
     worker_shutdown_grace_period: float = 2.0
+    worker_ttl: float = math.inf
+    worker_max_requests: float = math.inf
+    recycle_jitter: int = 10
+    memory_threshold_mb: float = math.inf
+    memory_limit_mb: float = math.inf
+    memory_check_interval: float = 1.0
+    max_surge: int = 1
+    min_workers: int | Literal["pool_size"] = "pool_size"
+    idle_timeout: float = 300.0
+    max_restarts: float = 1000
+    max_seconds: float = 60.0
+    max_retries: int = 2
+    request_events: bool = False
+    affinity: Literal["hint", "strict_queue", "strict_fail_fast"] = "hint"
+    session_ttl: float = 3600.0
+    max_sessions: int = 10_000
     direct_calls: tuple[str, ...] = ()
     prefetch: int | Literal["auto"] = "auto"
 

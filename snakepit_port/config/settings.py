@@ -248,6 +248,99 @@ POOL = _section(
             "How long a worker that was told to stop may take before it is killed.",
         ),
         Setting(
+            "worker_ttl",
+            Duration(infinity=True),
+            "How long a worker serves before it is recycled: its successor is ready before it "
+            "takes no more calls, so that no call fails and none waits for that.",
+        ),
+        Setting(
+            "worker_max_requests",
+            Integer(1, infinity=True),
+            "How many calls a worker answers before it is recycled. It serves on until its "
+            "successor is ready, so it may answer a few more.",
+        ),
+        Setting(
+            "recycle_jitter",
+            Integer(0, 100, what="a percentage"),
+            "How much may be taken off `worker_ttl` and `worker_max_requests`. Drawn once for each "
+            "worker, so that those that started together are not recycled together.",
+        ),
+        Setting(
+            "memory_threshold_mb",
+            Integer(1, what="a number of MiB", infinity=True),
+            "Private memory of a worker and its children at which it is recycled. What a worker "
+            "shares with the process it was forked from does not count. Linux only.",
+        ),
+        Setting(
+            "memory_limit_mb",
+            Integer(1, what="a number of MiB", infinity=True),
+            "Private memory of a worker and its children at which it is killed, and its call fails "
+            "with `worker_crashed`. Linux only.",
+        ),
+        Setting(
+            "memory_check_interval",
+            Duration(),
+            "How often the memory of workers is measured, where one of the two limits is set.",
+        ),
+        Setting(
+            "max_surge",
+            Integer(1),
+            "How many workers beyond `pool_size` there may be while workers are recycled.",
+        ),
+        Setting(
+            "min_workers",
+            Either("pool_size", other=Integer(1)),
+            "How many workers are kept when there is little to do. The others end after "
+            "`idle_timeout`, and are started again when calls wait.",
+        ),
+        Setting(
+            "idle_timeout",
+            Duration(infinity=True),
+            "How long a worker beyond `min_workers` may have nothing to do before it ends.",
+        ),
+        Setting(
+            "max_restarts",
+            Integer(0, infinity=True),
+            "How many workers may crash within `max_seconds`. Past that the pool answers "
+            "`pool_unavailable` for that long, or 15 seconds if that is shorter, and then tries "
+            "again. A crash by itself fails only the call that ran, so this is for crash loops.",
+        ),
+        Setting(
+            "max_seconds",
+            Duration(),
+            "The time in which `max_restarts` workers may crash.",
+        ),
+        Setting(
+            "max_retries",
+            Integer(0),
+            "How many more times a call may be started whose worker crashed, if its command is "
+            "declared idempotent: `@command(idempotent=True)`. No other is ever started twice.",
+        ),
+        Setting(
+            "request_events",
+            Flag(),
+            "Whether each call that a worker has worked on is told by an event `request.executed`, "
+            "with the time it waited and the time it ran. That makes small calls slower.",
+        ),
+        Setting(
+            "affinity",
+            Choice("hint", "strict_queue", "strict_fail_fast"),
+            "What the calls of a session do when its worker is busy: go to another (`hint`), wait "
+            "for it (`strict_queue`), or fail with `worker_busy` (`strict_fail_fast`).",
+        ),
+        Setting(
+            "session_ttl",
+            Duration(infinity=True),
+            "How long after its last call a session ends; and how long at most a worker that is to "
+            "be recycled waits for its strict sessions to end.",
+        ),
+        Setting(
+            "max_sessions",
+            Integer(1),
+            "How many sessions there may be. Beyond that a strict pool answers `session_limit`; "
+            "with `hint`, the session that was not used for longest is forgotten.",
+        ),
+        Setting(
             "direct_calls",
             Listing(
                 Reference('"module:function" or "module:*"', attribute="required", star=True),

@@ -14,13 +14,15 @@ in `protocol/SPEC.md`, section 14.
     record.py    what the parts of a machine share: its effects, timers and counts
     queue.py     the calls that wait
     roster.py    the workers, and which of them takes the next call
+    sessions.py  ids that tie calls to a worker
+    recycling.py which workers are replaced or let go, and when
     starting.py  when workers are started, and attempts that fail
     streams.py   which chunks are wanted, and where credit goes
     machine.py   the machine: what happens, and what follows from it
 """
 
-from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.call import Call, CallState, Session
 from snakepit_port.pool.machine import Machine, PoolState
 from snakepit_port.pool.worker import Worker, WorkerState
 
-__all__ = ["Call", "CallState", "Machine", "PoolState", "Worker", "WorkerState"]
+__all__ = ["Call", "CallState", "Machine", "PoolState", "Session", "Worker", "WorkerState"]

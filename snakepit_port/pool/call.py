@@ -17,11 +17,31 @@ class CallState(Enum):
     ANSWERED = "answered"
 
 
+class Session:
+    """What ties calls to a worker: `worker` is the one that took the first of them.
+
+    `unanswered` counts its calls that are not answered yet, `requests` all of them. It `is_lost`
+    when its worker went, and `is_told` once a call of it was answered with that.
+    """
+
+    __slots__ = ("id", "is_lost", "is_told", "requests", "unanswered", "used_at", "worker")
+
+    def __init__(self, id: str) -> None:
+        self.id = id
+        self.worker: Worker | None = None
+        self.unanswered = 0
+        self.requests = 0
+        self.used_at = 0.0
+        self.is_lost = False
+        self.is_told = False
+
+
 class Call:
     """One request of the host.
 
     `frame` is what a worker will be sent, byte for byte. `timeout` is seconds from arrival,
-    `queue_timeout` seconds in the queue; infinity for none. A call that is answered while its
+    `queue_timeout` seconds in the queue; infinity for none. While it is queued, `waits_for` is the
+    only worker that may have it, if that is so. A call that is answered while its
     worker still holds it is *abandoned*: `state` is ANSWERED and `worker` is set until the worker
     lets go of it.
 
@@ -34,6 +54,7 @@ class Call:
 
     __slots__ = (
         "arrived_at",
+        "attempt",
         "command",
         "credit",
         "deadline_timer",
@@ -44,8 +65,11 @@ class Call:
         "queue_timer",
         "running_since",
         "sequence",
+        "session",
+        "session_id",
         "state",
         "timeout",
+        "waits_for",
         "worker",
     )
 
@@ -58,6 +82,7 @@ class Call:
         timeout: float = math.inf,
         queue_timeout: float = math.inf,
         credit: int | None = None,
+        session: str | None = None,
     ) -> None:
         self.id = id
         self.command = command
@@ -66,10 +91,14 @@ class Call:
         self.queue_timeout = queue_timeout
         self.credit = credit
         self.granted = 0
+        self.session_id = session
+        self.session: Session | None = None
+        self.attempt = 1
         self.state = CallState.QUEUED
         self.worker: Worker | None = None
         self.sequence = 0
         self.running_since = 0.0
+        self.waits_for: Worker | None = None
         self.arrived_at = 0.0
         self.deadline_timer: Timer | None = None
         self.queue_timer: Timer | None = None

@@ -61,6 +61,12 @@ class Kill(NamedTuple):
     worker: Worker
 
 
+class Measure(NamedTuple):
+    """See how much memory the worker and its children have to themselves; report `measured`."""
+
+    worker: Worker
+
+
 class Emit(NamedTuple):
     """Tell the host of an event (SPEC section 10)."""
 
@@ -78,5 +84,16 @@ class Stopped(NamedTuple):
 
 
 Effect = (
-    Send | Grant | Forward | Reply | Start | Interrupt | Finish | Kill | Emit | Settled | Stopped
+    Send
+    | Grant
+    | Forward
+    | Reply
+    | Start
+    | Interrupt
+    | Finish
+    | Kill
+    | Measure
+    | Emit
+    | Settled
+    | Stopped
 )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
-from itertools import islice
 from typing import Any
 
 from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool.call import Call, CallState
-from snakepit_port.pool.effects import Effect, Finish, Forward, Interrupt, Settled, Stopped
+from snakepit_port.pool.effects import Effect, Forward, Interrupt, Settled, Stopped
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record, age, in_words, milliseconds
+from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.starting import Starting
 from snakepit_port.pool.worker import Fate, Worker, WorkerState
+
+#: States of workers that may take a call, now or later.
+_TAKE_CALLS = WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING
 
 
 class PoolState(Enum):
@@ -32,7 +36,8 @@ class Machine:
     effects it has.
 
     A call is answered exactly once: by one `Forward` or one `Reply`. It is started at most once: it
-    is sent again only if the ledger says that the worker which went had not started it.
+    is sent again only if the ledger says that the worker which went had not started it, or if its
+    command is idempotent and the worker crashed.
 
     `capacity` is how many calls a worker works on at a time.
     """
@@ -46,11 +51,16 @@ class Machine:
         self._record = record = Record(settings)
         self._timers = record.timers
         self._roster = Roster(record, capacity)
-        self._starting = Starting(record, self._roster, now, rng)
+        self._starting = Starting(record, self._roster, now, rng, self._go_on)
         self.queue = Queue(record, self._waited_too_long)
+        self._sessions = Sessions(record, self._session_left)
+        self._recycling = Recycling(
+            record, self._roster, self._starting, self.queue, rng, self._lose_sessions
+        )
         self._born_at = now
         self._settled = False
-        self._draining = False
+        self._tells = settings.request_events
+        self._stopping = False
 
     @property
     def workers(self) -> dict[str, Worker]:
@@ -79,13 +89,9 @@ class Machine:
             if call.timeout != math.inf:
                 due = now + call.timeout
                 call.deadline_timer = self._timers.at(due, self._deadline_passed, call)
-            worker = self._roster.free_for(call, now) if not self.queue.waiting else None
-            if worker is not None:
-                self._roster.send(worker, call, now)
-            elif self.queue.is_full:
-                self.queue.refuse(call)
-            else:
-                self.queue.add(call, now)
+            id = call.session_id
+            if id is None or self._sessions.join(call, id, now):
+                self._place(call, now)
         return self._record.take()
 
     def answered(
@@ -107,15 +113,22 @@ class Machine:
         self._timers.cancel(call.deadline_timer)
         if call.state is CallState.SENT:
             call.state = CallState.ANSWERED
+            if call.session is not None:
+                call.session.unanswered -= 1
+                self._sessions.used(call.session, now)
             if not ok:
                 self._record.counts["errors"] += 1
             self._record.effects.append(Forward(call))
+            if self._tells:
+                self._executed(worker, call, "ok" if ok else "error", worker.run_time, now)
         call.worker = None
         worker.stuck.discard(call.id)
         if worker.listens:
             self._freed(worker, now)
-        if self._draining:
-            self._drain(now)
+        if worker.answered >= worker.max_requests and worker.recycled_for is None:
+            self._recycling.mark([worker], "max_requests", now)
+        if self._stopping:
+            self._wind_down(now)
         return self._record.take()
 
     def cancelled(self, call: Call, now: float) -> list[Effect]:
@@ -127,13 +140,31 @@ class Machine:
             )
         return self._record.take()
 
-    def worker_ready(self, worker: Worker, metadata: Mapping[str, Any], now: float) -> list[Effect]:
-        """A worker that was asked for takes calls from now on; `metadata` goes into its event."""
+    def worker_ready(
+        self,
+        worker: Worker,
+        metadata: Mapping[str, Any],
+        now: float,
+        memory: int | None = None,
+        idempotent: Collection[str] = (),
+    ) -> list[Effect]:
+        """A worker that was asked for takes calls from now on; `metadata` goes into its event.
+
+        Its commands that are `idempotent` may be started again after a crash. `memory` is the bytes
+        it has to itself, where limits are set and it could be measured.
+        """
         if worker.state is not WorkerState.STARTING:
             return []
+        if memory is not None:
+            worker.verdict = self._recycling.is_too_large(worker, memory)
+            if worker.verdict is not None:
+                self._roster.kill(worker, Fate.TOO_LARGE)
+                return self._record.take()
+        worker.idempotent = idempotent
         self._timers.cancel(worker.timer)
         self._roster.is_ready(worker, now)
         self._starting.succeeded(now)
+        self._recycling.began(worker, now)
         startup = {"startup_ms": milliseconds(now - worker.started_at)}
         self._record.emit("worker.started", startup, worker, **metadata)
         self._settle(now)
@@ -160,7 +191,7 @@ class Machine:
         if worker.state is WorkerState.GONE:
             return []
         self._roster.remove(worker)
-        error = worker.broke_protocol or error
+        error = worker.verdict or error
         self._let_go(worker, started, error, now)
         if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
             reason = "crashed" if worker.fate is None else worker.fate.value
@@ -170,11 +201,14 @@ class Machine:
         if worker.ready_at is not None and worker.fate is None:
             self._record.counts["worker_crashes"] += 1
             self._starting.may_have_died_young(worker, now)
-        if not self._draining:
+            if not self._stopping and self._starting.crashed(error, now):
+                self._become_unavailable()
+        if not self._stopping:
             if worker.ready_at is None:
                 self._starting.failed(worker, error, now)
             else:
-                self._record.emit("worker.recycled", age(worker, now), worker, reason="worker_died")
+                reason = self._recycling.reason_of(worker)
+                self._record.emit("worker.recycled", age(worker, now), worker, reason=reason)
         self._settle(now)
         self._go_on(now)
         self._dispatch(now)
@@ -184,21 +218,39 @@ class Machine:
         """The worker broke the protocol: kill it. When it is gone, what it had started is answered
         with `error`."""
         if worker.state is not WorkerState.GONE and worker.fate is None:
-            worker.broke_protocol = error
+            worker.verdict = error
             self._roster.kill(worker, Fate.PROTOCOL_ERROR)
             self._starting.may_have_died_young(worker, now)
             self._go_on(now)
         return self._record.take()
+
+    def recycle(self, workers: Iterable[Worker], reason: str, now: float) -> list[Effect]:
+        """Replace these workers, those of them that serve and are not being replaced already."""
+        self._recycling.mark(workers, reason, now)
+        return self._record.take()
+
+    def measured(self, worker: Worker, size: int, now: float) -> list[Effect]:
+        """The bytes that a worker and its children have to themselves, as `Measure` asked."""
+        if worker.listens:
+            self._recycling.measured(worker, size, now)
+            self._go_on(now)
+        return self._record.take()
+
+    def close_session(self, id: str, now: float) -> tuple[bool, list[Effect]]:
+        """End a session; whether there was one, and the effects."""
+        return self._sessions.close(id, now), self._record.take()
 
     def stop(self, now: float, grace: float) -> list[Effect]:
         """Take no more calls; finish what there is within `grace` seconds; then let every worker
         go."""
         if self.state not in (PoolState.STOPPING, PoolState.STOPPED):
             self.state = PoolState.STOPPING
-            self._draining = True
+            self._stopping = True
             self._starting.stop()
-            self._timers.at(now + grace, self._drained_too_long)
-            self._drain(now)
+            self._recycling.stop()
+            self._sessions.stop()
+            self._timers.at(now + grace, self._grace_is_over)
+            self._wind_down(now)
         return self._record.take()
 
     def tick(self, now: float) -> list[Effect]:
@@ -220,6 +272,7 @@ class Machine:
             **self._record.counts,
             "state": self.state.value,
             "queued": len(self.queue),
+            "sessions": len(self._sessions),
             "workers": len(serving),
             "available": len(serving) - busy,
             "busy": busy,
@@ -227,33 +280,115 @@ class Machine:
 
     # -- calls -------------------------------------------------------------------------------------
 
+    def _place(self, call: Call, now: float) -> None:
+        """Give a call that has just come to a worker, or have it wait."""
+        queue = self.queue
+        only = self._sessions.worker_of(call) if self._sessions.is_tied(call) else None
+        if only is not None:
+            worker = only if self._has_turn(only, call, now) else None
+        else:
+            worker = self._worker_for(call, now) if not queue.waiting else None
+        if worker is not None:
+            self._send(worker, call, now)
+        elif only is not None and self._sessions.fail_fast:
+            self._sessions.refuse_busy(call)
+        elif queue.is_full:
+            queue.refuse(call)
+        else:
+            queue.add(call, now, only)
+            if only is None:
+                self._recycling.call_waits(now)
+
+    def _has_turn(self, worker: Worker, call: Call, now: float) -> bool:
+        """Whether a call that only this worker may have can go to it, past nobody that waits."""
+        return worker not in self.queue.lines and self._can_have(worker, call, now)
+
+    def _worker_for(self, call: Call, now: float) -> Worker | None:
+        """A worker for a call that any may have: its session's, if that has room."""
+        preferred = self._sessions.worker_of(call)
+        if preferred is not None and self._roster.has_room(preferred, call, now):
+            return preferred
+        return self._roster.free_for(call, now)
+
+    def _can_have(self, worker: Worker, call: Call, now: float) -> bool:
+        """Whether a worker can have one more call of a session of its own, now."""
+        if self._sessions.fail_fast and len(worker.calls) >= worker.capacity:
+            return False
+        return self._roster.has_room(worker, call, now)
+
+    def _send(self, worker: Worker, call: Call, now: float) -> None:
+        self._sessions.taken(call, worker)
+        self._roster.send(worker, call, now)
+
     def _freed(self, worker: Worker, now: float) -> None:
         """A worker answered: note what it can take now, and give it that."""
         if worker.state is WorkerState.DRAINING:
             next_up = worker.last_running
-            self._let_leave(worker, now)
+            if next_up is not None:
+                next_up.running_since = now
+            self._recycling.has_drained(worker, now)
         else:
             next_up = self._roster.freed(worker, now)
         if next_up is not None and next_up.state is CallState.ANSWERED:
             # Abandoned while it waited here, and now its turn.
             self._expect_to_yield(worker, next_up, now)
-        if self.queue.waiting:
+        if self.queue.waiting or self.queue.lines:
             self._dispatch(now)
 
     def _dispatch(self, now: float) -> None:
-        """Send queued calls, in order, for as long as there is a worker for the first one."""
-        queue = self.queue
-        while queue.waiting:
-            call = queue.first
+        """Send queued calls, in the order they came, for as long as there are workers for them."""
+        while (turn := self._next_turn(now)) is not None:
+            worker, call = turn
             if call.deadline_timer is not None and call.deadline_timer[0] <= now:
                 # Its time is up, even if `tick` has not come round to it.
                 self._deadline_passed(call, now)
+            else:
+                self.queue.remove(call)
+                self._send(worker, call, now)
+
+    def _next_turn(self, now: float) -> tuple[Worker, Call] | None:
+        """The call whose turn is next, of those for which there is a worker now."""
+        queue = self.queue
+        turn = None
+        while queue.waiting and turn is None:
+            call = queue.first
+            if self._sessions.is_tied(call):
+                worker = self._bound_meanwhile(call, now)
+            else:
+                worker = self._worker_for(call, now)
+                if worker is None:
+                    break
+            if worker is not None:
+                turn = worker, call
+        for call in queue.heads() if queue.lines else ():
+            worker = call.waits_for
+            assert worker is not None
+            if turn is not None and turn[1].arrived_at <= call.arrived_at:
                 continue
-            worker = self._roster.free_for(call, now)
-            if worker is None:
-                return
-            queue.remove(call)
-            self._roster.send(worker, call, now)
+            if self._can_have(worker, call, now):
+                turn = worker, call
+        return turn
+
+    def _bound_meanwhile(self, call: Call, now: float) -> Worker | None:
+        """A call waited for any worker, and its session was bound to one: the worker, if it can
+        have the call now. If not, the call waits for any no longer."""
+        worker = self._sessions.worker_of(call)
+        assert worker is not None
+        if self._sessions.is_lost(call):
+            self.queue.remove(call)
+            self._sessions.refuse_lost(call)
+        elif self._has_turn(worker, call, now):
+            return worker
+        elif self._sessions.fail_fast:
+            self.queue.remove(call)
+            self._sessions.refuse_busy(call)
+        else:
+            self.queue.tie(call, worker)
+        return None
+
+    def _session_left(self, worker: Worker, now: float) -> None:
+        if worker.state is WorkerState.DRAINING:
+            self._recycling.has_drained(worker, now)
 
     def _requeue(self, call: Call, now: float) -> None:
         """Back to the front: it had already waited its turn."""
@@ -261,6 +396,7 @@ class Machine:
             self._record.reply(call, self._unavailable(call))
             return
         self.queue.add_first(call, now)
+        self._recycling.call_waits(now)
 
     def _let_go(self, worker: Worker, begun: int, error: Mapping[str, Any], now: float) -> None:
         """Settle the calls of a worker that is gone: those it started, the first `begun` of all
@@ -276,12 +412,40 @@ class Machine:
             self._roster.note_death(worker, started[0], now)
         for call in started:
             call.worker = None
-            if call.state is CallState.SENT:
+            if call.state is CallState.SENT and not self._may_be_tried_again(worker, call, error):
                 self._record.reply(call, {**error, "command": call.command})
+                if self._tells:
+                    seconds = self._roster.running_for(worker, call, now)
+                    self._executed(worker, call, error["type"], seconds, now)
         for call in reversed(others):
             call.worker = None
             if call.state is CallState.SENT:
+                if self._sessions.is_tied(call):
+                    self._sessions.refuse_lost(call)
+                else:
+                    self._requeue(call, now)
+        for call in reversed(started):
+            if call.state is CallState.SENT:
+                call.attempt += 1
+                self._record.counts["retries"] += 1
                 self._requeue(call, now)
+        self._lose_sessions(worker)
+
+    def _may_be_tried_again(self, worker: Worker, call: Call, error: Mapping[str, Any]) -> bool:
+        """Whether a call that a crashed worker was running may be started once more."""
+        return (
+            call.command in worker.idempotent
+            and call.attempt <= self.settings.max_retries
+            and error["type"] == "worker_crashed"
+            and call.credit is None
+            and not self._sessions.is_tied(call)
+        )
+
+    def _lose_sessions(self, worker: Worker, reason: str = "worker_gone") -> None:
+        """A worker takes no more calls of its sessions."""
+        for call in self.queue.take_line(worker):
+            self._sessions.refuse_lost(call)
+        self._sessions.lose(worker, reason)
 
     def _deadline_passed(self, call: Call, now: float) -> None:
         self._record.counts["timeouts"] += 1
@@ -307,14 +471,28 @@ class Machine:
         if worker is not None:
             error["worker"] = worker.id
         self._record.reply(call, error)
+        if call.session is not None:
+            self._sessions.used(call.session, now)
         if worker is not None and worker.listens:
             # The host may use the id again, and a worker must not hold two calls of one id.
             self._roster.fill_up(worker)
             self._record.effects.append(Interrupt(worker, call))
             if worker.is_running(call):
                 self._expect_to_yield(worker, call, now)
-        if self._draining:
-            self._drain(now)
+                if self._tells:
+                    seconds = self._roster.running_for(worker, call, now)
+                    self._executed(worker, call, error["type"], seconds, now)
+        if self._stopping:
+            self._wind_down(now)
+
+    def _executed(
+        self, worker: Worker, call: Call, outcome: str, seconds: float, now: float
+    ) -> None:
+        """Tell of a call that a worker has worked on for so long, and that waited before."""
+        there = now - call.arrived_at
+        seconds = min(seconds, there)
+        times = {"queue_us": round((there - seconds) * 1e6), "run_us": round(seconds * 1e6)}
+        self._record.emit("request.executed", times, worker, command=call.command, outcome=outcome)
 
     def _expect_to_yield(self, worker: Worker, call: Call, now: float) -> None:
         due = now + self.settings.cancel_grace_period
@@ -326,23 +504,18 @@ class Machine:
             worker.stuck.add(call.id)
             # One call cannot be ended alone: others that the worker has may finish first.
             self._roster.withhold(worker, WorkerState.DRAINING)
-            self._let_leave(worker, now)
+            self._lose_sessions(worker)
+            self._recycling.has_drained(worker, now)
             self._go_on(now)
-
-    def _let_leave(self, worker: Worker, now: float) -> None:
-        """A draining worker goes when all it works on are calls that do not stop."""
-        if not worker.calls:
-            self._finish(worker, Fate.CANCELLED, now)
-        elif worker.stuck.issuperset(islice(worker.calls, worker.capacity)):
-            self._roster.kill(worker, Fate.CANCELLED)
 
     def _unavailable(self, call: Call) -> dict[str, Any]:
         cause = self._starting.cause
         why = cause.get("message", "no worker could be started")
+        what = "is paused" if self._starting.is_pausing else "has no worker"
         return {
             **cause,
             "type": "pool_unavailable",
-            "message": f"pool {self.name!r} has no worker: {why}",
+            "message": f"pool {self.name!r} {what}: {why}",
             "pool": self.name,
             "command": call.command,
         }
@@ -352,21 +525,22 @@ class Machine:
     def _go_on(self, now: float) -> None:
         """After a change among the workers: start what is missing, or, while stopping, let go of
         what is left."""
-        if self._draining:
-            self._drain(now)
+        if self._stopping:
+            self._wind_down(now)
         else:
-            self._starting.fill(now)
+            self._settle(now)
+            self._recycling.go_on(now)
 
     def _settle(self, now: float) -> None:
         """Ready once the first workers have been tried and some serve, unavailable when none does
-        and the last attempt failed."""
+        and the last attempt failed; and for a while when too many have crashed."""
         serving = self._roster.serving()
         # A crash alone is not enough: its successor must have failed to start.
         failed = self._starting.cannot_start and not self._roster.is_starting
         if self.state is PoolState.STARTING and serving:
             if self._starting.attempts_ended >= self.settings.pool_size or failed:
                 self._become_ready(serving, now)
-        elif self.state is PoolState.UNAVAILABLE and serving:
+        elif self.state is PoolState.UNAVAILABLE and serving and not self._starting.is_pausing:
             self._become_ready(serving, now)
         elif self.state in (PoolState.STARTING, PoolState.READY) and failed and not serving:
             self._become_unavailable()
@@ -378,6 +552,8 @@ class Machine:
         self._note_settled()
 
     def _become_unavailable(self) -> None:
+        if self.state is PoolState.UNAVAILABLE:
+            return
         self.state = PoolState.UNAVAILABLE
         self._record.emit("pool.unavailable", {}, **self._starting.cause_for_people())
         self._note_settled()
@@ -391,32 +567,21 @@ class Machine:
 
     # -- shutdown ----------------------------------------------------------------------------------
 
-    def _drain(self, now: float) -> None:
+    def _wind_down(self, now: float) -> None:
         """While stopping: let go of every worker that has nothing left to do."""
-        if self.queue and not any(self._roster.in_state(WorkerState.STARTING, WorkerState.READY)):
+        if self.queue and not any(self._roster.in_state(*_TAKE_CALLS)):
             self._fail_queue("the supervisor is shutting down and no worker is left for the call")
         if not self.queue:
             for worker in list(self.workers.values()):
                 if worker.state is WorkerState.STARTING:
                     self._roster.kill(worker, Fate.SHUTDOWN)
                 elif worker.listens and not worker.calls:
-                    self._finish(worker, Fate.SHUTDOWN, now)
+                    self._recycling.finish(worker, Fate.SHUTDOWN, now)
         if not self.workers and self.state is not PoolState.STOPPED:
             self.state = PoolState.STOPPED
             self._record.effects.append(Stopped())
 
-    def _finish(self, worker: Worker, fate: Fate, now: float) -> None:
-        self._roster.retire(worker, WorkerState.STOPPING)
-        worker.fate = fate
-        due = now + self.settings.worker_shutdown_grace_period
-        worker.timer = self._timers.at(due, self._did_not_stop, worker)
-        self._record.effects.append(Finish(worker))
-
-    def _did_not_stop(self, worker: Worker, now: float) -> None:
-        assert worker.fate is not None
-        self._roster.kill(worker, worker.fate)
-
-    def _drained_too_long(self, _: None, now: float) -> None:
+    def _grace_is_over(self, _: None, now: float) -> None:
         message = "the supervisor shut down before the call was done (shutdown_grace_period)"
         self._fail_queue(message)
         for worker in list(self.workers.values()):
@@ -425,7 +590,7 @@ class Machine:
                     self._record.fail(call, "shutting_down", message)
             if worker.calls and worker.listens:
                 self._roster.kill(worker, Fate.SHUTDOWN)
-        self._drain(now)
+        self._wind_down(now)
 
     def _fail_queue(self, message: str) -> None:
         for call in self.queue.take_all():

@@ -8,12 +8,17 @@ from collections.abc import Callable
 
 from snakepit_port.pool.call import Call, CallState
 from snakepit_port.pool.record import Record
+from snakepit_port.pool.worker import Worker
+
+Line = OrderedDict[int, Call]
 
 
 class Queue:
-    """First come, first served; `bytes` is what their frames take.
+    """First come, first served. Calls that any worker may have stand in `waiting`; those that only
+    one may have, in that worker's own line, so that they hold up nobody else.
 
-    `waited_too_long` is called with a call whose `queue_timeout` is over, and the time.
+    `bytes` is what all their frames take. `waited_too_long` is called with a call whose
+    `queue_timeout` is over, and the time.
     """
 
     def __init__(self, record: Record, waited_too_long: Callable[[Call, float], None]) -> None:
@@ -21,24 +26,31 @@ class Queue:
         self._waited_too_long = waited_too_long
         self._limit = record.settings.max_queue_size
         self._refusing = False
-        self.waiting: OrderedDict[int, Call] = OrderedDict()
+        self.waiting: Line = OrderedDict()
+        #: None of them is empty.
+        self.lines: dict[Worker, Line] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self.waiting)
+        return len(self.waiting) + sum(map(len, self.lines.values()))
+
+    def calls(self) -> list[Call]:
+        """All that wait: each line in its order."""
+        lines = (self.waiting, *self.lines.values())
+        return [call for line in lines for call in line.values()]
+
+    def heads(self) -> list[Call]:
+        """Those whose turn is next at the worker that they wait for."""
+        return [next(iter(line.values())) for line in self.lines.values()]
 
     @property
     def first(self) -> Call:
-        """The one whose turn is next; there has to be one."""
+        """The one whose turn is next at any worker; there has to be one."""
         return next(iter(self.waiting.values()))
-
-    def calls(self) -> list[Call]:
-        """Those that wait, in order."""
-        return list(self.waiting.values())
 
     @property
     def is_full(self) -> bool:
-        return len(self.waiting) >= self._limit
+        return len(self) >= self._limit
 
     def refuse(self, call: Call) -> None:
         """Answer a call for which there is no room. An event tells when that begins."""
@@ -53,25 +65,52 @@ class Queue:
         )
         record.fail(call, "pool_saturated", message)
 
-    def add(self, call: Call, now: float) -> None:
+    def add(self, call: Call, now: float, worker: Worker | None = None) -> None:
+        """Have the call wait: for this worker, if one is given, else for any."""
         if call.queue_timeout != math.inf:
             due = now + call.queue_timeout
             call.queue_timer = self._record.timers.at(due, self._waited_too_long, call)
         call.state = CallState.QUEUED
-        self.waiting[call.id] = call
         self.bytes += len(call.frame)
+        self._stand(call, worker)
+
+    def _stand(self, call: Call, worker: Worker | None) -> None:
+        call.waits_for = worker
+        line = self.waiting if worker is None else self.lines.setdefault(worker, OrderedDict())
+        line[call.id] = call
 
     def add_first(self, call: Call, now: float) -> None:
         """Back to the front: it had already waited its turn."""
         self.add(call, now)
         self.waiting.move_to_end(call.id, last=False)
 
+    def tie(self, call: Call, worker: Worker) -> None:
+        """From now on only this worker may have the call."""
+        self._leave(call)
+        self._stand(call, worker)
+
     def remove(self, call: Call) -> None:
-        del self.waiting[call.id]
+        self._leave(call)
         self.bytes -= len(call.frame)
         self._record.timers.cancel(call.queue_timer)
-        if not self.waiting:
+        if not self.waiting and not self.lines:
             self._refusing = False
+
+    def _leave(self, call: Call) -> None:
+        if call.waits_for is None:
+            del self.waiting[call.id]
+        else:
+            line = self.lines[call.waits_for]
+            del line[call.id]
+            if not line:
+                del self.lines[call.waits_for]
+
+    def take_line(self, worker: Worker) -> list[Call]:
+        """Empty the line of a worker."""
+        calls = list(self.lines.get(worker, {}).values())
+        for call in calls:
+            self.remove(call)
+        return calls
 
     def take_all(self) -> list[Call]:
         """Empty it."""

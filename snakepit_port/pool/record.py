@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from snakepit_port.config.model import PoolSettings
@@ -20,6 +21,7 @@ COUNTERS = (
     "cancelled",
     "worker_crashes",
     "started",
+    "retries",
 )
 
 
@@ -51,16 +53,22 @@ class Record:
         """Answer the call with an error, here and not from a worker."""
         self.counts["errors"] += 1
         call.state = CallState.ANSWERED
+        if call.session is not None:
+            call.session.unanswered -= 1
         self.timers.cancel(call.deadline_timer)
         self.timers.cancel(call.queue_timer)
         self.effects.append(Reply(call, error))
 
     def emit(
-        self, name: str, measurements: dict[str, float], worker: Worker | None = None, **more: Any
+        self,
+        name: str,
+        measurements: Mapping[str, float],
+        worker: Worker | None = None,
+        **more: Any,
     ) -> None:
         """Tell the host of an event of the pool, or of one of its workers."""
         where = {"pool": self.name} if worker is None else {"pool": self.name, "worker": worker.id}
-        self.effects.append(Emit(name, measurements, {**where, **more}))
+        self.effects.append(Emit(name, dict(measurements), {**where, **more}))
 
 
 def age(worker: Worker, now: float) -> dict[str, float]:

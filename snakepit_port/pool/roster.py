@@ -56,12 +56,13 @@ class Roster:
     def is_ready(self, worker: Worker, now: float) -> None:
         """It takes calls from now on."""
         worker.state = WorkerState.READY
-        worker.ready_at = now
+        worker.ready_at = worker.busy_since = now
         self._idle[worker] = None
 
     def withhold(self, worker: Worker, state: WorkerState) -> None:
         """It takes no more calls."""
         worker.state = state
+        self._record.timers.cancel(worker.ttl_timer)
         self._idle.pop(worker, None)
         self._free.pop(worker, None)
         self._roomy.pop(worker, None)
@@ -81,6 +82,11 @@ class Roster:
         """It is gone."""
         self.retire(worker, WorkerState.GONE)
         self.workers.pop(worker.id, None)
+
+    @property
+    def longest_idle(self) -> Worker | None:
+        """Of those that nobody's session is bound to."""
+        return next((worker for worker in self._idle if not worker.sessions), None)
 
     # -- choosing ----------------------------------------------------------------------------------
 
@@ -106,6 +112,17 @@ class Roster:
             del self._roomy[worker]
         return None
 
+    def has_room(self, worker: Worker, call: Call, now: float) -> bool:
+        """Whether this worker, and no other, can have one more call now."""
+        if len(worker.calls) < self.capacity:
+            # The host may use an id again that a worker has not let go of.
+            return worker.listens and call.id not in worker.calls
+        return (
+            worker in self._roomy
+            and self._is_fast(call)
+            and (not self._judge_speed or now - worker.busy_since <= OVERDUE_SECONDS)
+        )
+
     def _is_fast(self, call: Call) -> bool:
         """May this call wait behind others, and others behind it? A `prefetch` given as a number
         says yes; but a stream takes as long as its consumer likes."""
@@ -126,12 +143,14 @@ class Roster:
         if load <= self.capacity:
             call.running_since = now
         self._idle.pop(worker, None)
+        serves = worker.state is WorkerState.READY
         if load < self.capacity:
-            self._free[worker] = None
+            if serves:
+                self._free[worker] = None
             self._record.effects.append(Send(worker, call))
             return
         self._free.pop(worker, None)
-        if not worker.full and load < self._limit and self._is_fast(call):
+        if serves and not worker.full and load < self._limit and self._is_fast(call):
             self._roomy[worker] = None
             # Behind the others: room is filled in turns.
             self._roomy.move_to_end(worker)
@@ -192,8 +211,11 @@ class Roster:
     def note_death(self, worker: Worker, running: Call, now: float) -> None:
         """Learn from a call that a worker was running when it went."""
         if self._judge_speed:
-            since = worker.busy_since if self.capacity == 1 else running.running_since
-            self._learn(running, now - since, whole=False)
+            self._learn(running, self.running_for(worker, running, now), whole=False)
+
+    def running_for(self, worker: Worker, call: Call, now: float) -> float:
+        """The seconds since it took up a call that it is working on."""
+        return now - (worker.busy_since if self.capacity == 1 else call.running_since)
 
     def _learn(self, call: Call, seconds: float, *, whole: bool) -> None:
         """Note what a call took. One that failed or was cut short may have taken longer otherwise:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from snakepit_port.pool import backoff
@@ -15,35 +16,53 @@ from snakepit_port.pool.worker import Fate, Worker, WorkerState
 
 
 class Starting:
-    """`cause` says why the last attempt failed that did, `cannot_start` is whether none has
-    succeeded since, and `attempts_ended` counts all that are over."""
+    """`go_on` is called when it is time to see again what is missing.
 
-    def __init__(self, record: Record, roster: Roster, now: float, rng: random.Random) -> None:
+    `cause` says why the last attempt failed that did, `cannot_start` is whether none has
+    succeeded since, and `attempts_ended` counts all that are over. `is_waiting` is whether it
+    will be tried again later, `is_pausing` whether that is because too many workers crashed."""
+
+    def __init__(
+        self,
+        record: Record,
+        roster: Roster,
+        now: float,
+        rng: random.Random,
+        go_on: Callable[[float], None],
+    ) -> None:
         self._record = record
         self._roster = roster
         self._settings = record.settings
+        self._go_on = go_on
         self._starts = Backoff(rng)
         self._crashes = Backoff(rng)
         self._crashed_until = now
         self._may_start_at = now
         self._next_number = 1
         self._timer: Any = None
+        self._pause_timer: Any = None
+        #: When workers crashed, as far back as counts.
+        self._crash_times: deque[float] = deque()
         self.cause: dict[str, Any] = {}
         self.attempts_ended = 0
         self.cannot_start = False
+        self.is_waiting = False
+        self.is_pausing = False
 
-    def fill(self, now: float) -> None:
+    def fill(self, wanted: int, now: float) -> None:
         """Start what is missing, a batch at a time; a batch begins when the one before it has
         settled."""
         record, settings = self._record, self._settings
         there = sum(1 for _ in self._roster.in_state(WorkerState.STARTING, WorkerState.READY))
-        missing = settings.pool_size - there
+        missing = wanted - there
+        self.is_waiting = False
         if missing <= 0 or self._roster.is_starting:
             return
         may_start_at = max(self._may_start_at, self._crashed_until)
         if now < may_start_at:
             record.timers.cancel(self._timer)
             self._timer = record.timers.at(may_start_at, self._fill_again)
+            self.is_waiting = True
             return
         # After a failure one worker goes ahead, to see whether the cause is gone.
         batch = 1 if self._starts.failures else settings.startup_batch_size
@@ -57,14 +76,15 @@ class Starting:
             record.effects.append(Start(worker))
 
     def _fill_again(self, _: None, now: float) -> None:
-        self.fill(now)
+        self._go_on(now)
 
     def _not_ready_in_time(self, worker: Worker, now: float) -> None:
         self._roster.kill(worker, Fate.STARTUP_TIMEOUT)
 
     def stop(self) -> None:
         """Start none that is not being started."""
-        self._record.timers.cancel(self._timer)
+        for timer in (self._timer, self._pause_timer):
+            self._record.timers.cancel(timer)
 
     # -- how it went -------------------------------------------------------------------------------
 
@@ -111,3 +131,29 @@ class Starting:
         # Those that die together die of one cause: that counts once.
         if young and worker.answered == 0 and now >= self._crashed_until:
             self._crashed_until = now + self._crashes.failed()
+
+    def crashed(self, error: Mapping[str, Any], now: float) -> bool:
+        """Note that a worker crashed. Whether that makes more than `max_restarts` in `max_seconds`,
+        as OTP counts: then none is started for a while, and the count begins anew."""
+        settings, times = self._settings, self._crash_times
+        times.append(now)
+        while times[0] <= now - settings.max_seconds:
+            times.popleft()
+        if len(times) <= settings.max_restarts or self.is_pausing:
+            return False
+        self.is_pausing = True
+        self.cause = {
+            **error,
+            "message": (
+                f"{len(times)} workers crashed within {in_words(settings.max_seconds)}"
+                f" (max_restarts is {settings.max_restarts}); the last: {error['message']}"
+            ),
+        }
+        times.clear()
+        self._crashed_until = now + min(settings.max_seconds, backoff.MAX_SECONDS)
+        self._pause_timer = self._record.timers.at(self._crashed_until, self._pause_is_over)
+        return True
+
+    def _pause_is_over(self, _: None, now: float) -> None:
+        self.is_pausing = False
+        self._go_on(now)

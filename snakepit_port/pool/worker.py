@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from enum import Enum
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snakepit_port.pool.call import Call
+    from snakepit_port.pool.call import Call, Session
     from snakepit_port.pool.timers import Timer
 
 
@@ -24,9 +25,12 @@ class Fate(Enum):
     """Why the pool itself ended a worker; a worker without a fate that goes has crashed."""
 
     SHUTDOWN = "shutdown"
+    RECYCLED = "recycled"
+    MEMORY_LIMIT = "memory_limit"
     CANCELLED = "cancelled"
     PROTOCOL_ERROR = "protocol_error"
     STARTUP_TIMEOUT = "startup_timeout"
+    TOO_LARGE = "too_large"
 
 
 class Worker:
@@ -36,29 +40,38 @@ class Worker:
     `sent` counts the calls it was sent, so that the ledger (the number it has started) tells which
     of `calls` had been started when the worker died. `answered` counts those it has answered.
     `stuck` are the ids of calls that were interrupted and have not stopped in time. `busy_since` is
-    when it took up the running call, as far as the pool can tell, and `run_time` the seconds that
-    each of the calls took which it answered last. At a worker that is `full` no more calls may wait
-    until it has answered all that wait there. `timer` is the one thing it may be late for: becoming
-    ready, or going.
-    `broke_protocol` is the error of a worker that was condemned.
+    when it took up the running call, as far as the pool can tell, or when it became idle, and
+    `run_time` the seconds that each of the calls took which it answered last. At a worker that is
+    `full` no more calls may wait until it has answered all that wait there. `timer` is the one
+    thing it may be late for: becoming ready, or going.
+
+    `recycled_for` is the reason for which it is to be replaced or let go, `max_requests` the answer
+    after which it is, and `ttl_timer` tells when it is too old, or has waited for its sessions for
+    too long. `sessions` are the strict ones bound to it, `idempotent` its commands that may be run
+    again. `verdict` is the error of a worker that the pool killed for what it did.
     """
 
     __slots__ = (
         "answered",
-        "broke_protocol",
         "busy_since",
         "calls",
         "capacity",
         "fate",
         "full",
         "id",
+        "idempotent",
+        "max_requests",
         "ready_at",
+        "recycled_for",
         "run_time",
         "sent",
+        "sessions",
         "started_at",
         "state",
         "stuck",
         "timer",
+        "ttl_timer",
+        "verdict",
     )
 
     def __init__(self, id: str, now: float, capacity: int = 1) -> None:
@@ -76,7 +89,12 @@ class Worker:
         self.full = False
         self.timer: Timer | None = None
         self.fate: Fate | None = None
-        self.broke_protocol: Mapping[str, Any] | None = None
+        self.verdict: Mapping[str, Any] | None = None
+        self.max_requests = math.inf
+        self.ttl_timer: Timer | None = None
+        self.recycled_for: str | None = None
+        self.idempotent: Collection[str] = ()
+        self.sessions: dict[Session, None] = {}
 
     @property
     def running(self) -> Call | None:
@@ -96,6 +114,13 @@ class Worker:
     def listens(self) -> bool:
         """Whether it works on its calls, and can be told of a cancellation."""
         return self.state is WorkerState.READY or self.state is WorkerState.DRAINING
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is being recycled in good order, and still there."""
+        if self.state is WorkerState.DRAINING:
+            return self.recycled_for is not None and not self.stuck
+        return self.fate is Fate.RECYCLED
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.value} {list(self.calls)}>"

@@ -27,6 +27,10 @@ HOST_BEHIND_BYTES = 8 * 1024 * 1024
 MAX_FRAMES_HELD = 2
 
 
+#: Characters of a session id. A pool remembers `max_sessions` of them.
+MAX_SESSION_ID = 255
+
+
 class CallRefused(Exception):
     """A control call that is answered with an error of this type."""
 
@@ -171,14 +175,22 @@ class Host:
             return
         settings = runner.settings
         timeout, queue_timeout = settings.call_timeout, settings.queue_timeout
+        session: str | None = None
         credit: int | None = None
         if options:
             timeout = _seconds(options, "timeout", timeout, id)
             queue_timeout = _seconds(options, "queue_timeout", queue_timeout, id)
+            session = _session(options, id)
             credit = messages.stream_credit(options, id)
-            if "session" in options:
-                raise ProtocolError("option session is of a capability not announced", id)
-        call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout, credit=credit)
+        call = Call(
+            id,
+            command,
+            frame,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            session=session,
+            credit=credit,
+        )
         self._calls[id] = call, runner
         runner.call_arrived(call, now)
 
@@ -254,6 +266,26 @@ class Host:
             "pools": pools,
         }
 
+    def _recycle(self, args: Mapping[str, Any]) -> int:
+        worker = args.get("worker")
+        if worker is None:
+            return sum(runner.recycle() for runner in self._selected(args))
+        for runner in self._selected(args):
+            if worker in runner.machine.workers:
+                return runner.recycle(worker)
+        raise CallRefused("bad_arguments", f"there is no worker {worker!r:.80}; see `workers`")
+
+    def _close_session(self, args: Mapping[str, Any]) -> bool:
+        pool, session = args.get("pool"), args.get("session")
+        runner = self._default if pool is None else self.runners.get(str(pool))
+        if runner is None:
+            raise CallRefused(
+                "unknown_pool", self._no_such_pool(None if pool is None else str(pool))
+            )
+        if not isinstance(session, str):
+            raise CallRefused("bad_arguments", f"a session is a text, not {session!r:.80}")
+        return runner.close_session(str(session))
+
     # -- once a turn -------------------------------------------------------------------------------
 
     def touched(self, runner: Runner) -> None:
@@ -298,6 +330,17 @@ class Host:
             self._link.pause(held)
 
 
+def _session(options: Mapping[str, Any], id: int) -> str | None:
+    value = options.get("session")
+    if value is None:
+        return None
+    if isinstance(value, str) and 0 < len(value) <= MAX_SESSION_ID:
+        return str(value)
+    raise ProtocolError(
+        f"option session is a text of 1 to {MAX_SESSION_ID} characters, not {value!r:.80}", id
+    )
+
+
 def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> float:
     """An option in milliseconds; nil is for ever."""
     if key not in options:
@@ -311,6 +354,8 @@ def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> f
 
 
 _CONTROLS: dict[str, Callable[[Host, Mapping[str, Any]], Any]] = {
+    "close_session": Host._close_session,
+    "recycle": Host._recycle,
     "stats": Host._stats,
     "workers": Host._workers,
 }

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.config.env import effective_environment
 from snakepit_port.environment.libraries import known_libraries
-from snakepit_port.pool import Call, Machine, Worker, effects, streams
+from snakepit_port.pool import Call, Machine, Worker, WorkerState, effects, streams
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.link import Link
-from snakepit_port.supervisor.memory import private_bytes
+from snakepit_port.supervisor.memory import Sampler, private_bytes
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.shm import SharedMemory
@@ -72,6 +72,9 @@ class _Process:
         self.runner = runner
         self.worker = worker
         self.os_pid: int | None = None
+        self.is_ready = False
+        self.gil: Any = None
+        self.idempotent: frozenset[str] = frozenset()
         self.python = ""
         self.failure: dict[str, Any] | None = None
         self.slot = runner.ledger.take()
@@ -159,6 +162,10 @@ class Runner:
         #: What the starter is to tell, by when: a worker's end, or (None) its own.
         self._awaited: dict[str | None, float] = {}
         self._answer: bytes = b""
+        self._has_memory_limits = (
+            min(settings.memory_threshold_mb, settings.memory_limit_mb) != math.inf
+        )
+        self._sampler: Sampler[Worker] | None = None
 
     # -- what happens to the pool ------------------------------------------------------------------
 
@@ -204,6 +211,22 @@ class Runner:
         self._stopping = True
         self.perform(self.machine.stop(self._clock(), grace))
 
+    def recycle(self, worker_id: str | None = None) -> int:
+        """Replace a worker, or all that serve; returns how many that are."""
+        chosen = [
+            worker
+            for worker in self.machine.workers.values()
+            if worker.state is WorkerState.READY and worker_id in (None, worker.id)
+        ]
+        self.perform(self.machine.recycle(chosen, "manual", self._clock()))
+        return len(chosen)
+
+    def close_session(self, session: str) -> bool:
+        """End a session; whether there was one."""
+        closed, todo = self.machine.close_session(session, self._clock())
+        self.perform(todo)
+        return closed
+
     def pause(self, paused: bool) -> None:
         """Stop reading from the workers, or go on."""
         for process in self._processes.values():
@@ -235,7 +258,10 @@ class Runner:
 
     def _send(self, effect: effects.Send) -> None:
         link, call = self._processes[effect.worker.id].link, effect.call
-        link.send(call.frame)
+        frame = call.frame
+        if call.attempt > 1:
+            frame = messages.call_again(frame, call.attempt)
+        link.send(frame)
         if call.granted:
             link.send(messages.credit(call.id, call.granted))
 
@@ -309,6 +335,16 @@ class Runner:
         if self._starter is not None:
             self._starter.signal(worker.id, signum, group=group)
 
+    def _measure(self, effect: effects.Measure) -> None:
+        if self._sampler is None:
+            self._sampler = Sampler(self.pump, self._measured)
+        os_pid = self._processes[effect.worker.id].os_pid
+        if os_pid is not None:
+            self._sampler.measure(effect.worker, os_pid)
+
+    def _measured(self, worker: Worker, size: int) -> None:
+        self.perform(self.machine.measured(worker, size, self._clock()))
+
     def _emit(self, effect: effects.Emit) -> None:
         self.outside.event(effect.name, effect.measurements, effect.metadata)
 
@@ -370,7 +406,7 @@ class Runner:
                     if self._answer:
                         self._drop_answer()
                 else:
-                    self._worker_said_otherwise(process, messages.parse(frame), now)
+                    self._worker_said_otherwise(process, messages.parse(frame))
             except messages.ProtocolError as exc:
                 self._condemn(process, exc.message, now)
                 return
@@ -385,17 +421,15 @@ class Runner:
         """A worker keeps to the limit it was told, so this one is broken, or not ours."""
         raise messages.ProtocolError(f"it sent a frame of {frame.size} bytes")
 
-    def _worker_said_otherwise(self, process: _Process, said: tuple[Any, ...], now: float) -> None:
+    def _worker_said_otherwise(self, process: _Process, said: tuple[Any, ...]) -> None:
         tag = said[0]
         if tag == "hello":
             process.python = said[2].get("python", "")
         elif tag == "ready":
-            metadata = {
-                "os_pid": process.os_pid,
-                "python": process.python,
-                "gil": said[1].get("gil"),
-            }
-            self.perform(self.machine.worker_ready(process.worker, metadata, now))
+            process.is_ready = True
+            process.gil = said[1].get("gil")
+            process.idempotent = _names(said[1].get("idempotent"))
+            self._may_be_ready(process)
         elif tag == "event" and said[1] in WORKER_EVENTS:
             where = {"pool": self.name, "worker": process.worker.id}
             self.outside.event(said[1], said[2], {**said[3], **where})
@@ -406,6 +440,22 @@ class Runner:
             self.outside.log(self.name, process.worker.id, "supervisor", "error", line)
         else:
             raise messages.ProtocolError(f"it sent a {tag}, which is not a worker's to send")
+
+    def _may_be_ready(self, process: _Process) -> None:
+        """A worker takes calls when it has said so and its starter has said which process it is;
+        nothing orders the two."""
+        if process.is_ready and process.os_pid is not None:
+            metadata = {
+                "os_pid": process.os_pid,
+                "python": process.python,
+                "gil": process.gil,
+            }
+            # A fresh worker is small, so that this does not take long.
+            memory = private_bytes(process.os_pid) if self._has_memory_limits else None
+            todo = self.machine.worker_ready(
+                process.worker, metadata, self._clock(), memory, process.idempotent
+            )
+            self.perform(todo)
 
     def _condemn(self, process: _Process, message: str, now: float) -> None:
         process.link.pause(True)
@@ -442,6 +492,7 @@ class Runner:
             process = self._processes[said[1]]
             if tag == "started":
                 process.os_pid = said[2]
+                self._may_be_ready(process)
             elif tag == "exited":
                 self._worker_exited(process, said[3])
             elif tag == "start_failed":
@@ -527,6 +578,8 @@ class Runner:
     def release(self) -> None:
         """Close what the pool holds, when it has stopped."""
         self.ledger.close()
+        if self._sampler is not None:
+            self._sampler.close()
 
 
 _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
@@ -538,10 +591,15 @@ _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
     effects.Interrupt: Runner._interrupt,
     effects.Finish: Runner._finish,
     effects.Kill: Runner._kill,
+    effects.Measure: Runner._measure,
     effects.Emit: Runner._emit,
     effects.Settled: Runner._settled,
     effects.Stopped: Runner._stopped,
 }
+
+
+def _names(value: Any) -> frozenset[str]:
+    return frozenset(map(str, value)) if isinstance(value, list) else frozenset()
 
 
 def _signal_name(number: int) -> str:

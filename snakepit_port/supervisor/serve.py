@@ -33,7 +33,7 @@ EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
 SOFTWARE = f"snakepit_port {__version__}"
 
 #: What this version can do beyond the core: SPEC section 16.
-CAPABILITIES = ["streams"]
+CAPABILITIES = ["streams", "sessions", "recycle"]
 
 #: Before the configuration is known; a hello carries it, and is not large.
 _HELLO_MAX_BYTES = 64 * 1024 * 1024

@@ -360,18 +360,31 @@ def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None
         return id, pool, command, options
 
 
-def open_call(frame: Frame) -> tuple[int, str, bytes, int | None]:
-    """(id, command, arguments, credit) of a `call` frame: what a worker needs of it. The credit is
-    None unless the call asks for a stream.
+def open_call(frame: Frame) -> tuple[int, str, bytes, int | None, int]:
+    """(id, command, arguments, credit, attempt) of a `call` frame: what a worker needs of it. The
+    credit is None unless the call asks for a stream.
 
     Raises `ProtocolError` where the frame is not a well-formed call.
     """
     try:
         id, pool_end, command_end = _seams(frame)
-        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :], None
+        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :], None, 1
     except _UNUSUAL:
         _tag, id, _pool, command, args, options = _expect("call", frame)
-        return id, command, args, stream_credit(options, id)
+        return id, command, args, stream_credit(options, id), _attempt(options, id)
+
+
+def call_again(frame: Frame, attempt: int) -> Frame:
+    """The call of a frame once more, with an option that says which attempt it is."""
+    _tag, id, pool, command, args, options = _expect("call", frame)
+    return call(id, pool, command, args, {**(options or {}), "attempt": attempt})
+
+
+def _attempt(options: Mapping[str, Any] | None, id: int) -> int:
+    attempt = (options or {}).get("attempt", 1)
+    if type(attempt) is int and attempt > 0:
+        return attempt
+    raise ProtocolError(f"option attempt is a positive integer, not {show(attempt)}", id)
 
 
 def stream_credit(options: Mapping[str, Any] | None, id: int) -> int | None:

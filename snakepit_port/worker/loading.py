@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Callable
 
-from snakepit_port.adapter import MARK
+from snakepit_port.adapter import IDEMPOTENT, MARK
 
 Command = Callable[..., Any]
 
@@ -52,6 +52,14 @@ class Adapter:
             raise _refused(f"adapter {name} has no command: mark its functions with @command")
         for command, function in self.commands.items():
             _check(function, f"command {command} of adapter {name}")
+
+    @property
+    def idempotent(self) -> list[str]:
+        """The commands that may be run again after a crash."""
+        found = [
+            name for name, command in self.commands.items() if getattr(command, IDEMPOTENT, False)
+        ]
+        return sorted(found)
 
     def find(self, command: str) -> Command | None:
         """The function behind a command, or None.

@@ -57,8 +57,8 @@ class Runtime(Serving):
         self._ledger = ledger
         self._slot = slot
         self._read_bytes = _READ_BYTES
-        #: (id, command, arguments, credit of a stream).
-        self._queue: deque[tuple[int, str, Arguments, int | None]] = deque()
+        #: (id, command, arguments, credit of a stream, which attempt it is).
+        self._queue: deque[tuple[int, str, Arguments, int | None, int]] = deque()
         self._ended = False
         self._running: int | None = None
         self._interrupted = False
@@ -91,6 +91,7 @@ class Runtime(Serving):
             messages.ready(
                 {
                     "commands": sorted(adapter.commands),
+                    "idempotent": adapter.idempotent,
                     "gil": gil.is_enabled(),
                     "thread_safe": self._thread_safe,
                 }
@@ -200,7 +201,7 @@ class Runtime(Serving):
         if id is None:
             self._send(answer)
         else:
-            self._queue.append((id, "", Settled(answer), None))
+            self._queue.append((id, "", Settled(answer), None, 1))
 
     # -- credit and cancelling ---------------------------------------------------------------------
 
@@ -210,9 +211,9 @@ class Runtime(Serving):
         if stream is not None and stream.id == id:
             stream.grant(credit)
             return
-        for place, (queued, command, raw, granted) in enumerate(self._queue):
+        for place, (queued, command, raw, granted, attempt) in enumerate(self._queue):
             if queued == id and granted is not None:
-                self._queue[place] = id, command, raw, granted + credit
+                self._queue[place] = id, command, raw, granted + credit, attempt
 
     def _cancel(self, id: int) -> None:
         """The running call is dealt with by `_look`; of others, only those that wait here count."""
@@ -221,10 +222,10 @@ class Runtime(Serving):
         if id == self._running:
             self._interrupted = True
             return
-        for place, (queued, command, raw, _credit) in enumerate(self._queue):
+        for place, (queued, command, raw, _credit, _attempt) in enumerate(self._queue):
             if queued == id and type(raw) is not Settled:
                 answer = self._answers.cancelled(id, command)
-                self._queue[place] = id, command, Settled(answer), None
+                self._queue[place] = id, command, Settled(answer), None, 1
 
     def _look(self, *_: Any) -> None:
         """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""

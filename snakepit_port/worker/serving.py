@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from time import perf_counter
 from typing import Any, NamedTuple, Union
 
-from snakepit_port.adapter import CallCancelled
+from snakepit_port.adapter import ATTEMPT, CallCancelled
 from snakepit_port.worker.calls import Answers, Refusal
 from snakepit_port.worker.outgoing import FLUSH_SECONDS, LateWriter, Outgoing
 from snakepit_port.worker.streams import Stream, close
@@ -57,9 +57,18 @@ class Serving:
         """Take the credit for one more chunk, waiting for it. False: nobody wants one."""
         raise NotImplementedError
 
-    def _answer(self, id: int, command: str, raw: Arguments, credit: int | None) -> None:
+    def _answer(
+        self, id: int, command: str, raw: Arguments, credit: int | None, attempt: int
+    ) -> None:
         if isinstance(raw, Settled):
             self._send(raw.answer)
+            return
+        if attempt > 1:
+            token = ATTEMPT.set(attempt)
+            try:
+                self._answer(id, command, raw, credit, 1)
+            finally:
+                ATTEMPT.reset(token)
             return
         recent = self._recent.get(command, 1.0)
         if self._out.waiting and recent > _QUICK_SECONDS:

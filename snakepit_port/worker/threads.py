@@ -33,8 +33,8 @@ from snakepit_port.worker.runtime import Runtime
 from snakepit_port.worker.serving import Arguments, Serving
 from snakepit_port.worker.streams import Stream
 
-#: A call as it waits: id, command, arguments, credit of a stream.
-_Waiting = tuple[int, str, Arguments, Union[int, None]]
+#: A call as it waits: id, command, arguments, credit of a stream, which attempt it is.
+_Waiting = tuple[int, str, Arguments, Union[int, None], int]
 
 
 def _find_async_exc() -> Callable[[int, Any], Any] | None:

@@ -29,6 +29,7 @@ durations = st.integers(1, 10**9) | st.builds(
 )
 zero_or_durations = st.just(0) | st.just("0s") | durations
 durations_or_infinity = st.just("infinity") | durations
+limits = st.integers(1, 10**6) | st.just("infinity")
 sizes = st.integers(1024, 2**32 - 2**20) | st.sampled_from(["1KiB", "64MB", "64 MiB", "3GiB"])
 
 arguments = st.recursive(
@@ -74,6 +75,22 @@ POOL_SETTINGS: dict[str, st.SearchStrategy[Any]] = {
     "direct_calls": st.lists(
         st.builds("{}:{}".format, modules, identifiers | st.just("*")), max_size=3
     ),
+    "worker_ttl": durations_or_infinity,
+    "worker_max_requests": limits,
+    "recycle_jitter": st.integers(0, 100),
+    "memory_threshold_mb": st.integers(1, 1000) | st.just("infinity"),
+    "memory_limit_mb": st.integers(1000, 10**6) | st.just("infinity"),
+    "memory_check_interval": durations,
+    "max_surge": st.integers(1, 100),
+    "min_workers": st.just("pool_size") | st.just(1),
+    "idle_timeout": durations_or_infinity,
+    "max_restarts": st.integers(0, 10**6) | st.just("infinity"),
+    "max_seconds": durations,
+    "max_retries": st.integers(0, 100),
+    "request_events": st.booleans(),
+    "affinity": st.sampled_from(["hint", "strict_queue", "strict_fail_fast"]),
+    "session_ttl": durations_or_infinity,
+    "max_sessions": st.integers(1, 10**6),
     "prefetch": st.just("auto") | st.integers(1, 1024),
     "threads_per_worker": st.integers(1, 1024),
     "thread_safety_checks": st.booleans(),

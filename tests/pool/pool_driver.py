@@ -29,6 +29,8 @@ class Driver:
         self.settings = PoolSettings(**{"name": "p", "adapter": "a", "pool_size": 1, **settings})
         self.now = 1000.0
         self.machine = Machine(self.settings, self.now, rng or NoJitter(), capacity)
+        #: What workers say of their commands when they are ready.
+        self.idempotent: set[str] = set()
         #: What every call was answered with: "forwarded", or an error.
         self.answers: dict[Call, list[Any]] = {}
         self.sent: list[tuple[str, int]] = []
@@ -37,6 +39,7 @@ class Driver:
         self.started: list[str] = []
         self.killed: list[str] = []
         self.finished: list[str] = []
+        self.measuring: list[str] = []
         self.events: list[effects.Emit] = []
         self.settled = 0
         self.stopped = 0
@@ -64,6 +67,8 @@ class Driver:
                     self.killed.append(worker.id)
                 case effects.Finish(worker):
                     self.finished.append(worker.id)
+                case effects.Measure(worker):
+                    self.measuring.append(worker.id)
                 case effects.Emit():
                     self.events.append(effect)
                 case effects.Settled():
@@ -84,11 +89,20 @@ class Driver:
         timeout: float = math.inf,
         queue_timeout: float = math.inf,
         credit: int | None = None,
+        session: str | None = None,
     ) -> Call:
         if id is None:
             id, self._next_id = self._next_id, self._next_id + 1
         frame = b"x" * 10
-        call = Call(id, command, frame, timeout=timeout, queue_timeout=queue_timeout, credit=credit)
+        call = Call(
+            id,
+            command,
+            frame,
+            timeout=timeout,
+            queue_timeout=queue_timeout,
+            session=session,
+            credit=credit,
+        )
         self.answers[call] = []
         self.perform(self.machine.call_arrived(call, self.now))
         return call
@@ -108,7 +122,10 @@ class Driver:
         self.perform(self.machine.cancelled(call, self.now))
 
     def ready(self, worker: Worker) -> None:
-        self.perform(self.machine.worker_ready(worker, {"os_pid": 7}, self.now))
+        todo = self.machine.worker_ready(
+            worker, {"os_pid": 7}, self.now, idempotent=self.idempotent
+        )
+        self.perform(todo)
 
     def gone(self, worker: Worker, *, started: int = 0, error: Mapping[str, Any] = CRASH) -> None:
         """Its process is gone; `started` of its calls had been begun since it became ready."""

@@ -27,20 +27,33 @@ from hypothesis.stateful import (
 )
 
 from snakepit_port.config import PoolSettings
-from snakepit_port.pool import Call, CallState, Machine, Worker, WorkerState, effects, streams
+from snakepit_port.pool import (
+    Call,
+    CallState,
+    Machine,
+    Session,
+    Worker,
+    WorkerState,
+    effects,
+    streams,
+)
 from snakepit_port.pool.roster import AUTO_PREFETCH
 from snakepit_port.pool.worker import Fate
 
 EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
 
 #: Errors of calls that no worker may have begun, and of those that one must have begun.
-NEVER_STARTED = {"pool_saturated", "queue_timeout", "pool_unavailable"}
+NEVER_STARTED = {
+    *("pool_saturated", "queue_timeout", "pool_unavailable"),
+    *("worker_busy", "session_limit", "session_worker_unavailable"),
+}
 WAS_STARTED = {"worker_crashed", "protocol_error"}
 
 picks = st.integers(0, 7)
 commands = st.sampled_from(["a", "a", "b", "c"])
 seconds = st.sampled_from([0.0, 1e-5, 1e-4, 1e-3, 0.02, 0.1, 0.1, 1.0, 1.0, 5.0, 40.0])
 limits = st.sampled_from([math.inf, math.inf, math.inf, math.inf, 0.0, 1.0, 5.0])
+sizes = st.sampled_from([10, 10, 150, 250]).map(lambda mib: mib * 2**20)
 
 
 class Process:
@@ -52,6 +65,7 @@ class Process:
         self.is_killed = False
         self.is_finishing = False
         self.is_condemned = False
+        self.was_seen_draining = False
         #: Calls it was sent and has not answered, and how many of the first of them it took up.
         self.calls: list[Call] = []
         self.taken_up = 0
@@ -65,17 +79,12 @@ class Process:
 
     @property
     def is_draining(self) -> bool:
-        """Whether a call of it has not stopped, and it is left only for the others it has."""
+        """Whether it is left only for what it has: it is recycled, or a call has not stopped."""
         return self.worker.state is WorkerState.DRAINING
 
     @property
     def serves(self) -> bool:
         return self.listens and not self.is_draining
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is one of those that the pool wants to have."""
-        return not self.is_killed and not self.is_finishing and not self.is_draining
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -87,6 +96,21 @@ class AnyOrder(RuleBasedStateMachine):
         startup_batch_delay_ms=st.sampled_from([0, 0, 200]),
         cancel_grace_period=st.sampled_from([0.0, 1.0]),
         capacity=st.sampled_from([1, 1, 3]),
+        max_retries=st.sampled_from([0, 2]),
+        max_restarts=st.sampled_from([1000, 1000, 0, 1]),
+        max_seconds=st.sampled_from([1.0, 20.0]),
+        request_events=st.booleans(),
+        affinity=st.sampled_from(["hint", "strict_queue", "strict_fail_fast"]),
+        session_ttl=st.sampled_from([math.inf, 4.0]),
+        max_sessions=st.sampled_from([1, 100]),
+        worker_ttl=st.sampled_from([math.inf, math.inf, 3.0]),
+        worker_max_requests=st.sampled_from([math.inf, 1, 3]),
+        recycle_jitter=st.sampled_from([0, 50]),
+        memory_threshold_mb=st.sampled_from([math.inf, 100]),
+        memory_limit_mb=st.sampled_from([math.inf, 200]),
+        max_surge=st.integers(1, 2),
+        min_workers=st.sampled_from(["pool_size", "pool_size", 1, 2]),
+        idle_timeout=st.sampled_from([math.inf, 1.0]),
         seed=st.integers(0, 3),
         is_up=st.sampled_from([True, True, True, False]),
         ends_early=st.booleans(),
@@ -113,6 +137,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.is_stopping = False
         self.has_stopped = False
         self.settled = 0
+        self.to_measure: list[Process] = []
+        self.is_strict = self.settings.affinity != "hint"
+        self.sessions: dict[str, Session] = {}
+        self.bound: dict[Session, Worker] = {}
+        self.untold: dict[str, Session] = {}
+        self.told: set[Session | None] = set()
+        least = self.settings.min_workers
+        size = self.settings.pool_size
+        self.least = size if least == "pool_size" else min(least, size)
         self.perform(self.machine.start(self.now))
         if is_up:
             self.bring_up()
@@ -132,16 +165,39 @@ class AnyOrder(RuleBasedStateMachine):
     def perform(self, todo: list[effects.Effect] | None) -> None:
         assert todo is not None
         for effect in todo:
-            assert not self.has_stopped or isinstance(effect, effects.Reply)
+            assert not self.has_stopped or isinstance(effect, effects.Reply | effects.Emit)
             PERFORM[type(effect)](self, *effect)
+        for process in self.processes.values():
+            if process.is_draining:
+                self.drains(process)
+
+    def drains(self, process: Process) -> None:
+        """One that is recycled begins to drain only when there are enough others."""
+        if process.was_seen_draining:
+            return
+        process.was_seen_draining = True
+        if (
+            process.worker.recycled_for
+            and not process.worker.stuck
+            and process.worker.fate is not Fate.CANCELLED
+        ):
+            serving = sum(1 for other in self.processes.values() if other.serves)
+            assert serving >= self.machine._recycling.wanted, "its successor is not ready"
 
     def send(self, worker: Worker, call: Call) -> None:
         process = self.processes[worker]
-        assert process.serves, "sent to a worker that does not take calls"
-        assert self.queue[0] is call, "sent out of turn"
-        del self.queue[0]
+        is_kept = call.session is not None and self.bound.get(call.session) is worker
+        # It may have begun to drain in the same event, after this.
+        takes = process.listens and (is_kept or not process.was_seen_draining)
+        assert takes, "sent to one that takes no calls"
+        # Who waits for one worker holds up nobody who waits for another.
+        peers = [other for other in self.queue if other.session is call.session]
+        assert peers[0] is call, "sent out of turn"
+        self.queue.remove(call)
+        if self.is_strict and call.session is not None:
+            assert self.bound.setdefault(call.session, worker) is worker, "silently moved"
         assert self.answers[call] == 0, "sent though it was answered"
-        assert self.starts[call] == 0, "sent again though it was started"
+        assert self.starts[call] == call.attempt - 1, "sent again though it was started"
         assert self.now < call.arrived_at + call.timeout, "sent past its deadline"
         assert call.id not in [other.id for other in process.calls], "two calls of one id"
         process.calls.append(call)
@@ -172,13 +228,23 @@ class AnyOrder(RuleBasedStateMachine):
         assert {"message", "pool", "command"} <= error.keys()
         type = error["type"]
         if type in NEVER_STARTED:
-            assert self.starts[call] == 0
+            assert self.starts[call] == call.attempt - 1
         elif type in WAS_STARTED:
-            assert self.starts[call] == 1
+            assert self.starts[call] == call.attempt
         elif type == "timeout":
             assert self.now >= call.arrived_at + call.timeout
         if type == "shutting_down":
             assert self.is_stopping
+        if type in ("worker_busy", "session_limit", "session_worker_unavailable"):
+            assert self.is_strict
+        if type == "worker_busy":
+            worker = self.bound[call.session]
+            assert len(worker.calls) >= self.capacity or not worker.listens
+        if type == "session_worker_unavailable":
+            self.untold.pop(str(call.session_id), None)
+            self.told.add(call.session)
+        if type == "session_limit":
+            assert len(self.sessions) + len(self.untold) >= self.settings.max_sessions
         if type == "pool_saturated":
             assert call is self.queue[-1]
             assert len(self.queue) > self.settings.max_queue_size
@@ -196,8 +262,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.is_stopping
         self.processes[worker] = Process(worker)
         self.counts["started"] += 1
-        alive = [p for p in self.processes.values() if p.counts]
-        assert len(alive) <= self.settings.pool_size
+        alive = [
+            p
+            for p in self.processes.values()
+            if not p.is_killed and (p.serves or not p.is_ready or p.worker.is_leaving)
+        ]
+        assert len(alive) <= self.settings.pool_size + self.settings.max_surge
         booting = [p for p in alive if not p.is_ready]
         assert len(booting) <= self.settings.startup_batch_size
 
@@ -214,12 +284,30 @@ class AnyOrder(RuleBasedStateMachine):
         process = self.processes[worker]
         assert process.listens
         assert process.calls == []
-        assert self.is_stopping or worker.fate is Fate.CANCELLED
+        going = worker.recycled_for is not None or worker.fate is Fate.CANCELLED
+        assert self.is_stopping or going
+        if not self.is_stopping:
+            self.drains(process)
         process.is_finishing = True
+
+    def measure(self, worker: Worker) -> None:
+        process = self.processes[worker]
+        assert process.listens
+        self.to_measure.append(process)
 
     def emit(self, name: str, measurements: dict[str, float], metadata: dict[str, Any]) -> None:
         assert metadata["pool"] == "p"
         self.counts[name] += 1
+        if name == "request.executed":
+            assert self.settings.request_events
+            assert measurements["queue_us"] >= 0
+            assert measurements["run_us"] >= 0
+        if name == "session.closed":
+            session = self.sessions.pop(metadata["session"])
+            reason = metadata["reason"]
+            assert reason != "expired" or session.unanswered == 0
+            if reason in ("worker_gone", "worker_recycled") and session not in self.told:
+                self.untold[session.id] = session
 
     def note_settled(self) -> None:
         self.settled += 1
@@ -238,6 +326,7 @@ class AnyOrder(RuleBasedStateMachine):
         queue_timeout=limits,
         times=st.integers(1, 6),
         credit=st.sampled_from([None, None, None, 0, 3]),
+        session=st.sampled_from([None, None, None, "s", "t", "u"]),
     )
     def calls_arrive(
         self,
@@ -246,6 +335,7 @@ class AnyOrder(RuleBasedStateMachine):
         queue_timeout: float,
         times: int,
         credit: int | None = None,
+        session: str | None = None,
     ) -> None:
         for _ in range(times):
             # Ids are used again as soon as they may be.
@@ -253,13 +343,26 @@ class AnyOrder(RuleBasedStateMachine):
             id = next(id for id in range(len(self.calls) + 1) if id not in taken)
             frame = b"x" * (id + 1)
             call = Call(
-                id, command, frame, timeout=timeout, queue_timeout=queue_timeout, credit=credit
+                id,
+                command,
+                frame,
+                timeout=timeout,
+                queue_timeout=queue_timeout,
+                session=session,
+                credit=credit,
             )
             if credit is not None:
                 self.credits[call] = self.first_credits[call] = credit
             self.calls.append(call)
             self.queue.append(call)
-            self.perform(self.machine.call_arrived(call, self.now))
+            lost = self.untold.pop(session, None) if session else None
+            todo = self.machine.call_arrived(call, self.now)
+            if call.session is not None:
+                if lost is not None:
+                    expired = self.now >= lost.used_at + self.settings.session_ttl
+                    assert expired or self.settings.max_sessions == 1, "nobody was told"
+                assert self.sessions.setdefault(call.session.id, call.session) is call.session
+            self.perform(todo)
             if self.queue and self.queue[-1] is call:
                 assert len(self.queue) <= self.settings.max_queue_size
 
@@ -313,28 +416,60 @@ class AnyOrder(RuleBasedStateMachine):
         found = [process for process in self.processes.values() if which(process)]
         return found[pick % len(found)] if found else None
 
-    @rule(pick=picks)
-    def a_worker_is_ready(self, pick: int) -> None:
+    @rule(pick=picks, size=sizes)
+    def a_worker_is_ready(self, pick: int, size: int) -> None:
         """Several are, to keep the pool going."""
         for _ in range(3):
             if process := self.some(pick, lambda p: not p.is_ready and not p.is_killed):
-                self.be_ready(process)
+                self.be_ready(process, size)
 
     @rule(pick=picks)
     def a_worker_is_ready_too_late(self, pick: int) -> None:
         if process := self.some(pick, lambda p: not p.is_ready and p.is_killed):
             self.be_ready(process)
 
-    def be_ready(self, process: Process) -> None:
-        process.is_ready = not process.is_killed
-        self.perform(self.machine.worker_ready(process.worker, {}, self.now))
+    def be_ready(self, process: Process, size: int | None = None) -> None:
+        limit = min(self.settings.memory_threshold_mb, self.settings.memory_limit_mb) * 2**20
+        is_too_large = size is not None and size >= limit
+        process.is_ready = not process.is_killed and not is_too_large
+        self.perform(self.machine.worker_ready(process.worker, {}, self.now, size, {"b"}))
+        assert process.is_killed or not is_too_large
+
+    @precondition(lambda self: self.to_measure)
+    @rule(size=sizes)
+    def memory_is_measured(self, size: int) -> None:
+        process = self.to_measure.pop(0)
+        watched = process.listens and process in self.processes.values()
+        self.perform(self.machine.measured(process.worker, size, self.now))
+        if watched and size >= self.settings.memory_limit_mb * 2**20:
+            assert process.is_killed
+        elif watched and size >= self.settings.memory_threshold_mb * 2**20:
+            assert process.worker.recycled_for is not None or self.is_stopping
+
+    @rule(session=st.sampled_from(["s", "t", "u"]))
+    def close_session(self, session: str) -> None:
+        self.untold.pop(session, None)
+        live = session in self.sessions
+        closed, todo = self.machine.close_session(session, self.now)
+        self.perform(todo)
+        assert closed == live
+        assert session not in self.sessions
+
+    @rule(pick=picks, all_of_them=st.booleans())
+    def recycle(self, pick: int, all_of_them: bool) -> None:
+        workers = list(self.processes)
+        chosen = workers if all_of_them else workers[pick : pick + 1]
+        self.perform(self.machine.recycle(chosen, "manual", self.now))
+        for worker in chosen:
+            if worker.state is WorkerState.READY and not self.is_stopping:
+                assert worker.recycled_for is not None
 
     def take_up(self, process: Process) -> None:
         call = process.calls[process.taken_up]
         process.taken_up += 1
         process.started += 1
         self.starts[call] += 1
-        assert self.starts[call] == 1, "started twice"
+        assert self.starts[call] == call.attempt, "started twice"
 
     @rule(pick=picks, ok=st.booleans(), times=st.integers(1, 4), takes=seconds, which=picks)
     def a_worker_answers(
@@ -397,13 +532,25 @@ class AnyOrder(RuleBasedStateMachine):
         if process.is_ready and not process.is_killed and not process.is_finishing:
             self.counts["worker_crashes"] += 1
         left = process.calls[process.taken_up :]
-        self.queue[:0] = [call for call in left if self.answers[call] == 0]
+        again = [
+            c for c in process.calls[: process.taken_up] if self.may_be_tried_again(process, c)
+        ]
+        self.queue[:0] = [call for call in again + left if self.answers[call] == 0]
         error = {"type": "worker_crashed", "message": "it died", "pool": "p"}
         self.perform(
             self.machine.worker_gone(process.worker, self.now, started=process.started, error=error)
         )
         for call in process.calls[: process.taken_up]:
-            assert self.answers[call] == 1
+            assert self.answers[call] == 1 or call in again
+
+    def may_be_tried_again(self, process: Process, call: Call) -> bool:
+        return (
+            call.command == "b"
+            and call.attempt <= self.settings.max_retries
+            and call.credit is None
+            and not process.is_condemned
+            and not (self.is_strict and call.session is not None)
+        )
 
     @rule(seconds=seconds)
     def time_passes(self, seconds: float) -> None:
@@ -430,7 +577,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def the_queue_is_as_it_should_be(self) -> None:
-        assert self.machine.queue.calls() == self.queue
+        queue = self.machine.queue
+        assert sorted(map(id, queue.calls())) == sorted(map(id, self.queue))
+        assert all(queue.lines.values())
         assert self.machine.queue.bytes == sum(len(call.frame) for call in self.queue)
 
     @invariant()
@@ -448,15 +597,34 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def nobody_waits_beside_an_idle_worker(self) -> None:
-        if self.queue:
+        if self.machine.queue.waiting:
             assert all(p.calls for p in self.processes.values() if p.serves)
+        for worker in self.machine.queue.lines:
+            assert worker.calls or not worker.listens
 
     @invariant()
     def what_is_missing_will_be_started(self) -> None:
-        alive = [p for p in self.processes.values() if not p.is_killed and not p.is_draining]
-        if not self.is_stopping and len(alive) < self.settings.pool_size:
-            booting = any(not process.is_ready for process in self.processes.values())
-            assert booting or self.machine.next_due is not None
+        if self.is_stopping:
+            return
+        processes = self.processes.values()
+        wanted = self.machine._recycling.wanted
+        assert self.least <= wanted <= self.settings.pool_size
+        booting = any(not process.is_ready for process in processes)
+        serving = [process for process in processes if process.serves]
+        if len(serving) < wanted:
+            leave = sum(1 for process in processes if process.worker.is_leaving)
+            full = wanted + leave > self.settings.pool_size + self.settings.max_surge
+            assert booting or full or self.machine._starting.is_waiting
+
+    @invariant()
+    def what_is_due_will_be_replaced(self) -> None:
+        if self.is_stopping:
+            return
+        processes = self.processes.values()
+        due = any(p.serves and p.worker.recycled_for for p in processes)
+        booting = any(not process.is_ready for process in processes)
+        leaving = any(process.worker.is_leaving for process in processes)
+        assert not due or booting or leaving or self.machine._starting.is_waiting
 
     @invariant()
     def statistics_are_true(self) -> None:
@@ -468,12 +636,14 @@ class AnyOrder(RuleBasedStateMachine):
             "requests": len(self.calls),
             "errors": self.counts["errors"],
             "queued": len(self.queue),
+            "sessions": len(self.machine._sessions),
             "queue_timeouts": self.counts["queue_timeout"],
             "pool_saturated": self.counts["pool_saturated"],
             "timeouts": self.counts["timeout"],
             "cancelled": self.counts["cancelled"],
             "worker_crashes": self.counts["worker_crashes"],
             "started": self.counts["started"],
+            "retries": sum(call.attempt - 1 for call in self.calls),
             "workers": len(serving),
             "available": len(serving) - busy,
             "busy": busy,
@@ -487,18 +657,19 @@ class AnyOrder(RuleBasedStateMachine):
         assert (state == "stopped") == self.has_stopped
         if state == "unavailable":
             assert self.queue == []
-            assert not serving
+            assert not serving or self.machine._starting.is_pausing
         assert self.settled == (state in ("ready", "unavailable") or self.settled)
 
     @invariant()
     def timers_are_bounded(self) -> None:
         unanswered = sum(1 for call in self.calls if self.answers[call] == 0)
         timers = self.machine._timers
-        # Two for a call, one for each that a worker is to leave, one for a worker, one each for
-        # starting and for stopping.
+        # Two for a call, one for each that a worker is to leave, two for a worker, one each for
+        # starting (and a pause of it) and for stopping, for workers that are idle, for memory and
+        # for sessions.
         held = sum(len(process.calls) for process in self.processes.values())
         abandoned = min(held, self.capacity * len(self.processes))
-        assert len(timers) <= 2 * unanswered + abandoned + len(self.processes) + 2
+        assert len(timers) <= 2 * unanswered + abandoned + 2 * len(self.processes) + 6
         assert len(timers._heap) <= max(65, 2 * len(timers) + 1)
 
     # -- the end -----------------------------------------------------------------------------------
@@ -529,7 +700,9 @@ class AnyOrder(RuleBasedStateMachine):
                     self.gone(process)
                 elif not process.is_ready:
                     process.is_ready = True
-                    self.perform(self.machine.worker_ready(process.worker, {}, self.now))
+                    self.perform(
+                        self.machine.worker_ready(process.worker, {}, self.now, None, {"b"})
+                    )
                 elif process.calls:
                     self.answer_one(process, True)
             if (due := self.machine.next_due) is not None and not self.processes:
@@ -546,6 +719,7 @@ PERFORM: dict[type, Callable[..., None]] = {
     effects.Interrupt: AnyOrder.interrupt,
     effects.Finish: AnyOrder.finish,
     effects.Kill: AnyOrder.kill,
+    effects.Measure: AnyOrder.measure,
     effects.Emit: AnyOrder.emit,
     effects.Settled: AnyOrder.note_settled,
     effects.Stopped: AnyOrder.note_stopped,

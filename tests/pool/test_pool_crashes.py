@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pool_driver import Driver, at, ids
 
@@ -164,6 +166,134 @@ class TestReplacement:
         pool.wait(2 * MAX_SECONDS)
         pool.gone(worker)
         assert pool.started == ["p-1", "p-2"]
+
+
+class TestIdempotent:
+    def pool(self, **settings: Any) -> Driver:
+        pool = Driver(prefetch=3, max_seconds=0.001, **settings)
+        pool.idempotent = {"again"}
+        pool.up()
+        return pool
+
+    def crash(self, pool: Driver, started: int = 1) -> None:
+        (worker,) = pool.workers
+        pool.gone(worker, started=started)
+        pool.wait(MAX_SECONDS)
+        pool.ready(pool.workers[0])
+
+    def test_a_call_is_started_again_so_many_times(self) -> None:
+        pool = self.pool(max_retries=2)
+        call = pool.call("again")
+        for attempt in (1, 2, 3):
+            assert pool.outcome(call) is None
+            assert (call.attempt, at(pool.workers[0])) == (attempt, [call.id])
+            self.crash(pool)
+        assert pool.outcome(call) == "worker_crashed"
+        assert pool.machine.stats()["retries"] == 2
+
+    def test_those_that_were_started_come_before_those_that_were_not(self) -> None:
+        pool = self.pool()
+        calls = pool.calls(3, "again")
+        self.crash(pool, started=2)
+        assert at(pool.workers[0]) == ids(calls)
+        assert [call.attempt for call in calls] == [2, 2, 1]
+
+    def test_no_other_call_is(self) -> None:
+        pool = self.pool(affinity="strict_queue")
+        options: dict[str, Any]
+        for command, options in (
+            ("once", {}),
+            ("again", {"session": "s"}),
+            ("again", {"credit": 5}),
+        ):
+            call = pool.call(command, **options)
+            assert call.worker is not None
+            self.crash(pool)
+            assert pool.outcome(call) == "worker_crashed"
+        assert pool.machine.stats()["retries"] == 0
+
+    def test_nor_one_whose_worker_broke_the_protocol(self) -> None:
+        pool = self.pool()
+        call = pool.call("again")
+        (worker,) = pool.workers
+        pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+        pool.gone(worker, started=1)
+        assert pool.outcome(call) == "protocol_error"
+
+    def test_nor_one_that_nobody_waits_for(self) -> None:
+        pool = self.pool()
+        call = pool.call("again")
+        pool.cancel(call)
+        self.crash(pool)
+        assert at(pool.workers[0]) == []
+
+
+class TestIntensity:
+    def crash(self, pool: Driver) -> None:
+        """One of its workers serves a call, and crashes in the next."""
+        worker = pool.call().worker
+        assert worker is not None
+        pool.answer(worker)
+        running = pool.call()
+        assert running.worker is worker
+        pool.gone(worker, started=2)
+        assert pool.outcome(running) == "worker_crashed"
+
+    def replaced(self, pool: Driver) -> None:
+        for worker in pool.workers:
+            pool.ready(worker)
+
+    def test_too_many_crashes_make_a_pool_unavailable_for_a_while(self) -> None:
+        pool = Driver(pool_size=2, max_restarts=2, max_seconds=10.0)
+        pool.up()
+        for _ in range(2):
+            self.crash(pool)
+            self.replaced(pool)
+            pool.wait(1.0)
+        assert pool.state == "ready"
+        self.crash(pool)
+        # Though a worker is left: it would be the next.
+        assert (pool.state, len(pool.workers)) == ("unavailable", 1)
+        error = pool.error(pool.call("work"))
+        assert error["type"] == "pool_unavailable"
+        assert error["message"] == (
+            "pool 'p' is paused: 3 workers crashed within 10 s (max_restarts is 2);"
+            " the last: it died"
+        )
+        (event,) = pool.heard("pool.unavailable")
+        assert "3 workers crashed" in event.metadata["message"]
+        pool.wait(9.9)
+        assert (pool.state, len(pool.workers)) == ("unavailable", 1)
+        pool.wait(0.2)
+        assert (pool.state, len(pool.workers)) == ("ready", 2)
+        assert pool.call().worker is not None
+
+    def test_without_a_worker_it_is_ready_when_one_is(self) -> None:
+        pool = Driver(max_restarts=0, max_seconds=10.0)
+        pool.up()
+        self.crash(pool)
+        assert (pool.state, pool.workers) == ("unavailable", [])
+        pool.wait(10.0)
+        assert pool.state == "unavailable"
+        self.replaced(pool)
+        assert pool.state == "ready"
+
+    def test_crashes_that_are_far_between_do_not_count(self) -> None:
+        pool = Driver(max_restarts=1, max_seconds=10.0)
+        pool.up()
+        for _ in range(10):
+            self.crash(pool)
+            self.replaced(pool)
+            pool.wait(10.0)
+        assert pool.state == "ready"
+        assert pool.heard("pool.unavailable") == []
+
+    def test_what_waits_is_answered(self) -> None:
+        pool = Driver(max_restarts=0, prefetch=1)
+        (worker,) = pool.up()
+        running, waiting = pool.calls(2)
+        pool.gone(worker, started=1)
+        assert pool.outcomes([running, waiting]) == ["worker_crashed", "pool_unavailable"]
 
 
 class TestBrokenProtocol:

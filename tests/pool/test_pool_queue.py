@@ -180,6 +180,7 @@ def test_statistics() -> None:
         "requests": 4,
         "errors": 2,
         "queued": 0,
+        "sessions": 0,
         "queue_timeouts": 0,
         "pool_saturated": 1,
         "workers": 2,
@@ -189,6 +190,7 @@ def test_statistics() -> None:
         "cancelled": 0,
         "worker_crashes": 0,
         "started": 2,
+        "retries": 0,
     }
     pool.answer(one)
     stats = pool.machine.stats()

@@ -7,9 +7,10 @@ import signal
 import socket
 import stat
 import sys
+import time
 from typing import Any
 
-from snakepit_port.adapter import CallCancelled, command
+from snakepit_port.adapter import CallCancelled, attempt, command
 
 
 @command
@@ -44,6 +45,16 @@ def wait() -> None:
 
 
 @command
+def work(milliseconds: int) -> None:
+    """Takes that long, or for ever."""
+    if milliseconds < 0:
+        wait()
+    until = time.monotonic() + milliseconds / 1000
+    while time.monotonic() < until:
+        pass
+
+
+@command
 def wait_stubbornly() -> None:
     """Goes on whatever anybody says, from the moment that it is known to wait."""
     has_said = False
@@ -55,6 +66,21 @@ def wait_stubbornly() -> None:
             signal.pause()
         except CallCancelled:
             print("not now", flush=True)
+
+
+@command(idempotent=True)
+def die_twice(path: str) -> int:
+    """Writes its attempts down, and returns the third."""
+    with open(path, "a", encoding="ascii") as file:
+        file.write(f"{attempt()}\n")
+    if attempt() <= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return attempt()
+
+
+@command
+def which_attempt() -> int:
+    return attempt()
 
 
 @command

@@ -155,7 +155,9 @@ def test_an_id_in_use_is_refused_without_an_id(scene: Scene) -> None:
         ({"stream": -1}, "stream"),
         ({"stream": None}, "stream"),
         ({"stream": 2**60}, "stream"),
-        ({"session": "s"}, "session"),
+        ({"session": ""}, "session"),
+        ({"session": 7}, "session"),
+        ({"session": "s" * 256}, "session"),
     ],
 )
 def test_options_that_make_no_sense(scene: Scene, options: dict[str, Any], said: str) -> None:

@@ -212,6 +212,21 @@ async def test_only_the_call_that_was_running_fails_when_a_worker_dies() -> None
     }
 
 
+async def test_an_idempotent_command_is_run_again_and_sees_it(tmp_path: Path) -> None:
+    async with open_host(pools(pool())) as host:
+        await host.await_ready()
+        assert await host.call(None, "die_twice", [str(tmp_path / "attempts")]) == 3
+        assert (tmp_path / "attempts").read_text() == "1\n2\n3\n"
+        assert await host.call(None, "which_attempt") == 1
+        stats = await host.stats()
+        assert (stats["worker_crashes"], stats["retries"], stats["errors"]) == (2, 2, 0)
+    async with open_host(pools(pool(max_retries=1))) as host:
+        path = str(tmp_path / "others")
+        error = await failure_of(lambda: host.call(None, "die_twice", [path]))
+        assert error.type == "worker_crashed"
+        assert (tmp_path / "others").read_text() == "1\n2\n"
+
+
 async def test_an_idle_worker_that_dies_is_replaced() -> None:
     async with open_host(pools(pool())) as host:
         await host.await_ready()
@@ -297,6 +312,19 @@ async def test_a_worker_that_hangs_up_is_replaced() -> None:
         error = await failure_of(lambda: host.call(None, "hang_up"))
         assert error.type == "worker_crashed"
         assert await host.call(None, "add", [1, 2]) == 3
+
+
+async def test_nothing_is_sent_ahead_behind_a_slow_command() -> None:
+    async with open_host(pools(pool())) as host:
+        await host.await_ready()
+        for _ in range(4):
+            await host.call(None, "work", [5])
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(host.call, None, "work", [-1])
+            await printed(host, "waiting")
+            assert (await host.stats())["queued"] == 1
+            nursery.cancel_scope.cancel()
 
 
 # -- the queue -------------------------------------------------------------------------------------

@@ -135,7 +135,7 @@ def test_the_quick_readers_agree_with_parse(case):
         _id, pool, command, args, options = elements
         assert same(messages.read_call(data), (id, pool, command, options))
         credit = (options or {}).get("stream")
-        assert same(messages.open_call(data), (id, command, args, credit))
+        assert same(messages.open_call(data), (id, command, args, credit, 1))
         assert messages.is_call(data) or not case["recommended"]
     else:
         assert not messages.is_call(data)

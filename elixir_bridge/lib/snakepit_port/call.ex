@@ -104,6 +104,12 @@ defmodule SnakepitPort.Call do
     options(rest, %{call | wire: Map.put(call.wire, "queue_timeout", wire_timeout(ms))})
   end
 
+  def options([{:session_id, nil} | rest], call), do: options(rest, call)
+
+  def options([{:session_id, id} | rest], call) do
+    options(rest, %{call | wire: Map.put(call.wire, "session", text(id))})
+  end
+
   def options([{:pool, nil} | rest], call), do: options(rest, call)
   def options([{:pool, pool} | rest], call), do: options(rest, %{call | pool: text(pool)})
   def options([{:server, server} | rest], call), do: options(rest, %{call | server: server})
@@ -114,7 +120,7 @@ defmodule SnakepitPort.Call do
   end
 
   def options([other | _], call) do
-    known = ":server, :pool, :timeout, :queue_timeout"
+    known = ":server, :pool, :timeout, :queue_timeout, :session_id"
     known = if call.window, do: known <> ", :window (a positive number)", else: known
     raise ArgumentError, "unknown option #{inspect(other)}; there is #{known}"
   end

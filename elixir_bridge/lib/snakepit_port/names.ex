@@ -19,7 +19,7 @@ defmodule SnakepitPort.Names do
     gil module kind commands
     source level line
     errors queue_timeouts pool_saturated available busy run_id pools
-    state timeouts cancelled worker_crashes started
+    state timeouts cancelled worker_crashes started sessions retries
     id memory_bytes
   )
 

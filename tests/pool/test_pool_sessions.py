@@ -1,0 +1,302 @@
+"""Sessions: which worker has which calls, and what is said when it goes."""
+
+from __future__ import annotations
+
+import pytest
+from pool_driver import Driver, at, ids
+
+from snakepit_port.pool import Call, Worker, WorkerState
+
+STRICT = ["strict_queue", "strict_fail_fast"]
+
+
+def closed(pool: Driver) -> list[tuple[str, str]]:
+    return [
+        (event.metadata["session"], event.metadata["reason"])
+        for event in pool.heard("session.closed")
+    ]
+
+
+def close(pool: Driver, session: str) -> bool:
+    was_there, todo = pool.machine.close_session(session, pool.now)
+    pool.perform(todo)
+    return was_there
+
+
+def done(pool: Driver, call: Call) -> Worker:
+    """The call's worker answers it; which was that?"""
+    worker = call.worker
+    assert worker is not None
+    assert worker.running is call
+    pool.answer(worker)
+    return worker
+
+
+def successor(pool: Driver, old: Worker) -> Worker:
+    pool.perform(pool.machine.recycle([old], "manual", pool.now))
+    (new,) = (worker for worker in pool.workers if worker.state is WorkerState.STARTING)
+    pool.ready(new)
+    return new
+
+
+@pytest.mark.parametrize("affinity", ["hint", *STRICT])
+def test_calls_of_a_session_go_to_the_worker_that_had_the_first(affinity: str) -> None:
+    pool = Driver(pool_size=3, affinity=affinity)
+    pool.up()
+    own = done(pool, pool.call(session="s"))
+    # So that it is not the one that was used last.
+    others = pool.calls(2)
+    other_workers = [call.worker for call in others]
+    assert own in other_workers
+    for call in others:
+        done(pool, call)
+    done(pool, pool.call())
+    assert done(pool, pool.call(session="s")) is own
+    assert pool.machine.stats()["sessions"] == 1
+
+
+class TestHint:
+    def test_another_worker_takes_the_call_when_its_own_is_busy(self) -> None:
+        pool = Driver(pool_size=2, affinity="hint", prefetch=1)
+        pool.up()
+        first, second = pool.call(session="s"), pool.call(session="s")
+        own = first.worker
+        assert second.worker is not own
+        done(pool, first)
+        done(pool, second)
+        assert pool.call(session="s").worker is own
+
+    def test_it_is_bound_anew_when_its_worker_is_gone(self) -> None:
+        pool = Driver(pool_size=2, affinity="hint")
+        one, two = pool.up()
+        assert done(pool, pool.call(session="s")) is two
+        pool.gone(two, started=1)
+        assert done(pool, pool.call(session="s")) is one
+        assert closed(pool) == []
+
+    def test_the_least_recently_used_is_forgotten_when_there_are_too_many(self) -> None:
+        pool = Driver(affinity="hint", max_sessions=2)
+        pool.up()
+        for session in ("s", "t", "s", "u"):
+            done(pool, pool.call(session=session))
+        assert closed(pool) == [("t", "evicted")]
+        assert pool.machine.stats()["sessions"] == 2
+
+
+class TestStrictQueue:
+    def test_a_call_waits_for_its_worker_and_holds_up_nobody(self) -> None:
+        pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1)
+        pool.up()
+        first, second = pool.call(session="s"), pool.call(session="s")
+        own = first.worker
+        assert own is not None
+        other = pool.call()
+        assert second.worker is None
+        assert other.worker not in (None, own)
+        done(pool, other)
+        assert second.worker is None
+        done(pool, first)
+        assert second.worker is own
+
+    def test_who_came_first_is_first(self) -> None:
+        pool = Driver(affinity="strict_queue", prefetch=1)
+        (worker,) = pool.up()
+        pool.call(session="s")
+        calls = []
+        for session in (None, "s", None, "s"):
+            pool.now += 1.0
+            calls.append(pool.call(session=session))
+        order = []
+        for _ in calls:
+            pool.answer(worker)
+            order += at(worker)
+        assert order == ids(calls)
+
+    def test_calls_of_a_new_session_that_wait_follow_the_first_of_them(self) -> None:
+        pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1)
+        one, two = pool.up()
+        pool.calls(2)
+        calls = [pool.call(session="s") for _ in range(3)]
+        pool.answer(one)
+        pool.answer(two)
+        assert at(one) == [calls[0].id]
+        assert at(two) == []
+        assert pool.call().worker is two
+        pool.answer(one)
+        pool.answer(one)
+        assert at(one) == [calls[2].id]
+
+    def test_waiting_counts_towards_the_limits_of_the_queue(self) -> None:
+        pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1, max_queue_size=1)
+        pool.up()
+        pool.call(session="s")
+        waiting = pool.call(session="s", queue_timeout=2.0)
+        assert pool.outcome(pool.call(session="s")) == "pool_saturated"
+        pool.wait(2.0)
+        assert pool.outcome(waiting) == "queue_timeout"
+        assert pool.machine.queue.bytes == 0
+
+
+class TestStrictFailFast:
+    def test_a_call_fails_when_its_worker_is_busy(self) -> None:
+        pool = Driver(pool_size=2, affinity="strict_fail_fast")
+        pool.up()
+        pool.learn("fast")
+        first = pool.call("fast", session="s")
+        late = pool.call("fast", session="s")
+        assert pool.outcome(late) == "worker_busy"
+        assert "'s'" in pool.error(late)["message"]
+        own = done(pool, first)
+        assert pool.call("fast", session="s").worker is own
+
+    def test_calls_of_a_new_session_wait_for_any_worker(self) -> None:
+        pool = Driver(affinity="strict_fail_fast", prefetch=1)
+        (worker,) = pool.up()
+        pool.call()
+        first, second = pool.call(session="s"), pool.call(session="s")
+        assert pool.outcomes([first, second]) == [None, None]
+        pool.answer(worker)
+        assert at(worker) == [first.id]
+        assert pool.outcome(second) == "worker_busy"
+
+
+@pytest.mark.parametrize("affinity", STRICT)
+class TestWorkerGone:
+    def test_the_next_call_is_told_once(self, affinity: str) -> None:
+        pool = Driver(pool_size=2, affinity=affinity)
+        pool.up()
+        own = done(pool, pool.call(session="s"))
+        pool.gone(own, started=1)
+        assert closed(pool) == [("s", "worker_gone")]
+        told = pool.call(session="s")
+        assert pool.outcome(told) == "session_worker_unavailable"
+        assert pool.call(session="s").worker is not None
+        assert len(closed(pool)) == 1
+
+    def test_the_call_that_ran_has_crashed_and_the_next_one_is_told(self, affinity: str) -> None:
+        pool = Driver(pool_size=2, affinity=affinity)
+        pool.up()
+        call = pool.call(session="s")
+        assert call.worker is not None
+        pool.gone(call.worker, started=1)
+        assert pool.outcome(call) == "worker_crashed"
+        assert pool.outcome(pool.call(session="s")) == "session_worker_unavailable"
+
+    def test_one_that_nobody_asks_for_again_is_forgotten(self, affinity: str) -> None:
+        pool = Driver(pool_size=2, affinity=affinity, session_ttl=60.0)
+        pool.up()
+        pool.gone(done(pool, pool.call(session="s")), started=1)
+        assert pool.machine.stats()["sessions"] == 1
+        pool.wait(60.0)
+        assert pool.machine.stats()["sessions"] == 0
+        assert closed(pool) == [("s", "worker_gone")]
+
+
+def test_calls_that_were_made_for_a_worker_that_went_are_told_and_none_is_moved() -> None:
+    pool = Driver(pool_size=2, affinity="strict_queue", prefetch=2)
+    pool.up()
+    calls = [pool.call(session="s") for _ in range(4)]
+    own = calls[0].worker
+    assert own is not None
+    assert at(own) == ids(calls[:2])
+    pool.gone(own, started=1)
+    lost = "session_worker_unavailable"
+    assert pool.outcomes(calls) == ["worker_crashed", lost, lost, lost]
+    assert pool.queued == []
+    # They were told; the session starts anew.
+    assert pool.call(session="s").worker is not None
+
+
+class TestRecycling:
+    def test_workers_with_sessions_come_last(self) -> None:
+        pool = Driver(pool_size=3, affinity="strict_queue")
+        workers = pool.up()
+        own = done(pool, pool.call(session="s"))
+        rest = [worker for worker in workers if worker is not own]
+        pool.perform(pool.machine.recycle([own, *rest], "manual", pool.now))
+        order = []
+        for _ in workers:
+            (new,) = (worker for worker in pool.workers if worker.state is WorkerState.STARTING)
+            pool.ready(new)
+            order += [w for w in pool.workers if w.state is not WorkerState.READY]
+            if order[-1] is not own:
+                pool.gone(order[-1])
+        assert order == [*rest, own]
+
+    def test_a_draining_worker_goes_on_with_its_sessions_until_they_end(self) -> None:
+        pool = Driver(affinity="strict_queue", session_ttl=60.0)
+        (old,) = pool.up()
+        done(pool, pool.call(session="s"))
+        done(pool, pool.call(session="t"))
+        new = successor(pool, old)
+        assert done(pool, pool.call(session="s")) is old
+        assert done(pool, pool.call(session="u")) is new
+        assert done(pool, pool.call()) is new
+        assert close(pool, "s")
+        assert pool.finished == []
+        pool.wait(59.0)
+        assert pool.finished == []
+        pool.wait(1.0)
+        assert pool.finished == [old.id]
+        assert closed(pool)[:2] == [("s", "closed"), ("t", "expired")]
+        pool.gone(old, started=3)
+        assert not any(reason == "worker_gone" for _, reason in closed(pool))
+
+    def test_it_does_not_wait_for_them_for_ever(self) -> None:
+        pool = Driver(affinity="strict_queue", session_ttl=60.0)
+        (old,) = pool.up()
+        done(pool, pool.call(session="s"))
+        new = successor(pool, old)
+        for _ in range(3):
+            pool.wait(19.0)
+            assert done(pool, pool.call(session="s")) is old
+        pool.wait(3.0)
+        assert pool.finished == [old.id]
+        assert closed(pool) == [("s", "worker_recycled")]
+        assert pool.outcome(pool.call(session="s")) == "session_worker_unavailable"
+        assert done(pool, pool.call(session="s")) is new
+
+    def test_an_idle_worker_with_a_session_is_not_let_go(self) -> None:
+        pool = Driver(pool_size=2, min_workers=1, idle_timeout=60.0, affinity="strict_queue")
+        one, two = pool.up()
+        call = pool.call()
+        own = done(pool, pool.call(session="s"))
+        done(pool, call)
+        pool.wait(60.0)
+        assert pool.finished == [one.id if own is two else two.id]
+
+
+class TestEnds:
+    def test_a_session_ends_after_its_last_answer(self) -> None:
+        pool = Driver(affinity="strict_queue", session_ttl=60.0)
+        (worker,) = pool.up()
+        pool.call(session="s")
+        pool.wait(100.0)
+        assert closed(pool) == []
+        pool.answer(worker)
+        pool.wait(59.0)
+        assert closed(pool) == []
+        pool.wait(1.0)
+        assert closed(pool) == [("s", "expired")]
+        (event,) = pool.heard("session.closed")
+        assert event.measurements == {"requests": 1}
+
+    def test_closing_ends_it_once_and_lets_its_calls_go_on(self) -> None:
+        pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1)
+        pool.up()
+        first, second = pool.call(session="s"), pool.call(session="s")
+        own = first.worker
+        assert close(pool, "s")
+        assert not close(pool, "s")
+        assert pool.call(session="s").worker not in (None, own)
+        done(pool, first)
+        assert done(pool, second) is own
+
+    def test_there_is_a_limit_to_their_number(self) -> None:
+        pool = Driver(affinity="strict_queue", max_sessions=1)
+        pool.up()
+        done(pool, pool.call(session="s"))
+        assert pool.outcome(pool.call(session="t")) == "session_limit"
+        done(pool, pool.call(session="s"))
+        close(pool, "s")
+        done(pool, pool.call(session="t"))
