@@ -42,6 +42,7 @@ def prepare_output() -> None:
 def live(channel_fd: int, ledger_fd: int, slot: int) -> NoReturn:
     """Be a worker until the channel ends."""
     status = EX_SOFTWARE
+    linux.stand_back(True)
     try:
         # A terminal's ^C is for the supervisor, which then ends its workers in good order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,7 +24,7 @@ from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import Folder
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Framer, Oversized
-from snakepit_port.worker import gil
+from snakepit_port.worker import gil, linux
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import Outgoing
@@ -86,6 +86,7 @@ class Runtime(Serving):
             adapter, info["pool"], info["worker"], info["max_answer_bytes"], Folder.of(info)
         )
         signal.signal(signal.SIGURG, self._look)
+        linux.stand_back(False)
         self._thread_safe = adapter.is_thread_safe
         self._send(
             messages.ready(
@@ -101,6 +102,7 @@ class Runtime(Serving):
         self._flush()
         self._arrived(self._framer.feed(behind))
         self._answer_all()
+        linux.stand_back(True)
         try:
             adapter.close()
         except BaseException:

@@ -135,3 +135,12 @@ def slow(gate: str) -> int:
 @command
 def echo(value: Any) -> Any:
     return value
+
+
+_loaded_under = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None
+
+
+@command
+def schedulers() -> list[int] | None:
+    """Of the kernel's: which one it was loaded under, and which one it runs under."""
+    return None if _loaded_under is None else [_loaded_under, os.sched_getscheduler(0)]

@@ -177,3 +177,10 @@ async def test_idle_workers_go_and_come_back() -> None:
             await printed(host, "waiting")
             assert await host.call(None, "add", [1, 2]) == 3
             nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_that_loads_stands_back_for_those_that_serve() -> None:
+    async with open_host(recycling_pool(adapter="pool_adapter")) as host:
+        found = await host.call(None, "schedulers")
+        if found is not None:
+            assert found == [os.SCHED_BATCH, os.SCHED_OTHER]
