@@ -51,13 +51,20 @@ async def test_no_call_of_a_session_is_routed_elsewhere_or_lost_while_workers_ar
     async with open_host(config) as host:
         await host.await_ready()
         events = host.events()
+        names: list[str] = []
+
+        async def listen() -> None:
+            async for event in events:
+                names.append(event.name)
+
         async with trio.open_nursery() as nursery:
-            for caller in range(16):
-                nursery.start_soon(use_sessions, host, range(caller, sessions, 16))
-        stats = (await host.stats())["pools"]["default"]
+            nursery.start_soon(listen)
+            async with trio.open_nursery() as callers:
+                for caller in range(16):
+                    callers.start_soon(use_sessions, host, range(caller, sessions, 16))
+            stats = (await host.stats())["pools"]["default"]
+            await host.close()
         assert (stats["requests"], stats["errors"], stats["sessions"]) == (sessions * EACH, 0, 0)
-        await host.close()
-        names = [event.name async for event in events]
     assert [len(found) for found in pids] == [1] * sessions
     assert len(set.union(*pids)) >= 4, "no worker was replaced"
     assert names.count("worker.recycled") >= 2
