@@ -18,6 +18,9 @@ or a class, made once for each worker, named `my_app.adapter:Model` in the confi
         def predict(self, rows):
             return self.weights.apply(rows)
 
+        def health(self):                       # now and then, between calls; False or an
+            return self.weights.are_intact()    # exception has the worker replaced
+
         def close(self):                        # when the worker goes in good order
             self.weights.release()
 

@@ -175,6 +175,14 @@ class Host(Link):
         closed: bool = await self.control("close_session", {"session": session, **_of_pool(pool)})
         return closed
 
+    async def stacks(self, pool: str | None = None, *, worker: str | None = None) -> dict[str, str]:
+        """What every thread of the workers is at, as text by worker: of all, of a pool's, or of
+        one. Running commands are not disturbed. Raises: as `call`.
+        """
+        asked = _of_pool(pool) if worker is None else {**_of_pool(pool), "worker": worker}
+        stacks: dict[str, str] = await self.control("stacks", asked)
+        return stacks
+
     async def ping(self) -> None:
         """Returns when the supervisor has handled everything sent before. Raises: as `call`."""
         await self._ping()

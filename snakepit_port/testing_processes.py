@@ -60,7 +60,7 @@ class Run:
         return alive
 
     def _alive(self) -> list[Process]:
-        found = {process for process in self._noted if _look_at(process.pid) == process}
+        found = {seen for process in self._noted if (seen := _look_again(process))}
         for pid in _all_pids():
             if f"{_MARK}={self._mark}".encode() in _read(pid, "environ").split(b"\0"):
                 process = _look_at(pid)
@@ -75,7 +75,7 @@ def _wait_for(process: Process, seconds: float) -> None:
     except ProcessLookupError:
         return
     try:
-        if _look_at(process.pid) == process:
+        if _look_again(process):
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
             poll.poll(seconds * 1000)
@@ -91,6 +91,12 @@ def _look_at(pid: int) -> Process | None:
         return None
     command = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
     return Process(pid, stat[19].decode(), command)
+
+
+def _look_again(process: Process) -> Process | None:
+    """The process as it is now; it may have executed another program."""
+    seen = _look_at(process.pid)
+    return seen if seen is not None and seen.started == process.started else None
 
 
 def _children(pid: int) -> list[int]:

@@ -216,6 +216,13 @@ defmodule SnakepitPort do
   end
 
   @doc """
+  What every thread of every worker is at, as texts by the id of the worker. Commands that run are not
+  disturbed, and need not help: one that hangs in C is seen as well. Raises as `get_stats/1`.
+  """
+  @spec stacks(server) :: %{String.t() => String.t()}
+  def stacks(server \\ SnakepitPort), do: control!(server, "stacks")
+
+  @doc """
   Marks a binary as Python `bytes`. Results of that type come back the same. Large ones travel through
   shared memory, where there is some. For numbers see `SnakepitPort.Tensor`.
 

@@ -89,6 +89,14 @@ defmodule SnakepitPort.LifecycleTest do
       assert SnakepitPort.get_stats(server).pools["default"].cancelled == 1
     end
 
+    test "that hangs can be looked at", %{server: server} do
+      busy = Task.async(fn -> SnakepitPort.execute("block", [], server: server) end)
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}
+      assert [{"default-" <> _, text}] = Map.to_list(SnakepitPort.stacks(server))
+      assert text =~ ~r/bridge_adapter.py", line \d+ in block/
+      Task.shutdown(busy, :brutal_kill)
+    end
+
     test "whose worker dies has the signal and its last words", %{server: server} do
       assert {:error, %Error{type: :worker_crashed, signal: "SIGKILL"} = error} =
                SnakepitPort.execute("die", [], server: server)

@@ -19,17 +19,20 @@ static int pass_on(int from, int to) {
 }
 
 int main(int argc, char **argv) {
-  int pair[2], ledger = memfd_create("ledger", 0);
-  char numbers[3][12];
-  if (argc != 3 || ledger < 0 || ftruncate(ledger, 4096) || socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
+  int pair[2], stacks[2], ledger = memfd_create("ledger", 0);
+  char numbers[4][12];
+  if (argc != 3 || ledger < 0 || ftruncate(ledger, 4096) || pipe(stacks) ||
+      socketpair(AF_UNIX, SOCK_STREAM, 0, pair))
     return 1;
   snprintf(numbers[0], 12, "%d", pair[1]);
   snprintf(numbers[1], 12, "%d", ledger);
-  snprintf(numbers[2], 12, "%d", getpid());
+  snprintf(numbers[2], 12, "%d", stacks[1]);
+  snprintf(numbers[3], 12, "%d", getpid());
   if (fork() == 0) {
     dup2(2, 1);
     close(pair[0]);
-    execl(argv[1], argv[1], argv[2], "worker", numbers[0], numbers[1], "0", numbers[2], (char *)0);
+    execl(argv[1], argv[1], argv[2], "worker", numbers[0], numbers[1], numbers[2], "0",
+          numbers[3], (char *)0);
     _exit(127);
   }
   close(pair[1]);

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from snakepit_port import __version__
-from snakepit_port.cli import call, check, convert, doctor, serve
+from snakepit_port.cli import call, check, cleanup, convert, doctor, serve
 from snakepit_port.cli.statuses import INTERRUPTED, USAGE
 
-COMMANDS = (serve, check, doctor, convert, call)
+COMMANDS = (serve, check, doctor, convert, call, cleanup)
 
 _EXAMPLES = """\
 examples:

@@ -98,7 +98,7 @@ class PoolSettings:
     max_queue_size: int = 1000
     queue_timeout: float = 5.0
     call_timeout: float = 60.0
-    cancel_grace_period: float = 1.0
+    cancel_grace_period: float = 0.5
     worker_shutdown_grace_period: float = 2.0
     worker_ttl: float = math.inf
     worker_max_requests: float = math.inf
@@ -116,6 +116,8 @@ class PoolSettings:
     affinity: Literal["hint", "strict_queue", "strict_fail_fast"] = "hint"
     session_ttl: float = 3600.0
     max_sessions: int = 10_000
+    health_check_interval: float = 30.0
+    health_check_timeout: float = 5.0
     direct_calls: tuple[str, ...] = ()
     prefetch: int | Literal["auto"] = "auto"
 

@@ -341,6 +341,18 @@ POOL = _section(
             "with `hint`, the session that was not used for longest is forgotten.",
         ),
         Setting(
+            "health_check_interval",
+            Duration(infinity=True),
+            "How often a worker is asked whether it is well: it has to answer, and the `health` of "
+            "an adapter's class is run, between calls. `infinity` asks never.",
+        ),
+        Setting(
+            "health_check_timeout",
+            Duration(),
+            "How long a worker may take to say that it is well, once it has no call to run. One "
+            "that takes longer, or says that it is not, is replaced.",
+        ),
+        Setting(
             "direct_calls",
             Listing(
                 Reference('"module:function" or "module:*"', attribute="required", star=True),

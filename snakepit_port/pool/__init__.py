@@ -18,6 +18,7 @@ in `protocol/SPEC.md`, section 14.
     recycling.py which workers are replaced or let go, and when
     starting.py  when workers are started, and attempts that fail
     streams.py   which chunks are wanted, and where credit goes
+    health.py    which workers have shown of late that they are well
     machine.py   the machine: what happens, and what follows from it
 """
 

@@ -49,6 +49,13 @@ class Interrupt(NamedTuple):
     call: Call
 
 
+class Ping(NamedTuple):
+    """Ask the worker, between two calls, whether it is well; report `ponged`, or `unwell`."""
+
+    worker: Worker
+    number: int
+
+
 class Finish(NamedTuple):
     """Close the worker's channel for writing: it ends what it has and exits."""
 
@@ -90,6 +97,7 @@ Effect = (
     | Reply
     | Start
     | Interrupt
+    | Ping
     | Finish
     | Kill
     | Measure

@@ -11,6 +11,7 @@ from typing import Any
 from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool.call import Call, CallState
 from snakepit_port.pool.effects import Effect, Forward, Interrupt, Settled, Stopped
+from snakepit_port.pool.health import Health
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record, age, in_words, milliseconds
 from snakepit_port.pool.recycling import Recycling
@@ -52,6 +53,7 @@ class Machine:
         self._timers = record.timers
         self._roster = Roster(record, capacity)
         self._starting = Starting(record, self._roster, now, rng, self._go_on)
+        self._health = Health(record, self._is_unwell)
         self.queue = Queue(record, self._waited_too_long)
         self._sessions = Sessions(record, self._session_left)
         self._recycling = Recycling(
@@ -163,6 +165,7 @@ class Machine:
         worker.idempotent = idempotent
         self._timers.cancel(worker.timer)
         self._roster.is_ready(worker, now)
+        self._health.watch(worker, now)
         self._starting.succeeded(now)
         self._recycling.began(worker, now)
         startup = {"startup_ms": milliseconds(now - worker.started_at)}
@@ -170,6 +173,18 @@ class Machine:
         self._settle(now)
         self._dispatch(now)
         self._go_on(now)
+        return self._record.take()
+
+    def ponged(self, worker: Worker, number: int, now: float) -> list[Effect] | None:
+        """A worker says that it is well. None: it was not asked, it breaks the protocol."""
+        if worker.state is WorkerState.READY and not self._health.answered(worker, number, now):
+            return None
+        return self._record.take()
+
+    def unwell(self, worker: Worker, message: str, now: float) -> list[Effect]:
+        """A worker says that it is not well."""
+        if worker.state is WorkerState.READY:
+            self._is_unwell(worker, message, now)
         return self._record.take()
 
     def worker_gone(
@@ -530,6 +545,12 @@ class Machine:
         else:
             self._settle(now)
             self._recycling.go_on(now)
+
+    def _is_unwell(self, worker: Worker, message: str, now: float) -> None:
+        self._record.emit("worker.health_check_failed", {}, worker, message=message)
+        self._roster.kill(worker, Fate.UNWELL)
+        self._starting.may_have_died_young(worker, now)
+        self._go_on(now)
 
     def _settle(self, now: float) -> None:
         """Ready once the first workers have been tried and some serve, unavailable when none does

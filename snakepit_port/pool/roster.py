@@ -63,6 +63,7 @@ class Roster:
         """It takes no more calls."""
         worker.state = state
         self._record.timers.cancel(worker.ttl_timer)
+        self._record.timers.cancel(worker.health_timer)
         self._idle.pop(worker, None)
         self._free.pop(worker, None)
         self._roomy.pop(worker, None)

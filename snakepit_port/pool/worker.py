@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from snakepit_port.pool.call import Call, Session
+    from snakepit_port.pool.health import Checkup
     from snakepit_port.pool.timers import Timer
 
 
@@ -31,6 +32,7 @@ class Fate(Enum):
     PROTOCOL_ERROR = "protocol_error"
     STARTUP_TIMEOUT = "startup_timeout"
     TOO_LARGE = "too_large"
+    UNWELL = "health_check_failed"
 
 
 class Worker:
@@ -49,6 +51,8 @@ class Worker:
     after which it is, and `ttl_timer` tells when it is too old, or has waited for its sessions for
     too long. `sessions` are the strict ones bound to it, `idempotent` its commands that may be run
     again. `verdict` is the error of a worker that the pool killed for what it did.
+    `checkup` is the ping that it has not answered, and `health_timer` the time of the next one, or
+    of a look at this one.
     """
 
     __slots__ = (
@@ -56,8 +60,10 @@ class Worker:
         "busy_since",
         "calls",
         "capacity",
+        "checkup",
         "fate",
         "full",
+        "health_timer",
         "id",
         "idempotent",
         "max_requests",
@@ -88,6 +94,8 @@ class Worker:
         self.run_time = 0.0
         self.full = False
         self.timer: Timer | None = None
+        self.checkup: Checkup | None = None
+        self.health_timer: Timer | None = None
         self.fate: Fate | None = None
         self.verdict: Mapping[str, Any] | None = None
         self.max_requests = math.inf

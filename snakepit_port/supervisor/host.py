@@ -13,8 +13,10 @@ from snakepit_port.pool import Call
 from snakepit_port.pool.record import COUNTERS
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.runner import Runner
 from snakepit_port.supervisor.shm import SharedMemory
+from snakepit_port.supervisor.stacks import PATIENCE, Gathering
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.wire.messages import ProtocolError
@@ -48,15 +50,19 @@ class Host:
         config: Config,
         clock: Callable[[], float],
         software: str,
-        run_id: str,
+        run: Run,
         info: Mapping[str, Any],
     ) -> None:
         self._pump = pump
         self._clock = clock
-        self._run_id = run_id
+        self._run_id = run.id
         self._born_at = clock()
         self._link: Link | None = None
         self._calls: dict[int, tuple[Call, Runner]] = {}
+        #: Questions for stacks that are not answered yet, and until when they wait, in that order.
+        self._gatherings: dict[int, tuple[Gathering, float]] = {}
+        #: Whether one has come or gone since stock was taken.
+        self._asked = False
         self._touched: list[Runner] = []
         self._due: dict[Runner, float] = {}
         self._queued: dict[Runner, int] = {}
@@ -71,9 +77,9 @@ class Host:
         self.host_max_frame_bytes = limit if isinstance(limit, int) else self.max_frame_bytes
         can = info.get("capabilities")
         reads_files = isinstance(can, list) and "shm" in can
-        self.shm = SharedMemory.make(run_id, config.supervisor) if reads_files else None
+        self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None
         self.runners = {
-            pool.name: Runner(pump, config, pool, self, clock, software)
+            pool.name: Runner(pump, config, pool, run, self, clock, software)
             for pool in config.enabled_pools
         }
         if "default" in self.runners:
@@ -95,6 +101,17 @@ class Host:
         """Take no more calls; finish what there is within `grace` seconds."""
         for runner in self.runners.values():
             runner.stop(grace)
+
+    def cancel_all(self) -> None:
+        """Nobody waits for an answer any more."""
+        for call, runner in list(self._calls.values()):
+            runner.cancel(call)
+
+    @property
+    def starter_pids(self) -> set[int]:
+        """The process ids of the pools' starters."""
+        pids = (runner.starter_pid for runner in self.runners.values())
+        return {pid for pid in pids if pid is not None}
 
     @property
     def stopped(self) -> bool:
@@ -125,7 +142,7 @@ class Host:
     ) -> None:
         self._send(messages.event(name, dict(measurements), dict(metadata)))
 
-    def log(self, pool: str, worker: str | None, source: str, level: str, line: str) -> None:
+    def log(self, pool: str | None, worker: str | None, source: str, level: str, line: str) -> None:
         entry = {"pool": pool, "worker": worker, "source": source, "level": level, "line": line}
         self._send(messages.log(entry))
 
@@ -156,7 +173,10 @@ class Host:
 
     def _free(self, id: int | None) -> int | None:
         """An answer with the id of a call in progress would end that one."""
-        return None if id in self._calls else id
+        return None if self._is_used(id) else id
+
+    def _is_used(self, id: int | None) -> bool:
+        return id in self._calls or id in self._gatherings
 
     def _too_large(self, frame: Oversized) -> None:
         message = (
@@ -167,7 +187,7 @@ class Host:
 
     def _call(self, frame: bytes, now: float) -> None:
         id, pool, command, options = messages.read_call(frame)
-        if id in self._calls:
+        if self._is_used(id):
             raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
         runner = self._default if pool is None else self.runners.get(pool)
         if runner is None:
@@ -219,7 +239,7 @@ class Host:
                 runner.grant(call, said[2])
         elif tag == "control":
             _, id, name, args = said
-            if id in self._calls:
+            if self._is_used(id):
                 raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
             self._control(id, name, args)
         elif tag == "ping":
@@ -236,13 +256,18 @@ class Host:
             args = wire.decode(raw)
             if not isinstance(args, dict):
                 raise CallRefused("bad_arguments", f"{name} takes a map, not {args!r:.80}")
-            result = wire.encode(handler(self, args))
+            answer = handler(self, args)
         except CallRefused as exc:
             self._refuse(id, exc.type, str(exc), command=name)
         except wire.DecodeError as exc:
             self._refuse(id, "decode", str(exc), command=name)
         else:
-            self._send(messages.result(id, result))
+            if isinstance(answer, Gathering):
+                self._gatherings[id] = answer, self._clock() + PATIENCE
+                self._asked = True
+                answer.begin(lambda texts: self._gathered(id, texts))
+            else:
+                self._send(messages.result(id, wire.encode(answer)))
 
     def _selected(self, args: Mapping[str, Any]) -> list[Runner]:
         pool = args.get("pool")
@@ -286,6 +311,18 @@ class Host:
             raise CallRefused("bad_arguments", f"a session is a text, not {session!r:.80}")
         return runner.close_session(str(session))
 
+    def _stacks(self, args: Mapping[str, Any]) -> Gathering:
+        only = args.get("worker")
+        gathering = Gathering()
+        for runner in self._selected(args):
+            runner.ask_stacks(gathering, only)
+        return gathering
+
+    def _gathered(self, id: int, texts: dict[str, str]) -> None:
+        del self._gatherings[id]
+        self._asked = True
+        self._send(messages.result(id, wire.encode(texts)))
+
     # -- once a turn -------------------------------------------------------------------------------
 
     def touched(self, runner: Runner) -> None:
@@ -297,6 +334,9 @@ class Host:
         for runner, due in list(self._due.items()):
             if due <= now:
                 runner.tick()
+        for gathering, until in list(self._gatherings.values()):
+            if until <= now:
+                gathering.give_up()
 
     def take_stock(self) -> None:
         """End a turn: see when what is due next, and read only as fast as the other side takes
@@ -307,9 +347,11 @@ class Host:
             queued = runner.machine.queue.bytes
             self._queued_bytes += queued - self._queued.get(runner, 0)
             self._queued[runner] = queued
-        if self._touched:
+        if self._touched or self._asked:
             self._touched.clear()
-            self.next_due = min(self._due.values())
+            self._asked = False
+            waits = (until for _, until in self._gatherings.values())
+            self.next_due = min(*self._due.values(), *waits, math.inf)
         if self._queued_bytes or self._pump.out_bytes or self._behind or self._held:
             self._balance()
 
@@ -356,6 +398,7 @@ def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> f
 _CONTROLS: dict[str, Callable[[Host, Mapping[str, Any]], Any]] = {
     "close_session": Host._close_session,
     "recycle": Host._recycle,
+    "stacks": Host._stacks,
     "stats": Host._stats,
     "workers": Host._workers,
 }

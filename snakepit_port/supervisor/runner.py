@@ -20,10 +20,13 @@ from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import Sampler, private_bytes
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.shm import SharedMemory
+from snakepit_port.supervisor.stacks import Gathering, Stacks
 from snakepit_port.supervisor.starter import Starter, StarterError
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
+from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 #: What a worker may tell the host of itself.
 WORKER_EVENTS = ("worker.gil_enabled", "worker.thread_safety")
@@ -83,13 +86,15 @@ class _Process:
         ours, theirs = socket.socketpair()
         out, their_out = os.pipe()
         err, their_err = os.pipe()
+        stacks, their_stacks = os.pipe()
         self._socket = ours
         self.stdout = Output(runner.pump, out, self._log("stdout", "info"))
         self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
         fd, limit = ours.fileno(), runner.max_frame_bytes
         self.link = Link(runner.pump, fd, fd, limit, self._received, self._closed)
         self.link.send(messages.hello(runner.worker_hello(worker.id, self.shm_writer)))
-        self.inherited = (theirs.detach(), their_out, their_err)
+        self.stacks = Stacks(runner.pump, stacks)
+        self.inherited = (theirs.detach(), their_out, their_err, their_stacks)
 
     def _log(self, source: str, level: str) -> Callable[[str], None]:
         runner, worker = self.runner, self.worker
@@ -117,6 +122,7 @@ class _Process:
         self._socket.close()
         self.stdout.close()
         self.stderr.close()
+        self.stacks.close()
         self.runner.ledger.give_back(self.slot)
 
 
@@ -128,6 +134,7 @@ class Runner:
         pump: Pump,
         config: Config,
         settings: PoolSettings,
+        run: Run,
         outside: Outside,
         clock: Callable[[], float],
         software: str,
@@ -135,6 +142,7 @@ class Runner:
         self.pump = pump
         self.name = settings.name
         self.settings = settings
+        self.run = run
         self.outside = outside
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         self.ledger = Ledger()
@@ -227,6 +235,10 @@ class Runner:
         self.perform(todo)
         return closed
 
+    @property
+    def starter_pid(self) -> int | None:
+        return self._starter.process.pid if self._starter is not None else None
+
     def pause(self, paused: bool) -> None:
         """Stop reading from the workers, or go on."""
         for process in self._processes.values():
@@ -247,6 +259,12 @@ class Runner:
             }
             for worker in self.machine.workers.values()
         ]
+
+    def ask_stacks(self, gathering: Gathering, only: str | None) -> None:
+        """Have the workers, or only one, tell their stacks."""
+        for id, process in self._processes.items():
+            if only in (None, id) and gathering.ask(id, process.stacks):
+                self._signal(process.worker, STACKS_SIGNAL, group=False)
 
     # -- effects -----------------------------------------------------------------------------------
 
@@ -295,6 +313,7 @@ class Runner:
                 self._starter = Starter(
                     self.pump,
                     self.settings,
+                    self.run,
                     self._env,
                     self.ledger.fd,
                     None if self.outside.shm is None else self.outside.shm.folder,
@@ -323,6 +342,9 @@ class Runner:
         # The signal says "look at your channel", so the frame has to be there first.
         process.link.flush()
         self._signal(effect.worker, signal.SIGURG, group=False)
+
+    def _ping(self, effect: effects.Ping) -> None:
+        self._processes[effect.worker.id].link.send(messages.ping(effect.number))
 
     def _finish(self, effect: effects.Finish) -> None:
         self._processes[effect.worker.id].finish()
@@ -425,6 +447,9 @@ class Runner:
         tag = said[0]
         if tag == "hello":
             process.python = said[2].get("python", "")
+            # It may be quicker than its starter, which says the same.
+            if process.os_pid is None and isinstance(said[2].get("os_pid"), int):
+                process.os_pid = said[2]["os_pid"]
         elif tag == "ready":
             process.is_ready = True
             process.gil = said[1].get("gil")
@@ -435,6 +460,13 @@ class Runner:
             self.outside.event(said[1], said[2], {**said[3], **where})
         elif tag == "failed":
             process.failure = said[1]
+            message = f"it says: {said[1].get('message', '')}"
+            self.perform(self.machine.unwell(process.worker, message, self._clock()))
+        elif tag == "pong":
+            todo = self.machine.ponged(process.worker, said[1], self._clock())
+            if todo is None:
+                raise messages.ProtocolError("it sent a pong that nobody asked for")
+            self.perform(todo)
         elif tag == "error":
             line = said[2].get("message", "")
             self.outside.log(self.name, process.worker.id, "supervisor", "error", line)
@@ -589,6 +621,7 @@ _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
     effects.Reply: Runner._reply,
     effects.Start: Runner._start,
     effects.Interrupt: Runner._interrupt,
+    effects.Ping: Runner._ping,
     effects.Finish: Runner._finish,
     effects.Kill: Runner._kill,
     effects.Measure: Runner._measure,

@@ -10,7 +10,6 @@ import select
 import signal
 import sys
 import traceback
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,12 @@ from snakepit_port.config import Config, ConfigError, load_terms, load_toml
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump
+from snakepit_port.supervisor.run import Run, find_leavings, remove
 from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame
 from snakepit_port.wire.messages import PROTOCOL_VERSION, ProtocolError
+from snakepit_port.worker import linux
 
 # The codes of BSD's sysexits.h; SPEC section 15 says which is for what.
 EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
@@ -33,13 +34,17 @@ EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
 SOFTWARE = f"snakepit_port {__version__}"
 
 #: What this version can do beyond the core: SPEC section 16.
-CAPABILITIES = ["streams", "sessions", "recycle"]
+CAPABILITIES = ["streams", "sessions", "recycle", "stacks"]
 
 #: Before the configuration is known; a hello carries it, and is not large.
 _HELLO_MAX_BYTES = 64 * 1024 * 1024
 
 #: Seconds that a host may take to read the last answers, and starters to end.
 _FAREWELL = 2.0
+
+#: Seconds that commands get to clean up when their host has died. A second more is left for
+#: killing: nothing is to run 2 s after the host.
+_LAST_GRACE = 1.0
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -56,18 +61,20 @@ class Stop(Exception):
         self.error = error
 
 
-class StopSignals:
-    """SIGTERM, SIGINT and SIGHUP as a descriptor that becomes readable, until `ignore`: there is no
-    moment at which one of them is lost, or kills."""
+class Signals:
+    """SIGTERM, SIGINT, SIGHUP and SIGCHLD as a descriptor that becomes readable, until `ignore`:
+    there is no moment at which one of them is lost, or kills."""
 
     def __init__(self) -> None:
         self.fd, self._wake = os.pipe()
         for fd in (self.fd, self._wake):
             os.set_blocking(fd, False)
-        for number in _STOP_SIGNALS:
-            signal.signal(number, self._came)
+        self._came: set[int] = set()
+        for number in (*_STOP_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, self._note)
 
-    def _came(self, *_: Any) -> None:
+    def _note(self, number: int, _frame: Any) -> None:
+        self._came.add(number)
         # The pipe is full: of signals that nobody has looked at yet.
         with suppress(BlockingIOError):
             os.write(self._wake, b"!")
@@ -77,18 +84,21 @@ class StopSignals:
         kills; one that comes while Trio ends may find Trio's descriptors closed."""
         for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
-    def take(self) -> None:
-        """Forget those that came."""
+    def take(self) -> set[int]:
+        """Those that came since it was asked last."""
         with suppress(BlockingIOError):
             os.read(self.fd, 4096)
+        came, self._came = self._came, set()
+        return came
 
 
 class Supervisor:
     """From the first frame to the exit status."""
 
     def __init__(
-        self, host_in: int, host_out: int, signals: StopSignals, config_path: str | None
+        self, host_in: int, host_out: int, signals: Signals, config_path: str | None
     ) -> None:
         self._config_path = config_path
         self._signals = signals
@@ -99,7 +109,12 @@ class Supervisor:
         self._ended = False
         self._stop: Stop | None = None
         self._host_out = host_out
-        self._run_id = uuid.uuid4().hex[:12]
+        #: When to be gone, whatever is left: nobody is there to answer.
+        self._last_moment = math.inf
+        self._run = Run()
+        self._host_watch = _watch_reader(host_out)
+        if self._host_watch is not None:
+            self._pump.watch(self._host_watch.fileno(), READ, self._host_died)
         self._link = Link(
             self._pump, host_in, host_out, _HELLO_MAX_BYTES, self._received, self._closed
         )
@@ -107,13 +122,14 @@ class Supervisor:
     async def run(self) -> int:
         """Serve until the host or a signal ends it. Returns the exit status.
 
-        Cancelled, it leaves at once; workers are killed as their starters lose this process.
+        Cancelled, it leaves at once. In any case nothing that it started is left.
         """
         try:
             return await self._serve()
         finally:
             self._signals.ignore()
             self._pump.close()
+            linux.end_descendants()
             if self._host is not None and self._host.shm is not None:
                 self._host.shm.leave(to_host=not _is_broken(self._host_out))
 
@@ -132,6 +148,7 @@ class Supervisor:
 
     async def _turn(self, deadline: float) -> None:
         host = self._host
+        deadline = min(deadline, self._last_moment)
         if host is None:
             await self._pump.turn(deadline)
             return
@@ -141,11 +158,25 @@ class Supervisor:
         self._pump.flush()
         host.take_stock()
         if self._stopping:
-            self._ended = host.stopped
+            self._ended = host.stopped or self._pump.now >= self._last_moment
 
     def _signalled(self, _events: int) -> None:
-        self._signals.take()
+        came = self._signals.take()
+        if signal.SIGCHLD in came:
+            # Not a starter: what a starter that was killed has left to this process.
+            linux.end_orphans(spared=self._host.starter_pids if self._host else ())
+        if came.intersection(_STOP_SIGNALS):
+            self._shut_down()
+
+    def _host_died(self, _events: int) -> None:
+        """Nobody reads answers any more. What runs may clean up, and that is all."""
+        assert self._host_watch is not None
+        self._pump.watch(self._host_watch.fileno(), 0, self._host_died)
         self._shut_down()
+        self._last_moment = self._pump.now + _LAST_GRACE
+        if self._host is not None:
+            self._host.cancel_all()
+            self._pump.flush()
 
     def _shut_down(self) -> None:
         if self._host is None:
@@ -194,10 +225,16 @@ class Supervisor:
             problems = {"problems": exc.as_term()}
             raise Stop(EX_CONFIG, {**_error("config", str(exc)), **problems}) from None
         self._grace = config.supervisor.shutdown_grace_period
+        linux.adopt_orphans()
+        leavings = find_leavings()
+        remove(leavings)
         self._link.limit(config.supervisor.max_frame_bytes)
-        host = Host(self._pump, config, lambda: self._pump.now, SOFTWARE, self._run_id, info)
+        host = Host(self._pump, config, lambda: self._pump.now, SOFTWARE, self._run, info)
         self._link.send(messages.hello(self._hello(config, host.shm)))
         host.attach(self._link)
+        for process in leavings.processes:
+            line = f"killed process {process.pid}, left by run {process.run_id}: {process.command}"
+            host.log(None, None, "supervisor", "warning", line)
         return host
 
     def _load(self, info: dict[str, Any]) -> Config:
@@ -217,7 +254,7 @@ class Supervisor:
             "capabilities": CAPABILITIES if shm is None else [*CAPABILITIES, "shm"],
             **({} if shm is None else {"shm": shm.info}),
             "os_pid": os.getpid(),
-            "run_id": self._run_id,
+            "run_id": self._run.id,
             "python": platform.python_version(),
             "pools": [
                 {
@@ -242,6 +279,17 @@ def _error(type: str, message: str) -> dict[str, Any]:
     return {"type": type, "message": message}
 
 
+def _watch_reader(fd: int) -> select.epoll | None:
+    """Becomes readable when the last reader of what is written to a descriptor has gone. None where
+    the system cannot tell: then end-of-file on stdin has to do."""
+    if not hasattr(select, "epoll"):
+        return None
+    watch = select.epoll()
+    # Nothing is asked for, so it is only told of errors.
+    watch.register(fd, 0)
+    return watch
+
+
 def _take_stdio() -> tuple[int, int]:
     """Move the protocol to descriptors of its own: what is printed by mistake goes to stderr."""
     host_in, host_out = os.dup(0), os.dup(1)
@@ -258,13 +306,13 @@ def _take_stdio() -> tuple[int, int]:
     return host_in, host_out
 
 
-async def _run(host_in: int, host_out: int, signals: StopSignals, config_path: str | None) -> int:
+async def _run(host_in: int, host_out: int, signals: Signals, config_path: str | None) -> int:
     return await Supervisor(host_in, host_out, signals, config_path).run()
 
 
 def main(config_path: str | None) -> int:
     """Be the supervisor of the host on stdin and stdout. Returns the exit status."""
-    signals = StopSignals()
+    signals = Signals()
     host_in, host_out = _take_stdio()
     try:
         return trio.run(_run, host_in, host_out, signals, config_path)

@@ -10,12 +10,7 @@ from typing import Any
 
 from snakepit_port.bulk.files import HOST, Folder, files_in, remove_folder
 from snakepit_port.config.model import SupervisorSettings
-
-#: Where Linux keeps files in memory. Elsewhere large values travel in frames.
-MEMORY = "/dev/shm"
-
-#: What the names of the folders begin with; the run's id follows.
-PREFIX = "snakepit-port-"
+from snakepit_port.supervisor.run import MEMORY, PREFIX, hold
 
 
 class SharedMemory:
@@ -34,12 +29,15 @@ class SharedMemory:
 
     @classmethod
     def make(cls, run_id: str, settings: SupervisorSettings) -> SharedMemory | None:
-        """Make the folder; None where there is no such memory, or the settings want none of it."""
+        """Make the folder, and hold it until this process ends; None where there is no such memory
+        (it is Linux's; elsewhere large values travel in frames), or the settings want none of it.
+        """
         if settings.shm_max_bytes == 0:
             return None
         folder = f"{MEMORY}/{PREFIX}{run_id}"
         try:
             os.mkdir(folder, 0o700)
+            hold(folder)
         except OSError:
             return None
         return cls(folder, settings)

@@ -20,6 +20,7 @@ from snakepit_port.config.model import PoolSettings
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.run import Run
 from snakepit_port.wire.framing import Frame
 from snakepit_port.worker import starter_frames
 
@@ -101,6 +102,7 @@ class Starter:
         self,
         pump: Pump,
         settings: PoolSettings,
+        run: Run,
         env: Mapping[str, str],
         ledger_fd: int,
         shm_folder: str | None,
@@ -121,7 +123,7 @@ class Starter:
                 stdin=subprocess.DEVNULL,
                 stdout=their_out,
                 stderr=their_out,
-                env=dict(env),
+                env={**env, **run.environment},
                 pass_fds=(theirs.fileno(), ledger_fd),
                 process_group=0,
             )
@@ -151,8 +153,9 @@ class Starter:
             )
         )
 
-    def start(self, worker: str, slot: int, fds: tuple[int, int, int]) -> None:
-        """Ask for a worker; the descriptors (channel, stdout, stderr) go to it and are closed."""
+    def start(self, worker: str, slot: int, fds: tuple[int, int, int, int]) -> None:
+        """Ask for a worker; the descriptors (channel, stdout, stderr, stacks) go to it and are
+        closed."""
         self.control.send_with(starter_frames.start(worker, slot), fds)
 
     def signal(self, worker: str, signum: int, *, group: bool) -> None:

@@ -11,5 +11,6 @@ serving.py         what happens to one call
 gil.py             whether there is a GIL, and what brought it back
 calls.py           one call: arguments, the command, its answer
 loading.py         an adapter's commands
+stacks.py          what every thread is at, told from outside
 linux.py           what only Linux has
 """

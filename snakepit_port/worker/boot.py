@@ -1,7 +1,7 @@
 """The first file a pool's interpreter runs; it may be any interpreter, so it is plain and old.
 
     python boot.py starter CONTROL_FD LEDGER_FD
-    python boot.py worker CHANNEL_FD LEDGER_FD SLOT PARENT_PID
+    python boot.py worker CHANNEL_FD LEDGER_FD STACKS_FD SLOT PARENT_PID
 
 It makes `snakepit_port` importable from the folder it stands in, and nothing else that is installed
 beside it: what a worker imports is the pool's business.

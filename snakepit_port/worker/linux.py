@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -73,3 +74,32 @@ def children() -> list[int]:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
+
+
+def end_orphans(spared: Container[int]) -> None:
+    """Reap the dead among the children, and kill the others but those spared.
+
+    Children of theirs arrive here as they die (`adopt_orphans`), and SIGCHLD tells: then again.
+    """
+    for pid in children():
+        if pid not in spared:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+    _kill(pid for pid in children() if pid not in spared)
+
+
+def end_descendants() -> None:
+    """Kill them all, and return when they are gone."""
+    with suppress(ChildProcessError):
+        # Killed children end; orphans of theirs arrive here as they do.
+        while left := children():
+            _kill(left)
+            os.waitpid(-1, 0)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)

@@ -97,11 +97,31 @@ class Adapter:
         said = getattr(self._holder, "thread_safe", None)
         return said if isinstance(said, bool) else None
 
+    def check_up(self) -> dict[str, Any] | None:
+        """Run the class's `health`, if it has one. Returns an error map if it raises, or returns
+        False."""
+        health = self._method("health")
+        try:
+            if health is None or health() is not False:
+                return None
+        except BaseException as exc:
+            return {
+                "type": "exception",
+                "message": _utf8(f"health raised {exception_name(exc)}: {text_of(exc)}"),
+                "exception": exception_name(exc),
+                "traceback": traceback_text(exc),
+            }
+        return {"type": "exception", "message": "health returned False"}
+
     def close(self) -> None:
         """Run the class's `close`, if it has one."""
-        close = None if inspect.ismodule(self._holder) else getattr(self._holder, "close", None)
-        if callable(close):
+        close = self._method("close")
+        if close is not None:
             close()
+
+    def _method(self, name: str) -> Callable[[], Any] | None:
+        method = None if inspect.ismodule(self._holder) else getattr(self._holder, name, None)
+        return method if callable(method) else None
 
 
 def _make(name: str, args: Any) -> Any:

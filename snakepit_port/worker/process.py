@@ -16,16 +16,17 @@ from typing import NoReturn
 
 from snakepit_port.worker import linux
 from snakepit_port.worker.hello import run
+from snakepit_port.worker.stacks import tell_stacks
 
 #: A fault that is not the user's: EX_SOFTWARE of BSD's sysexits.h.
 EX_SOFTWARE = 70
 
 
-def main(channel_fd: int, ledger_fd: int, slot: int, parent: int) -> NoReturn:
+def main(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int, parent: int) -> NoReturn:
     """A worker that was executed afresh (`start_method` spawn)."""
     linux.die_with_parent(parent)
     prepare_output()
-    live(channel_fd, ledger_fd, slot)
+    live(channel_fd, ledger_fd, stacks_fd, slot)
 
 
 def prepare_output() -> None:
@@ -39,7 +40,7 @@ def prepare_output() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
-def live(channel_fd: int, ledger_fd: int, slot: int) -> NoReturn:
+def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn:
     """Be a worker until the channel ends."""
     status = EX_SOFTWARE
     linux.stand_back(True)
@@ -47,6 +48,7 @@ def live(channel_fd: int, ledger_fd: int, slot: int) -> NoReturn:
         # A terminal's ^C is for the supervisor, which then ends its workers in good order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         faulthandler.enable(file=2)
+        tell_stacks(stacks_fd)
         os.set_inheritable(channel_fd, False)
         ledger = _map(ledger_fd)
         os.close(ledger_fd)

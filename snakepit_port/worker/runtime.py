@@ -18,6 +18,7 @@ import signal
 import socket
 import traceback
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from snakepit_port.adapter import CallCancelled
@@ -28,7 +29,7 @@ from snakepit_port.worker import gil, linux
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import Outgoing
-from snakepit_port.worker.serving import Arguments, Serving, Settled
+from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
 from snakepit_port.worker.streams import Stream
 
 # BSD's sysexits.h, as the supervisor uses them.
@@ -40,6 +41,14 @@ _EX_FAILED = 1
 #: Bytes read at once: below what malloc maps afresh each time; and once that was not enough.
 _READ_BYTES = 64 * 1024
 _READ_MORE_BYTES = 1024 * 1024
+
+
+class _Unwell(Exception):
+    """The adapter's `health` says so. `error` is a map as in SPEC section 11."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.error = error
 
 
 class Runtime(Serving):
@@ -82,6 +91,7 @@ class Runtime(Serving):
             self._send(messages.failed({**exc.error, **where}))
             self._flush()
             return _EX_FAILED
+        self._adapter = adapter
         self._answers = Answers(
             adapter, info["pool"], info["worker"], info["max_answer_bytes"], Folder.of(info)
         )
@@ -101,7 +111,12 @@ class Runtime(Serving):
         self._report_gil()
         self._flush()
         self._arrived(self._framer.feed(behind))
-        self._answer_all()
+        try:
+            self._answer_all()
+        except _Unwell as exc:
+            self._send(messages.failed(exc.error))
+            self._flush()
+            return _EX_FAILED
         linux.stand_back(True)
         try:
             adapter.close()
@@ -113,6 +128,9 @@ class Runtime(Serving):
         queue = self._queue
         while True:
             while queue:
+                if queue[0][2] is CHECKUP:
+                    self._check_up(queue.popleft()[0])
+                    continue
                 # Counted before it leaves the queue, and never twice: whatever kills this process,
                 # the supervisor knows which calls it may have begun.
                 self._ledger[self._slot] += 1
@@ -121,6 +139,19 @@ class Runtime(Serving):
             if self._ended:
                 return
             self._arrived(self._receive())
+
+    def _pinged(self, number: int) -> None:
+        """Answer a ping when it is its turn, or when a stream waits for credit."""
+        self._queue.append((number, "", CHECKUP, None, 1))
+
+    def _check_up(self, number: int) -> None:
+        """Answer a ping, which asks for what the adapter says of itself."""
+        # That may take its time.
+        self._flush()
+        error = self._adapter.check_up()
+        if error is not None:
+            raise _Unwell(error)
+        self._send(messages.pong(number))
 
     def _report_gil(self) -> None:
         """Tell of the module that turned the GIL on, now or when one does."""
@@ -150,6 +181,9 @@ class Runtime(Serving):
         while not stream.credit:
             if stream.cancelled or self._ended:
                 return False
+            for ping in [waiting for waiting in self._queue if waiting[2] is CHECKUP]:
+                self._queue.remove(ping)
+                self._check_up(ping[0])
             self._flush()
             self._arrived(self._receive())
         stream.credit -= 1
@@ -193,7 +227,7 @@ class Runtime(Serving):
         elif tag == "cancel":
             self._cancel(rest[0])
         elif tag == "ping":
-            self._send(messages.pong(rest[0]))
+            self._pinged(rest[0])
         else:
             id = rest[0] if tag == "control" else None
             raise messages.ProtocolError(f"a {tag} is not for a worker", id)
@@ -225,7 +259,7 @@ class Runtime(Serving):
             self._interrupted = True
             return
         for place, (queued, command, raw, _credit, _attempt) in enumerate(self._queue):
-            if queued == id and type(raw) is not Settled:
+            if queued == id and type(raw) is bytes:
                 answer = self._answers.cancelled(id, command)
                 self._queue[place] = id, command, Settled(answer), None, 1
 
@@ -266,6 +300,9 @@ class Runtime(Serving):
 
     def _forked(self) -> None:
         """In a child of a command: what this worker was asked is not for it to answer."""
+        # The forking thread is the main one of the child, unless it is of a subinterpreter.
+        with suppress(ValueError):
+            signal.set_wakeup_fd(-1)
         self._channel.close()
         self._out.forget()
         self._queue.clear()

@@ -29,7 +29,13 @@ class Settled(NamedTuple):
     answer: bytes
 
 
-Arguments = Union[bytes, Settled]
+class Checkup:
+    """In place of the arguments: not a call, but a ping, whose number stands where the id would."""
+
+
+CHECKUP = Checkup()
+
+Arguments = Union[bytes, Settled, Checkup]
 
 
 class Serving:
@@ -60,7 +66,8 @@ class Serving:
     def _answer(
         self, id: int, command: str, raw: Arguments, credit: int | None, attempt: int
     ) -> None:
-        if isinstance(raw, Settled):
+        if not isinstance(raw, bytes):
+            assert isinstance(raw, Settled)
             self._send(raw.answer)
             return
         if attempt > 1:

@@ -34,8 +34,8 @@ from snakepit_port.worker.loading import import_error
 
 _MAX_FRAME_BYTES = 1024 * 1024
 
-#: Descriptors that come with a `start`: channel, stdout, stderr.
-_FDS = 3
+#: Descriptors that come with a `start`: channel, stdout, stderr, stacks.
+_FDS = 4
 
 
 def main(control_fd: int, ledger_fd: int) -> int:
@@ -200,24 +200,25 @@ class Starter:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
-            channel, out, err = fds
+            channel, out, err, stacks = fds
             os.dup2(out, 1)
             os.dup2(err, 2)
             for fd in (out, err, self._wake, self._woken, *itertools.chain(*self._fds)):
                 os.close(fd)
             self._control.close()
             if self._spawn:
-                self._execute(channel, slot, parent)
-            process.live(channel, self._ledger_fd, slot)
+                self._execute(channel, stacks, slot, parent)
+            process.live(channel, self._ledger_fd, stacks, slot)
         except BaseException:
             traceback.print_exc()
         finally:
             process.leave(process.EX_SOFTWARE)
 
-    def _execute(self, channel: int, slot: int, parent: int) -> None:
-        for fd in (channel, self._ledger_fd):
+    def _execute(self, channel: int, stacks: int, slot: int, parent: int) -> None:
+        fds = (channel, self._ledger_fd, stacks)
+        for fd in fds:
             os.set_inheritable(fd, True)
-        numbers = [str(number) for number in (channel, self._ledger_fd, slot, parent)]
+        numbers = [str(number) for number in (*fds, slot, parent)]
         script = os.path.abspath(boot.__file__)
         os.execv(sys.executable, [sys.executable, script, "worker", *numbers])
 
@@ -252,12 +253,4 @@ class Starter:
         for pid in self._workers.values():
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            # Killed children end; orphans of theirs arrive here as they do.
-            while left := linux.children():
-                for pid in left:
-                    with suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, signal.SIGKILL)
-                os.waitpid(-1, 0)
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
+        linux.end_descendants()

@@ -4,7 +4,7 @@
 |---|---|---|
 | `{hello, 1, Info}` | both | settings; then, with everything preloaded, versions |
 | `{failed, Error}` | from the starter | preloading failed; it exits |
-| `{start, Worker, Slot}` | to the starter | with three descriptors: channel, stdout, stderr |
+| `{start, Worker, Slot}` | to the starter | with descriptors: channel, stdout, stderr, stacks |
 | `{started, Worker, Pid}` | from the starter | |
 | `{start_failed, Worker, Message}` | from the starter | no process could be made |
 | `{exited, Worker, Pid, Status}` | from the starter | `Status` as waitpid(2) has it |

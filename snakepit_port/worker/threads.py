@@ -231,6 +231,10 @@ class ThreadedRuntime(Runtime):
                 self._idle.pop().wake()
             return waiting
 
+    def _pinged(self, number: int) -> None:
+        """Beside the calls: they may never end all at once."""
+        self._check_up(number)
+
     # -- safety ------------------------------------------------------------------------------------
 
     def _report_gil(self) -> None:

@@ -9,11 +9,31 @@ import pytest
 pytest_plugins = ["pytester"]
 
 ADAPTER = """
+    import atexit
     import os
     import signal
     import subprocess
     import sys
     from snakepit_port.adapter import command
+
+    RUN_ID = "SNAKEPIT_PORT_RUN_ID"
+
+    # When its worker ends, it ends all those who would look for it.
+    SURVIVOR = '''
+    import os, select, signal, sys
+    if os.fork():
+        os._exit(0)
+    print(os.getpid(), flush=True)
+    supervisor, starter = map(int, sys.argv[1:])
+    starter_gone = select.poll()
+    starter_gone.register(os.pidfd_open(starter), select.POLLIN)
+    sys.stdin.read()
+    os.kill(supervisor, signal.SIGSTOP)
+    os.kill(starter, signal.SIGKILL)
+    starter_gone.poll()
+    os.kill(supervisor, signal.SIGKILL)
+    os.execvp("sleep", ["sleep", "600"])
+    '''
 
     @command
     def add(a, b):
@@ -36,11 +56,24 @@ ADAPTER = """
 
     @command
     def leave_a_process_behind():
-        # A session of its own, so that no process group takes it along; and the one who would look
-        # for it cannot.
-        child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-        os.kill(os.getppid(), signal.SIGSTOP)
-        return child.pid
+        starter = os.getppid()
+        with open(f"/proc/{starter}/stat") as file:
+            supervisor = int(file.read().rpartition(")")[2].split()[1])
+        # Without the mark of its run, so that no other run clears it away.
+        env = {name: value for name, value in os.environ.items() if name != RUN_ID}
+        command = [sys.executable, "-c", SURVIVOR, str(supervisor), str(starter)]
+        parent = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True
+        )
+        pid = int(parent.stdout.readline())
+        parent.wait()
+
+        def end():
+            parent.stdin.close()
+            signal.pause()
+
+        atexit.register(end)
+        return pid
 """
 
 

@@ -26,7 +26,9 @@ class Driver:
     def __init__(
         self, *, rng: random.Random | None = None, capacity: int = 1, **settings: Any
     ) -> None:
-        self.settings = PoolSettings(**{"name": "p", "adapter": "a", "pool_size": 1, **settings})
+        never = {"health_check_interval": math.inf}
+        always = {"name": "p", "adapter": "a", "pool_size": 1, **never}
+        self.settings = PoolSettings(**{**always, **settings})
         self.now = 1000.0
         self.machine = Machine(self.settings, self.now, rng or NoJitter(), capacity)
         #: What workers say of their commands when they are ready.
@@ -40,6 +42,7 @@ class Driver:
         self.killed: list[str] = []
         self.finished: list[str] = []
         self.measuring: list[str] = []
+        self.pinged: list[tuple[str, int]] = []
         self.events: list[effects.Emit] = []
         self.settled = 0
         self.stopped = 0
@@ -65,6 +68,8 @@ class Driver:
                     self.interrupted.append((worker.id, call.id))
                 case effects.Kill(worker):
                     self.killed.append(worker.id)
+                case effects.Ping(worker, number):
+                    self.pinged.append((worker.id, number))
                 case effects.Finish(worker):
                     self.finished.append(worker.id)
                 case effects.Measure(worker):

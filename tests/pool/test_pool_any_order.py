@@ -118,7 +118,13 @@ class AnyOrder(RuleBasedStateMachine):
     def make(self, capacity: int, seed: int, is_up: bool, ends_early: bool, **options: Any) -> None:
         self.capacity = capacity
         self.ends_early = ends_early
-        self.settings = PoolSettings(name="p", adapter="a", pool_startup_timeout=30.0, **options)
+        self.settings = PoolSettings(
+            name="p",
+            adapter="a",
+            pool_startup_timeout=30.0,
+            health_check_interval=math.inf,
+            **options,
+        )
         auto = self.settings.prefetch == "auto"
         self.prefetch = AUTO_PREFETCH if auto else int(self.settings.prefetch)
         self.is_auto = auto

@@ -13,6 +13,7 @@ from snakepit_port.config import load_terms
 from snakepit_port.pool import effects
 from snakepit_port.supervisor import runner as runners
 from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD, Host
+from snakepit_port.supervisor.run import Run
 from snakepit_port.wire import Atom, decode, encode, messages
 from snakepit_port.wire.framing import Oversized, pack
 
@@ -73,7 +74,13 @@ class Scene:
             {
                 "supervisor": {"max_frame_bytes": MAX_FRAME_BYTES},
                 "pools": [
-                    {"name": name, "adapter": "a", "pool_size": 1, "call_timeout": "7s"}
+                    {
+                        "name": name,
+                        "adapter": "a",
+                        "pool_size": 1,
+                        "call_timeout": "7s",
+                        "health_check_interval": "infinity",
+                    }
                     for name in ("one", "two")
                 ],
             },
@@ -82,7 +89,7 @@ class Scene:
         monkeypatch.setitem(runners._PERFORM, effects.Start, self._started)
         self.now = 0.0
         self.pump = FakePump()
-        self.host = Host(self.pump, config, lambda: self.now, "test", "run", {})  # type: ignore[arg-type]
+        self.host = Host(self.pump, config, lambda: self.now, "test", Run(), {})  # type: ignore[arg-type]
         self.link = FakeLink(self.pump)
         self.host.attach(self.link)  # type: ignore[arg-type]
         for runner in self.host.runners.values():

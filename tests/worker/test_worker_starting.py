@@ -162,8 +162,9 @@ def test_a_worker_holds_only_its_own_descriptors(start: Start) -> None:
         held = one.call("descriptors")
         assert held.pop(0) == "/dev/null"
         kinds = sorted(name.partition(":")[0] for name in held.values())
-        # stdout, stderr, the channel, and what the ledger's mapping keeps.
-        assert kinds == ["/memfd", "pipe", "pipe", "socket"]
+        # stdout, stderr, stacks (once to wait and once not), the channel, and what the ledger's
+        # mapping keeps.
+        assert kinds == ["/memfd", "pipe", "pipe", "pipe", "pipe", "socket"]
         assert held[1] != held[2]
     assert len({one.call("descriptors")[1] for one in (worker, *others)}) == 4
 

@@ -211,12 +211,14 @@ class Worker:
         self.channel.settimeout(TIMEOUT)
         out, their_out = os.pipe()
         err, their_err = os.pipe()
-        self.stdout, self.stderr = Pipe(out), Pipe(err)
-        fds = [theirs.fileno(), their_out, their_err]
+        stacks, their_stacks = os.pipe()
+        self.stdout, self.stderr, self.stacks = Pipe(out), Pipe(err), Pipe(stacks)
+        fds = [theirs.fileno(), their_out, their_err, their_stacks]
         socket.send_fds(starter.control, [starter_frames.start(self.name, self.slot)], fds)
         theirs.close()
         os.close(their_out)
         os.close(their_err)
+        os.close(their_stacks)
         self._framer = Framer(MAX_FRAME_BYTES * 4)
         self._frames: deque[tuple[Any, ...]] = deque()
         #: What it said by the way: name and metadata of events.
@@ -284,6 +286,7 @@ class Worker:
             self._process.close()
         self.stdout.close()
         self.stderr.close()
+        self.stacks.close()
 
     def __enter__(self) -> Worker:
         return self

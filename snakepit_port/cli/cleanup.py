@@ -1,0 +1,49 @@
+"""`snakepit-port cleanup`: what runs that are dead have left."""
+
+from __future__ import annotations
+
+import argparse
+
+from snakepit_port.cli.printing import print_json
+
+ABOUT = "remove processes and files that dead runs have left"
+EXAMPLES = """\
+A run is a supervisor with all that it started. What outlives it, because the whole run was killed
+at once, is removed when the next one starts; this does it now. Runs that are alive are not touched.
+
+examples:
+  snakepit-port cleanup --dry-run    what would be removed
+  snakepit-port cleanup
+  snakepit-port cleanup --json       what was removed, for programs
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what the command takes."""
+    parser.add_argument("--dry-run", action="store_true", help="only say what there is")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Removes what there is and prints it. Returns the exit status."""
+    from snakepit_port.supervisor.run import find_leavings, remove
+
+    leavings = find_leavings()
+    if not args.dry_run:
+        remove(leavings)
+    processes = [
+        {"pid": process.pid, "run_id": process.run_id, "command": process.command}
+        for process in leavings.processes
+    ]
+    folders = [str(folder) for folder in leavings.folders]
+    if args.json:
+        print_json({"dry_run": args.dry_run, "processes": processes, "folders": folders})
+        return 0
+    kill, delete = ("would kill", "would remove") if args.dry_run else ("killed", "removed")
+    for process in processes:
+        print(f"{kill} {process['pid']} of run {process['run_id']}: {process['command']}")
+    for folder in folders:
+        print(f"{delete} {folder}")
+    if not processes and not folders:
+        print("dead runs have left nothing")
+    return 0

@@ -1,0 +1,203 @@
+"""What marks a run, and what to remove of one that is dead.
+
+A *run* is one supervisor with all that it started. Its processes carry its id in their environment
+(`MARK`), which whatever they start inherits. The id begins with the supervisor's process id and
+start time, so everybody can tell whether the run is alive, and no file has to be kept for that,
+which somebody could delete: a process that is marked lives with its supervisor, or is a leaving.
+
+The run's folder in shared memory has the id in its name, and the supervisor holds it locked
+(flock), also for those who see the folder and not the process. It is removed in the end by the
+supervisor or its host, by the starters if the supervisor was killed, and if they were too, by a run
+that starts later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+MARK = "SNAKEPIT_PORT_RUN_ID"
+
+#: Where Linux keeps files in memory, and what the names of runs' folders there begin with.
+MEMORY = "/dev/shm"
+PREFIX = "snakepit-port-"
+
+#: Seconds without a change in it after which a folder that nobody holds is a leaving: a supervisor
+#: that ends leaves results to its host, which reads them and removes the folder.
+_HOST_GRACE = 60.0
+
+
+class Run:
+    """The run of this process."""
+
+    def __init__(self) -> None:
+        pid = os.getpid()
+        seen = _look_at(pid)
+        self.id = f"{pid}-{seen.started if seen else '0'}-{secrets.token_hex(3)}"
+        #: The mark, for the environment of every process that is started.
+        self.environment = {MARK: self.id}
+
+
+class Leaving(NamedTuple):
+    """A process of a run that is dead."""
+
+    pid: int
+    started: str
+    run_id: str
+    command: str
+
+
+class Leavings(NamedTuple):
+    """What dead runs of this user (for root, of everybody) have left."""
+
+    processes: list[Leaving]
+    folders: list[Path]
+
+
+def find_leavings() -> Leavings:
+    """Looks at every process that this one may look at, and at every folder of a run."""
+    return Leavings(_find_processes(), _find_folders())
+
+
+def remove(leavings: Leavings) -> None:
+    """Kills the processes and removes the folders. Nothing happens to what has gone meanwhile, or
+    to a process that has got the id of one that has."""
+    for process in leavings.processes:
+        with suppress(ProcessLookupError, PermissionError):
+            pidfd = os.pidfd_open(process.pid)
+            try:
+                seen = _look_at(process.pid)
+                if seen is not None and seen.started == process.started:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+    for folder in leavings.folders:
+        with suppress(OSError):
+            lock = hold(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+# -- processes -------------------------------------------------------------------------------------
+
+
+class _Seen(NamedTuple):
+    parent: int
+    started: str
+
+
+def _look_at(pid: int) -> _Seen | None:
+    """A process; None if it is gone, dead and only waits for its parent, or not to be seen."""
+    # proc(5): the command's name is in parentheses and may hold any character.
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    if not fields or fields[0] in (b"Z", b"X"):
+        return None
+    return _Seen(int(fields[1]), fields[19].decode())
+
+
+def _find_processes() -> list[Leaving]:
+    """Marked processes whose supervisor is gone, and all that descends from them; without the
+    processes of runs that are alive, and those above the one that asks."""
+    seen = {pid: process for pid in _pids() if (process := _look_at(pid))}
+    runs = {pid: run_id for pid in seen if (run_id := _run_of(pid))}
+    supervisors = {run_id: _supervisor(run_id, seen) for run_id in set(runs.values())}
+    spared = {pid for pid in supervisors.values() if pid is not None}
+    spared |= {pid for pid, run_id in runs.items() if supervisors[run_id] is not None}
+    asking = os.getpid()
+    while asking in seen:
+        spared.add(asking)
+        asking = seen[asking].parent
+    dead = {pid: run_id for pid, run_id in runs.items() if pid not in spared}
+    children: dict[int, list[int]] = {}
+    for pid, process in seen.items():
+        children.setdefault(process.parent, []).append(pid)
+    found = list(dead)
+    for pid in found:
+        for child in children.get(pid, ()):
+            if child not in dead and child not in spared:
+                dead[child] = dead[pid]
+                found.append(child)
+    return [Leaving(pid, seen[pid].started, dead[pid], _command(pid)) for pid in found]
+
+
+def _supervisor(run_id: str, seen: dict[int, _Seen]) -> int | None:
+    """The process id of the run's supervisor, if it is alive."""
+    pid, started, _ = run_id.split("-")
+    process = seen.get(int(pid))
+    return int(pid) if process is not None and process.started == started else None
+
+
+def _run_of(pid: int) -> str | None:
+    """The run that a process is marked with, if process ids and times mean there what they do
+    here."""
+    for variable in _read(pid, "environ").split(b"\0"):
+        name, _, value = variable.partition(b"=")
+        if name == MARK.encode():
+            words = value.decode(errors="replace").split("-")
+            ours = len(words) == 3 and words[0].isascii() and words[0].isdigit()
+            return "-".join(words) if ours and _namespaces(pid) == _namespaces("self") else None
+    return None
+
+
+def _namespaces(pid: int | str) -> list[str]:
+    found = []
+    for kind in ("pid", "time"):
+        with suppress(OSError):
+            found.append(os.readlink(f"/proc/{pid}/ns/{kind}"))
+    return found
+
+
+def _pids() -> Iterator[int]:
+    with suppress(FileNotFoundError):
+        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def _command(pid: int) -> str:
+    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _read(pid: int, name: str) -> bytes:
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+# -- folders ---------------------------------------------------------------------------------------
+
+
+def hold(folder: str | Path) -> int:
+    """Lock a folder until the descriptor that is returned is closed, or this process ends.
+
+    Raises `OSError` if it is locked already, or is not there.
+    """
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _find_folders() -> list[Path]:
+    """Folders of this user's runs (for root, of everybody's) that nobody holds or reads."""
+    found = []
+    for folder in sorted(Path(MEMORY).glob(f"{PREFIX}*-*-*")):
+        with suppress(OSError):
+            about = folder.lstat()
+            ours = stat.S_ISDIR(about.st_mode) and os.geteuid() in (0, about.st_uid)
+            if ours and time.time() - about.st_mtime > _HOST_GRACE:
+                os.close(hold(folder))
+                found.append(folder)
+    return found

@@ -1,0 +1,142 @@
+"""An adapter whose commands leave things behind."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from typing import Any
+
+from snakepit_port.adapter import command
+
+
+@command
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@command
+def echo(value: Any) -> Any:
+    return value
+
+
+@command
+def note(path: str, number: int) -> int:
+    """Writes down that it has started, in one go whoever else does, and returns the number."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        os.write(fd, b"%d\n" % number)
+    finally:
+        os.close(fd)
+    return number
+
+
+@command
+def note_slowly(path: str, number: int) -> int:
+    note(path, number)
+    run_for(0.003)
+    return number
+
+
+@command
+def leave() -> None:
+    os._exit(0)
+
+
+@command
+def send_garbage(data: bytes) -> None:
+    """Sends the supervisor what a worker does not."""
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
+                os.write(int(fd), data)
+
+
+@command
+def pid() -> int:
+    return os.getpid()
+
+
+@command
+def hang() -> None:
+    """Says so on stdout when it has begun."""
+    print("hanging", flush=True)
+    while True:
+        signal.pause()
+
+
+@command
+def loop_in_python() -> None:
+    while True:
+        pass
+
+
+@command
+def loop_in_c() -> int:
+    """Holds the interpreter: nothing of Python's runs meanwhile, signal handlers included."""
+    return sum(itertools.repeat(0))
+
+
+@command
+def sleep_on() -> None:
+    select.select([], [], [], 600)
+
+
+@command
+def run_for(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@command
+def read_on() -> bytes:
+    ours, theirs = os.pipe()
+    try:
+        return os.read(ours, 1)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@command
+def wait_on_a_lock() -> None:
+    threading.Event().wait()
+
+
+@command
+def swallow_interrupts() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            select.select([], [], [], 600)
+
+
+@command
+def keep_a_thread() -> None:
+    threading.Thread(target=thread_of_a_command, daemon=True).start()
+
+
+def thread_of_a_command() -> None:
+    threading.Event().wait()
+
+
+@command
+def clean_up(pipe: str) -> None:
+    """Waits for ever, and when it is interrupted writes to a named pipe."""
+    try:
+        hang()
+    finally:
+        with open(pipe, "w") as file:
+            file.write("cleaned up")
+
+
+@command
+def abandon() -> int:
+    """Starts a daemon: in a session of its own, and its parent gone. Returns its process id."""
+    shell = "setsid sleep 600 >/dev/null 2>&1 & echo $!"
+    return int(subprocess.run(["sh", "-c", shell], check=True, capture_output=True).stdout)

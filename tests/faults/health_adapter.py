@@ -1,0 +1,37 @@
+"""A class whose health can be spoilt."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from snakepit_port.adapter import command
+
+
+class Patient:
+    def __init__(self) -> None:
+        self._ailment: Any = None
+        self._checks = 0
+
+    @command
+    def pid(self) -> int:
+        return os.getpid()
+
+    @command
+    def checks(self) -> int:
+        """How often `health` was run."""
+        return self._checks
+
+    @command
+    def fall_ill(self, ailment: str) -> int:
+        self._ailment = ailment
+        return os.getpid()
+
+    def health(self) -> bool:
+        self._checks += 1
+        if self._ailment == "raise":
+            raise RuntimeError("the model is gone")
+        if self._ailment == "hang":
+            signal.pause()
+        return self._ailment != "false"

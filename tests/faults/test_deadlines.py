@@ -1,0 +1,84 @@
+"""A deadline is kept whatever the command does, and the pool is whole again afterwards.
+
+How late an answer may be is not asserted, for that depends on the machine: only what it does not
+wait for.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from fault_settings import config
+
+from snakepit_port.harness import CallError, Host, open_host
+from snakepit_port.wire import messages
+
+
+async def times_out(host: Host, command: str, **options: Any) -> CallError:
+    with pytest.raises(CallError) as caught:
+        await host.call(None, command, **options)
+    assert caught.value.type == "timeout"
+    return caught.value
+
+
+async def test_a_queued_call_is_answered_and_never_started() -> None:
+    async with open_host(config(pool_size=1)) as host, trio.open_nursery() as nursery:
+        logs = host.logs()
+        nursery.start_soon(times_out, host, "hang")
+        while (await anext(logs)).line != "hanging":
+            pass
+        error = await times_out(host, "pid", timeout=0.02)
+        assert error.worker is None
+        assert "waiting for a worker" in str(error)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("command", ["loop_in_python", "sleep_on", "read_on", "wait_on_a_lock"])
+async def test_what_python_can_interrupt_keeps_its_worker(command: str) -> None:
+    async with open_host(config(pool_size=1)) as host:
+        pid = await host.call(None, "pid")
+        for _ in range(3):
+            error = await times_out(host, command, timeout=0.05)
+            assert error.worker == "default-1"
+        assert await host.call(None, "pid") == pid
+        stats = await host.stats()
+        assert (stats["available"], stats["pools"]["default"]["timeouts"]) == (1, 3)
+
+
+@pytest.mark.parametrize("command", ["loop_in_c", "swallow_interrupts"])
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_what_nothing_can_interrupt_loses_its_worker(command: str, start_method: str) -> None:
+    """It is answered first, and the worker is replaced."""
+    terms = config(cancel_grace_period="100ms", start_method=start_method)
+    async with open_host(terms) as host:
+        await host.await_ready()
+        frames = host.frames()
+        await times_out(host, command, timeout=0.05)
+        seen: list[str] = []
+        async for frame in frames:
+            if not frame.sent:
+                said = messages.parse(frame.data)
+                seen.append(said[1] if said[0] == "event" else said[0])
+            if {"worker.stopped", "worker.recycled", "worker.started"} <= set(seen):
+                break
+        assert (seen[0], len(seen)) == ("error", 4)
+        stats = await host.stats()
+        assert (stats["available"], stats["workers"]) == (2, 2)
+        assert stats["pools"]["default"]["worker_crashes"] == 0
+
+
+async def test_a_flood_of_deadlines_leaves_the_pool_whole() -> None:
+    """Every worker is held up in C by one caller, and many wait behind them."""
+    async with open_host(config(cancel_grace_period="100ms")) as host:
+        await host.await_ready()
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(lambda: times_out(host, "loop_in_c", timeout=0.05))
+            for _ in range(50):
+                nursery.start_soon(lambda: times_out(host, "sleep_on", timeout=0.05))
+        for number in range(20):
+            assert await host.call(None, "add", [number, 1]) == number + 1
+        stats = await host.stats()
+        assert (stats["requests"], stats["errors"], stats["queued"]) == (72, 52, 0)

@@ -1,0 +1,195 @@
+"""After `kill -9` of host, supervisor or starter nothing of theirs is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from fault_settings import config, times
+
+from snakepit_port.harness import CallError, Host, open_host
+from snakepit_port.testing_processes import Run
+
+HERE = Path(__file__).parent
+
+MARK = b"SNAKEPIT_PORT_RUN_ID"
+
+
+#: Seconds that what was left has to go in. It takes milliseconds; a machine may be busy.
+GRACE = 20.0
+
+
+@pytest.fixture
+def marked() -> Iterator[Run]:
+    """Everything that is started with its mark; none of it may outlive the test."""
+    run = Run()
+    yield run
+    assert run.end(GRACE) == []
+
+
+class Watched:
+    """Processes that are alive now, and need not be children of this one."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pidfds = {pid: os.pidfd_open(pid) for pid in pids}
+
+    def alive(self) -> list[int]:
+        poll = select.poll()
+        for pidfd in self._pidfds.values():
+            poll.register(pidfd, select.POLLIN)
+        ended = {fd for fd, _ in poll.poll(0)}
+        return [pid for pid, fd in self._pidfds.items() if fd not in ended]
+
+    async def gone(self) -> None:
+        for pidfd in self._pidfds.values():
+            await trio.lowlevel.wait_readable(pidfd)
+            os.close(pidfd)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def fails(host: Host, command: str) -> None:
+    """A call that is not to succeed; how it fails is not looked at."""
+    with suppress(CallError):
+        await host.call(None, command)
+        pytest.fail(f"{command} returned")
+
+
+@contextmanager
+def loaded_host(
+    config: dict[str, Any], marked: Run, *call: str
+) -> Iterator[tuple[subprocess.Popen[str], Watched]]:
+    """A host with calls in flight, and what it has started."""
+    script = [sys.executable, str(HERE / "loaded_host.py")]
+    command = [*script, json.dumps(config), *(call or ("hang",))]
+    with subprocess.Popen(
+        command, env=marked.mark(None), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None
+        supervisor, *daemons = json.loads(process.stdout.readline())
+        starters = children_of(supervisor)
+        workers = [pid for starter in starters for pid in children_of(starter)]
+        assert len(starters) == 1
+        assert set(daemons) < set(workers), "orphans are not their starter's"
+        yield process, Watched(supervisor, *starters, *workers)
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_nothing_is_left_of_a_host_that_was_killed(marked: Run, start_method: str) -> None:
+    for _ in times(2, 25):
+        with loaded_host(config(start_method=start_method), marked) as (host, started):
+            assert len(started.alive()) == 6
+            host.kill()
+            await started.gone()
+
+
+async def test_a_host_that_was_killed_lets_commands_clean_up(marked: Run, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with loaded_host(config(), marked, "clean_up", str(pipe)) as (host, started):
+        host.kill()
+        assert await trio.Path(pipe).read_text() == "cleaned up"
+        await started.gone()
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_nothing_is_left_of_a_supervisor_that_was_killed(
+    marked: Run, start_method: str
+) -> None:
+    for _ in times(2, 25):
+        with loaded_host(config(start_method=start_method), marked) as (host, started):
+            supervisor, *others = started.alive()
+            assert len(others) == 5
+            os.kill(supervisor, signal.SIGKILL)
+            await started.gone()
+            host.kill()
+
+
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_nothing_is_left_of_a_starter_that_was_killed(marked: Run, start_method: str) -> None:
+    other = config(name="other", pool_size=1)["pools"][0]
+    terms = config(start_method=start_method)
+    terms["pools"].append(other)
+    async with open_host(terms, env=marked.mark(None)) as host:
+        await host.await_ready()
+        spared = Watched(await host.call("other", "abandon"), await host.call("other", "pid"))
+        for _ in times(2, 10):
+            workers = [worker["os_pid"] for worker in await host.workers("default")]
+            daemons = [await host.call("default", "abandon") for _ in range(2)]
+            (starter,) = {parent_of(pid) for pid in workers}
+            started = Watched(starter, *workers, *daemons)
+            logs, events = host.logs(), host.events()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fails, host, "hang")
+                while (await anext(logs)).line != "hanging":
+                    pass
+                assert len(started.alive()) == 5
+                os.kill(starter, signal.SIGKILL)
+                await started.gone()
+            assert await host.call("default", "add", [1, 2]) == 3
+            for _ in range(2):
+                while (await anext(events)).name != "worker.started":
+                    pass
+        assert len(spared.alive()) == 2
+        # Those that were adopted are reaped, too, at the latest with the first of two pings.
+        await host.ping()
+        await host.ping()
+        assert len(children_of(host.os_pid)) == 2
+    await spared.gone()
+
+
+# -- what is left when nobody was left to clear it away -------------------------------------------
+
+
+@contextmanager
+def wreck(config: dict[str, Any], marked: Run) -> Iterator[tuple[str, Watched]]:
+    """A run whose supervisor and starter were killed at once: its id, and its daemons, which live.
+
+    They keep the mark of their run, so any supervisor that starts on this machine may end them.
+    """
+    with loaded_host(config, marked) as (host, started):
+        supervisor, starter, *others = started.alive()
+        daemons = [pid for pid in others if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(daemons) == 2
+        left = Watched(*daemons)
+        run_id = mark_of(daemons[0])
+        os.kill(starter, signal.SIGSTOP)
+        os.kill(supervisor, signal.SIGKILL)
+        os.kill(starter, signal.SIGKILL)
+        host.kill()
+    yield run_id, left
+
+
+def mark_of(pid: int) -> str:
+    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (run_id,) = (line[len(MARK) + 1 :].decode() for line in environ if line.startswith(MARK + b"="))
+    return run_id
+
+
+async def test_the_next_run_ends_what_a_dead_one_left(marked: Run) -> None:
+    async with open_host(config(), env=marked.mark(None)) as alive:
+        await alive.await_ready()
+        kept = Watched(await alive.call(None, "pid"), await alive.call(None, "abandon"))
+        with wreck(config(), marked) as (_, left):
+            async with open_host(config(), env=marked.mark(None)) as host:
+                await host.await_ready()
+                await left.gone()
+        assert len(kept.alive()) == 2
+        assert await alive.call(None, "add", [1, 2]) == 3
+    await kept.gone()

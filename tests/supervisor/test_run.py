@@ -1,0 +1,203 @@
+"""What marks a run, and what is removed of a dead one. With a mark of its own, so that no other
+supervisor on the machine takes part."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from snakepit_port import cli
+from snakepit_port.supervisor import run as runs
+from snakepit_port.supervisor.run import Run, find_leavings, remove
+
+#: A process that has been dead for long.
+DEAD_RUN = "1-0-dead"
+
+
+@pytest.fixture(autouse=True)
+def mark(monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"SNAKEPIT_PORT_TEST_{uuid.uuid4().hex}"
+    monkeypatch.setattr(runs, "MARK", name)
+    return name
+
+
+class Sleeper:
+    """A process that lives until it is killed; perhaps with a child of another environment."""
+
+    def __init__(self, env: dict[str, str], script: str = "print(0, flush=True)") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", f"{script}\nimport signal\nsignal.pause()"],
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.child = int(self.process.stdout.readline())
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def sleeper(stack: ExitStack, env: dict[str, str], script: str = "print(0, flush=True)") -> Sleeper:
+    started = Sleeper(env, script)
+    stack.enter_context(started.process)
+    stack.callback(started.process.kill)
+    return started
+
+
+def test_processes_of_a_run_live_with_its_supervisor(stack: ExitStack) -> None:
+    alive = sleeper(stack, {runs.MARK: Run().id})
+    dead = sleeper(stack, {runs.MARK: DEAD_RUN})
+    leavings = find_leavings()
+    assert [(left.pid, left.run_id) for left in leavings.processes] == [(dead.pid, DEAD_RUN)]
+    assert "signal.pause" in leavings.processes[0].command
+    remove(leavings)
+    assert dead.process.wait() == -signal.SIGKILL
+    assert alive.process.poll() is None
+    assert find_leavings().processes == []
+
+
+def test_a_supervisor_that_has_got_the_process_id_of_another_is_another(stack: ExitStack) -> None:
+    pid, started, random = Run().id.split("-")
+    other = sleeper(stack, {runs.MARK: f"{pid}-{int(started) - 1}-{random}"})
+    assert [left.pid for left in find_leavings().processes] == [other.pid]
+
+
+def test_descendants_are_leavings_whatever_their_environment(stack: ExitStack) -> None:
+    script = (
+        "import subprocess\n"
+        "child = subprocess.Popen(['sleep', '600'], env={}, start_new_session=True)\n"
+        "print(child.pid, flush=True)"
+    )
+    dead = sleeper(stack, {runs.MARK: DEAD_RUN}, script)
+    pidfd = os.pidfd_open(dead.child)
+    leavings = find_leavings()
+    assert {left.pid for left in leavings.processes} == {dead.pid, dead.child}
+    remove(leavings)
+    assert dead.process.wait() == -signal.SIGKILL
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    assert poll.poll(20_000)
+    os.close(pidfd)
+
+
+def test_a_run_within_a_dead_one_is_spared(stack: ExitStack) -> None:
+    """A supervisor that was started by a command of another: its own run is alive."""
+    supervisor = sleeper(stack, {runs.MARK: DEAD_RUN})
+    seen = runs._look_at(supervisor.pid)
+    assert seen is not None
+    sleeper(stack, {runs.MARK: f"{supervisor.pid}-{seen.started}-1"})
+    assert find_leavings().processes == []
+
+
+def test_who_asks_is_spared(mark: str) -> None:
+    script = (
+        "from snakepit_port.supervisor import run\n"
+        f"run.MARK = {mark!r}\n"
+        "print([left.pid for left in run.find_leavings().processes])\n"
+    )
+    env = {**os.environ, mark: DEAD_RUN}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.parametrize("value", ["", "1", "x-y-z", "--", "1-2-3-4", "²-1-1"])
+def test_a_mark_that_is_none_is_ignored(stack: ExitStack, value: str) -> None:
+    sleeper(stack, {runs.MARK: value})
+    assert find_leavings().processes == []
+
+
+def test_a_process_that_got_the_id_of_a_leaving_is_spared(stack: ExitStack) -> None:
+    dead = sleeper(stack, {runs.MARK: DEAD_RUN})
+    found, folders = find_leavings()
+    remove(runs.Leavings([found[0]._replace(started="1")], folders))
+    assert dead.process.poll() is None
+
+
+# -- folders ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(runs, "MEMORY", str(tmp_path))
+    return tmp_path
+
+
+def abandoned(base: Path, name: str = "snakepit-port-1-2-3") -> Path:
+    """A folder that has long not been changed, with something in it."""
+    folder = base / name
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "file").write_text("large")
+    os.utime(folder, (0, 0))
+    return folder
+
+
+def test_a_folder_lives_with_who_holds_it(base: Path) -> None:
+    folder = abandoned(base)
+    held = runs.hold(folder)
+    assert find_leavings().folders == []
+    remove(runs.Leavings([], [folder]))
+    assert (folder / "deep" / "file").exists()
+    os.close(held)
+    assert find_leavings().folders == [folder]
+
+
+def test_a_folder_is_left_to_its_host_for_a_while(base: Path) -> None:
+    folder = abandoned(base)
+    os.utime(folder)
+    assert find_leavings().folders == []
+
+
+def test_a_folder_that_nobody_holds_is_removed(base: Path) -> None:
+    folder = abandoned(base)
+    (base / "snakepit-port-link-to-it").symlink_to(folder)
+    abandoned(base, "something-else-1-2-3")
+    leavings = find_leavings()
+    assert leavings.folders == [folder]
+    remove(leavings)
+    remove(leavings)
+    assert {path.name for path in base.iterdir()} == {
+        "snakepit-port-link-to-it",
+        "something-else-1-2-3",
+    }
+
+
+# -- snakepit-port cleanup -------------------------------------------------------------------------
+
+
+def test_cleanup(stack: ExitStack, base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dead = sleeper(stack, {runs.MARK: DEAD_RUN})
+    folder = abandoned(base)
+    assert cli.main(["cleanup", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert f"would kill {dead.pid} of run {DEAD_RUN}: " in shown
+    assert f"would remove {folder}\n" in shown
+    assert cli.main(["cleanup", "--dry-run", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [process["pid"] for process in shown["processes"]] == [dead.pid]
+    assert (shown["folders"], shown["dry_run"]) == ([str(folder)], True)
+    assert dead.process.poll() is None
+    assert folder.exists()
+    assert cli.main(["cleanup"]) == 0
+    assert f"killed {dead.pid} of run {DEAD_RUN}: " in capsys.readouterr().out
+    assert dead.process.wait() == -signal.SIGKILL
+    assert not folder.exists()
+    assert cli.main(["cleanup"]) == 0
+    assert capsys.readouterr().out == "dead runs have left nothing\n"
