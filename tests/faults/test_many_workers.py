@@ -41,7 +41,8 @@ async def replace_worker(host: Host) -> None:
 async def test_what_the_supervisor_holds_does_not_grow(start_method: str) -> None:
     quick, soak = (50, 10_000) if start_method == "forkserver" else (10, 500)
     starts = soak if SOAK else quick
-    async with open_host(config(pool_size=1, start_method=start_method)) as host:
+    terms = config(pool_size=1, start_method=start_method, max_restarts="infinity")
+    async with open_host(terms) as host:
         for _ in range(starts // 5):
             await replace_worker(host)
         await host.call(None, "add", [1, 2])

@@ -64,6 +64,19 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def mark_of(pid: int) -> str:
+    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    (run_id,) = (line[len(MARK) + 1 :].decode() for line in environ if line.startswith(MARK + b"="))
+    return run_id
+
+
+def folder_of(pid: int) -> Path:
+    """The folder in shared memory of the run that a process belongs to. It is there."""
+    folder = Path("/dev/shm", f"snakepit-port-{mark_of(pid)}")
+    assert folder.is_dir()
+    return folder
+
+
 async def fails(host: Host, command: str) -> None:
     """A call that is not to succeed; how it fails is not looked at."""
     with suppress(CallError):
@@ -95,8 +108,10 @@ async def test_nothing_is_left_of_a_host_that_was_killed(marked: Run, start_meth
     for _ in times(2, 25):
         with loaded_host(config(start_method=start_method), marked) as (host, started):
             assert len(started.alive()) == 6
+            folder = folder_of(started.alive()[-1])
             host.kill()
             await started.gone()
+            assert not folder.exists()
 
 
 async def test_a_host_that_was_killed_lets_commands_clean_up(marked: Run, tmp_path: Path) -> None:
@@ -116,8 +131,10 @@ async def test_nothing_is_left_of_a_supervisor_that_was_killed(
         with loaded_host(config(start_method=start_method), marked) as (host, started):
             supervisor, *others = started.alive()
             assert len(others) == 5
+            folder = folder_of(others[-1])
             os.kill(supervisor, signal.SIGKILL)
             await started.gone()
+            assert not folder.exists()
             host.kill()
 
 
@@ -158,8 +175,9 @@ async def test_nothing_is_left_of_a_starter_that_was_killed(marked: Run, start_m
 
 
 @contextmanager
-def wreck(config: dict[str, Any], marked: Run) -> Iterator[tuple[str, Watched]]:
-    """A run whose supervisor and starter were killed at once: its id, and its daemons, which live.
+def wreck(config: dict[str, Any], marked: Run) -> Iterator[tuple[Path, Watched]]:
+    """A run whose supervisor and starter were killed at once: its folder, and its daemons, which
+    live.
 
     They keep the mark of their run, so any supervisor that starts on this machine may end them.
     """
@@ -168,28 +186,25 @@ def wreck(config: dict[str, Any], marked: Run) -> Iterator[tuple[str, Watched]]:
         daemons = [pid for pid in others if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         assert len(daemons) == 2
         left = Watched(*daemons)
-        run_id = mark_of(daemons[0])
+        folder = folder_of(daemons[0])
         os.kill(starter, signal.SIGSTOP)
         os.kill(supervisor, signal.SIGKILL)
         os.kill(starter, signal.SIGKILL)
         host.kill()
-    yield run_id, left
-
-
-def mark_of(pid: int) -> str:
-    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    (run_id,) = (line[len(MARK) + 1 :].decode() for line in environ if line.startswith(MARK + b"="))
-    return run_id
+    # As if it was long ago: a host that lives gets a minute to read what is in it.
+    os.utime(folder, (0, 0))
+    yield folder, left
 
 
 async def test_the_next_run_ends_what_a_dead_one_left(marked: Run) -> None:
     async with open_host(config(), env=marked.mark(None)) as alive:
         await alive.await_ready()
         kept = Watched(await alive.call(None, "pid"), await alive.call(None, "abandon"))
-        with wreck(config(), marked) as (_, left):
+        with wreck(config(), marked) as (folder, left):
             async with open_host(config(), env=marked.mark(None)) as host:
-                await host.await_ready()
                 await left.gone()
+                assert not folder.exists()
+                assert await host.call(None, "add", [1, 2]) == 3
         assert len(kept.alive()) == 2
         assert await alive.call(None, "add", [1, 2]) == 3
     await kept.gone()
