@@ -199,7 +199,9 @@ class _Layout:
             self._pending += [""] * item.s.count("\n")
 
     def _header(self, table: Table | InlineTable) -> None:
-        if table.trivia.comment:
+        # A table that has no header of its own shares the comment of the one inside it.
+        implied = isinstance(table, Table) and table.is_super_table()
+        if table.trivia.comment and not implied:
             self._pending.append(table.trivia.comment)
 
     def _key(self, path: Path, item: Any) -> None:

@@ -135,6 +135,13 @@ def test_pools_keep_their_comments(old: Path) -> None:
     assert convert_toml(old)[0] == NEW_POOLS
 
 
+def test_the_comment_of_a_nested_header_stays_once(old: Path) -> None:
+    old.write_text(
+        'pool_size = 1\n[pool_config.adapter_args]  # of the header\npython_module = "a.B"\n'
+    )
+    assert convert_toml(old)[0].count("of the header") == 1
+
+
 ODD = """\
 # The head.
 
