@@ -1,15 +1,17 @@
 """The Trio shell: it carries out what the pools decide.
 
-serve.py    the process: descriptors, hello, signals, exit codes
-pump.py     one task that waits for every descriptor
-link.py     frames over non-blocking descriptors
-host.py     what the host says, and what is said to it
-runner.py   a pool's processes: carries out the effects of its machine
-starter.py  the process that forks a pool's workers
-stacks.py   the stacks of workers' threads
-output.py   what workers print, line by line
-run.py      what marks a run, and what to remove of a dead one
-ledger.py   how many calls each worker has started, in shared memory
-shm.py      the folder in shared memory through which large values travel
-memory.py   how much memory a process has to itself
+serve.py           the process: descriptors, hello, signals, exit codes
+pump.py            one task that waits for every descriptor
+link.py            frames over non-blocking descriptors
+host.py            what the host says, and what is said to it
+runner.py          a pool's processes: carries out the effects of its machine
+outside.py         what a runner needs of the host's side
+worker_process.py  a worker's process: its descriptors, and why it went
+starter.py         the process that forks a pool's workers
+stacks.py          the stacks of workers' threads
+output.py          what workers print, line by line
+run.py             what marks a run, and what to remove of a dead one
+ledger.py          how many calls each worker has started, in shared memory
+shm.py             the folder in shared memory through which large values travel
+memory.py          how much memory a process has to itself
 """

@@ -6,24 +6,22 @@ import math
 import os
 import random
 import signal
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.config.env import effective_environment
 from snakepit_port.environment.libraries import known_libraries
 from snakepit_port.pool import Call, Machine, Worker, WorkerState, effects, streams
 from snakepit_port.supervisor.ledger import Ledger
-from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import Sampler, private_bytes
-from snakepit_port.supervisor.output import Output
+from snakepit_port.supervisor.outside import Outside
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
-from snakepit_port.supervisor.shm import SharedMemory
-from snakepit_port.supervisor.stacks import Gathering, Stacks
+from snakepit_port.supervisor.stacks import Gathering
 from snakepit_port.supervisor.starter import Starter, StarterError
+from snakepit_port.supervisor.worker_process import WorkerProcess, signal_name, tail_of
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
@@ -31,99 +29,9 @@ from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 #: What a worker may tell the host of itself.
 WORKER_EVENTS = ("worker.gil_enabled", "worker.thread_safety")
 
-#: Bytes of stderr's tail that go into a `worker_crashed`.
-_STDERR_BYTES = 4096
-
 #: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
 #: waits for nothing but the kernel; one that takes longer is stuck, and is killed in turn.
 _STARTER_GRACE = 2.0
-
-
-class Outside(Protocol):
-    """What a runner needs of the host's side."""
-
-    host_max_frame_bytes: int
-    shm: SharedMemory | None
-
-    def answer(self, call: Call, frame: bytes) -> None:
-        """Send the terminal answer of a call."""
-
-    def chunk(self, frame: bytes) -> None:
-        """Send a chunk of a stream."""
-
-    def event(
-        self, name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]
-    ) -> None: ...
-
-    def log(self, pool: str, worker: str | None, source: str, level: str, line: str) -> None: ...
-
-    def settled(self) -> None:
-        """A pool has become ready or unavailable for the first time."""
-
-    def touched(self, runner: Runner) -> None:
-        """Something has happened in the pool: what is due next, and how much is queued, may have
-        changed."""
-
-
-class _Process:
-    """A worker's process: its channel, its output, its place in the ledger."""
-
-    def __init__(self, runner: Runner, worker: Worker, again: bool) -> None:
-        #: Whether it is the second attempt, because the starter went during the first.
-        self.again = again
-        self.starter: Starter | None = None
-        self.runner = runner
-        self.worker = worker
-        self.os_pid: int | None = None
-        self.is_ready = False
-        self.gil: Any = None
-        self.idempotent: frozenset[str] = frozenset()
-        self.python = ""
-        self.failure: dict[str, Any] | None = None
-        self.slot = runner.ledger.take()
-        shm = runner.outside.shm
-        self.shm_writer = "" if shm is None else shm.new_writer()
-        ours, theirs = socket.socketpair()
-        out, their_out = os.pipe()
-        err, their_err = os.pipe()
-        stacks, their_stacks = os.pipe()
-        self._socket = ours
-        self.stdout = Output(runner.pump, out, self._log("stdout", "info"))
-        self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
-        fd, limit = ours.fileno(), runner.max_frame_bytes
-        self.link = Link(runner.pump, fd, fd, limit, self._received, self._closed)
-        self.link.send(messages.hello(runner.worker_hello(worker.id, self.shm_writer)))
-        self.stacks = Stacks(runner.pump, stacks)
-        self.inherited = (theirs.detach(), their_out, their_err, their_stacks)
-
-    def _log(self, source: str, level: str) -> Callable[[str], None]:
-        runner, worker = self.runner, self.worker
-        return lambda line: runner.outside.log(runner.name, worker.id, source, level, line)
-
-    def _received(self, frames: list[Frame]) -> None:
-        self.runner.worker_said(self, frames)
-
-    def _closed(self) -> None:
-        self.runner.worker_hung_up(self)
-
-    def pause(self, paused: bool) -> None:
-        self.link.pause(paused)
-        self.stdout.pause(paused)
-        self.stderr.pause(paused)
-
-    def finish(self) -> None:
-        """Let it read what was sent, and then end-of-file."""
-        self.link.flush()
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self.link.close()
-        self._socket.close()
-        self.stdout.close()
-        self.stderr.close()
-        self.stacks.close()
-        self.runner.ledger.give_back(self.slot)
 
 
 class Runner:
@@ -162,7 +70,7 @@ class Runner:
         #: Calls that each worker runs at a time, on threads; None where it runs one, as a process.
         self.threads = settings.threads_per_worker if profile.kind == "thread" else None
         self.machine = Machine(settings, clock(), random.Random(), self.threads or 1)
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, WorkerProcess] = {}
         self._starter: Starter | None = None
         self._starter_failure: dict[str, Any] | None = None
         self._starter_works = False
@@ -299,7 +207,7 @@ class Runner:
 
     def _start_process(self, worker: Worker, *, again: bool = False) -> None:
         try:
-            process = _Process(self, worker, again)
+            process = WorkerProcess(self, worker, again)
         except OSError as exc:
             self._could_not_start(
                 worker, f"no descriptors for a worker: {exc.strerror}; raise `ulimit -n`"
@@ -402,7 +310,7 @@ class Runner:
             **({} if shm is None else {"shm": {**shm.info, "writer": shm_writer}}),
         }
 
-    def worker_said(self, process: _Process, frames: list[Frame]) -> None:
+    def worker_said(self, process: WorkerProcess, frames: list[Frame]) -> None:
         now = self._clock()
         worker = process.worker
         answered = self.machine.answered
@@ -443,7 +351,7 @@ class Runner:
         """A worker keeps to the limit it was told, so this one is broken, or not ours."""
         raise messages.ProtocolError(f"it sent a frame of {frame.size} bytes")
 
-    def _worker_said_otherwise(self, process: _Process, said: tuple[Any, ...]) -> None:
+    def _worker_said_otherwise(self, process: WorkerProcess, said: tuple[Any, ...]) -> None:
         tag = said[0]
         if tag == "hello":
             process.python = said[2].get("python", "")
@@ -473,7 +381,7 @@ class Runner:
         else:
             raise messages.ProtocolError(f"it sent a {tag}, which is not a worker's to send")
 
-    def _may_be_ready(self, process: _Process) -> None:
+    def _may_be_ready(self, process: WorkerProcess) -> None:
         """A worker takes calls when it has said so and its starter has said which process it is;
         nothing orders the two."""
         if process.is_ready and process.os_pid is not None:
@@ -489,7 +397,7 @@ class Runner:
             )
             self.perform(todo)
 
-    def _condemn(self, process: _Process, message: str, now: float) -> None:
+    def _condemn(self, process: WorkerProcess, message: str, now: float) -> None:
         process.link.pause(True)
         worker = process.worker
         error = {
@@ -501,7 +409,7 @@ class Runner:
         self.outside.log(self.name, worker.id, "supervisor", "error", error["message"])
         self.perform(self.machine.condemn(worker, error, now))
 
-    def worker_hung_up(self, process: _Process) -> None:
+    def worker_hung_up(self, process: WorkerProcess) -> None:
         """Its exit is reported by the starter; a worker that only closed its channel is of no use.
 
         If its starter is gone too, nobody else reports the exit.
@@ -530,7 +438,7 @@ class Runner:
             elif tag == "start_failed":
                 self._could_not_start(process.worker, said[2])
 
-    def _worker_exited(self, process: _Process, wait_status: int | None) -> None:
+    def _worker_exited(self, process: WorkerProcess, wait_status: int | None) -> None:
         # What it wrote before it died counts: answers, and the last words.
         process.link.drain()
         if self._processes.pop(process.worker.id, None) is None:
@@ -540,7 +448,7 @@ class Runner:
         process.stderr.close()
         started = self.ledger.started(process.slot)
         process.close()
-        error, status = self._obituary(process, wait_status)
+        error, status = process.obituary(wait_status)
         if self.outside.shm is not None:
             self.outside.shm.sweep(process.shm_writer, process.worker.calls)
         self.perform(
@@ -549,31 +457,6 @@ class Runner:
             )
         )
 
-    def _obituary(self, process: _Process, wait_status: int | None) -> tuple[dict[str, Any], str]:
-        """Why a worker went, as an error for its calls, and in one word."""
-        error: dict[str, Any] = {
-            "type": "worker_crashed",
-            "pool": self.name,
-            "worker": process.worker.id,
-        }
-        if wait_status is None:
-            status, how = "unknown", "went when the process that started it was killed"
-        elif os.WIFSIGNALED(wait_status):
-            status = _signal_name(os.WTERMSIG(wait_status))
-            error["signal"] = status
-            how = f"was killed by {status}"
-            if status == "SIGKILL":
-                how += " (perhaps out of memory?)"
-        else:
-            error["status"] = os.waitstatus_to_exitcode(wait_status)
-            status = str(error["status"])
-            how = f"exited with status {status}"
-        error["message"] = f"worker {process.worker.id} {how}"
-        tail = "\n".join(process.stderr.tail)[-_STDERR_BYTES:]
-        if tail:
-            error["stderr"] = tail
-        return process.failure or error, status
-
     def _starter_gone(self) -> None:
         """Its workers are going too: their kernel kills them; their groups are killed here."""
         starter, self._starter = self._starter, None
@@ -581,8 +464,8 @@ class Runner:
         self._awaited.clear()
         if self._starter_failure is None:
             code = starter.process.returncode
-            how = _signal_name(-code) if code < 0 else f"status {code}"
-            tail = "\n".join(starter.output.tail)[-_STDERR_BYTES:]
+            how = signal_name(-code) if code < 0 else f"status {code}"
+            tail = tail_of(starter.output)
             self._starter_failure = {
                 "type": "pool_unavailable",
                 "message": f"the starter of pool {self.name!r} ended with {how}"
@@ -633,10 +516,3 @@ _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
 
 def _names(value: Any) -> frozenset[str]:
     return frozenset(map(str, value)) if isinstance(value, list) else frozenset()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

@@ -1,0 +1,38 @@
+"""What a pool needs of the host's side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from snakepit_port.pool import Call
+from snakepit_port.supervisor.shm import SharedMemory
+
+if TYPE_CHECKING:
+    from snakepit_port.supervisor.runner import Runner
+
+
+class Outside(Protocol):
+    """What a runner needs of the host's side."""
+
+    host_max_frame_bytes: int
+    shm: SharedMemory | None
+
+    def answer(self, call: Call, frame: bytes) -> None:
+        """Send the terminal answer of a call."""
+
+    def chunk(self, frame: bytes) -> None:
+        """Send a chunk of a stream."""
+
+    def event(
+        self, name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]
+    ) -> None: ...
+
+    def log(self, pool: str, worker: str | None, source: str, level: str, line: str) -> None: ...
+
+    def settled(self) -> None:
+        """A pool has become ready or unavailable for the first time."""
+
+    def touched(self, runner: Runner) -> None:
+        """Something has happened in the pool: what is due next, and how much is queued, may have
+        changed."""

@@ -1,0 +1,137 @@
+"""A worker's process, seen from the supervisor: its descriptors, and why it went."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from snakepit_port.pool import Worker
+from snakepit_port.supervisor.link import Link
+from snakepit_port.supervisor.output import Output
+from snakepit_port.supervisor.stacks import Stacks
+from snakepit_port.wire import messages
+from snakepit_port.wire.framing import Frame
+
+if TYPE_CHECKING:
+    from snakepit_port.supervisor.runner import Runner
+    from snakepit_port.supervisor.starter import Starter
+
+#: Bytes of stderr's tail that go into an error.
+_STDERR_BYTES = 4096
+
+
+class WorkerProcess:
+    """A worker's process: its channel, its output, its place in the ledger.
+
+    Raises `OSError`, and holds nothing then, where there are no descriptors for it.
+    """
+
+    def __init__(self, runner: Runner, worker: Worker, again: bool) -> None:
+        #: Whether it is the second attempt, because the starter went during the first.
+        self.again = again
+        self.starter: Starter | None = None
+        self.runner = runner
+        self.worker = worker
+        self.os_pid: int | None = None
+        self.is_ready = False
+        self.gil: Any = None
+        self.idempotent: frozenset[str] = frozenset()
+        self.python = ""
+        self.failure: dict[str, Any] | None = None
+        with ExitStack() as undo:
+            ours, theirs = socket.socketpair()
+            undo.callback(ours.close)
+            undo.callback(theirs.close)
+            (out, their_out), (err, their_err), (stacks, their_stacks) = (
+                _pipe(undo) for _ in range(3)
+            )
+            undo.pop_all()
+        self._socket = ours
+        self.inherited = (theirs.detach(), their_out, their_err, their_stacks)
+        self.slot = runner.ledger.take()
+        shm = runner.outside.shm
+        self.shm_writer = "" if shm is None else shm.new_writer()
+        self.stdout = Output(runner.pump, out, self._log("stdout", "info"))
+        self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
+        fd, limit = ours.fileno(), runner.max_frame_bytes
+        self.link = Link(runner.pump, fd, fd, limit, self._received, self._closed)
+        self.link.send(messages.hello(runner.worker_hello(worker.id, self.shm_writer)))
+        self.stacks = Stacks(runner.pump, stacks)
+
+    def _log(self, source: str, level: str) -> Callable[[str], None]:
+        runner, worker = self.runner, self.worker
+        return lambda line: runner.outside.log(runner.name, worker.id, source, level, line)
+
+    def _received(self, frames: list[Frame]) -> None:
+        self.runner.worker_said(self, frames)
+
+    def _closed(self) -> None:
+        self.runner.worker_hung_up(self)
+
+    def pause(self, paused: bool) -> None:
+        self.link.pause(paused)
+        self.stdout.pause(paused)
+        self.stderr.pause(paused)
+
+    def finish(self) -> None:
+        """Let it read what was sent, and then end-of-file."""
+        self.link.flush()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        self.link.close()
+        self._socket.close()
+        self.stdout.close()
+        self.stderr.close()
+        self.stacks.close()
+        self.runner.ledger.give_back(self.slot)
+
+    def obituary(self, wait_status: int | None) -> tuple[dict[str, Any], str]:
+        """Why it went, as an error for its calls, and in one word. `wait_status` is as waitpid(2)
+        has it, or None where nobody could wait for it."""
+        error: dict[str, Any] = {
+            "type": "worker_crashed",
+            "pool": self.runner.name,
+            "worker": self.worker.id,
+        }
+        if wait_status is None:
+            status, how = "unknown", "went when the process that started it was killed"
+        elif os.WIFSIGNALED(wait_status):
+            status = signal_name(os.WTERMSIG(wait_status))
+            error["signal"] = status
+            how = f"was killed by {status}"
+            if status == "SIGKILL":
+                how += " (perhaps out of memory?)"
+        else:
+            error["status"] = os.waitstatus_to_exitcode(wait_status)
+            status = str(error["status"])
+            how = f"exited with status {status}"
+        error["message"] = f"worker {self.worker.id} {how}"
+        last_words = tail_of(self.stderr)
+        if last_words:
+            error["stderr"] = last_words
+        return self.failure or error, status
+
+
+def _pipe(undo: ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    return ends
+
+
+def tail_of(output: Output) -> str:
+    """The last lines of an output, as an error shows them."""
+    return "\n".join(output.tail)[-_STDERR_BYTES:]
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
