@@ -14,6 +14,7 @@ in `protocol/SPEC.md`, section 14.
     record.py    what the parts of a machine share: its effects, timers and counts
     queue.py     the calls that wait
     roster.py    the workers, and which of them takes the next call
+    dispatch.py  which call goes to which worker, and when
     sessions.py  ids that tie calls to a worker
     recycling.py which workers are replaced or let go, and when
     starting.py  when workers are started, and attempts that fail

@@ -10,6 +10,7 @@ from typing import Any
 
 from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.dispatch import Dispatch
 from snakepit_port.pool.effects import Effect, Forward, Interrupt, Settled, Stopped
 from snakepit_port.pool.health import Health
 from snakepit_port.pool.queue import Queue
@@ -59,6 +60,13 @@ class Machine:
         self._recycling = Recycling(
             record, self._roster, self._starting, self.queue, rng, self._lose_sessions
         )
+        self._dispatch = Dispatch(
+            self._roster,
+            self.queue,
+            self._sessions,
+            self._deadline_passed,
+            self._recycling.call_waits,
+        )
         self._born_at = now
         self._settled = False
         self._tells = settings.request_events
@@ -93,7 +101,7 @@ class Machine:
                 call.deadline_timer = self._timers.at(due, self._deadline_passed, call)
             id = call.session_id
             if id is None or self._sessions.join(call, id, now):
-                self._place(call, now)
+                self._dispatch.place(call, now)
         return self._record.take()
 
     def answered(
@@ -171,7 +179,7 @@ class Machine:
         startup = {"startup_ms": milliseconds(now - worker.started_at)}
         self._record.emit("worker.started", startup, worker, **metadata)
         self._settle(now)
-        self._dispatch(now)
+        self._dispatch.go_on(now)
         self._go_on(now)
         return self._record.take()
 
@@ -226,7 +234,7 @@ class Machine:
                 self._record.emit("worker.recycled", age(worker, now), worker, reason=reason)
         self._settle(now)
         self._go_on(now)
-        self._dispatch(now)
+        self._dispatch.go_on(now)
         return self._record.take()
 
     def condemn(self, worker: Worker, error: Mapping[str, Any], now: float) -> list[Effect]:
@@ -295,46 +303,6 @@ class Machine:
 
     # -- calls -------------------------------------------------------------------------------------
 
-    def _place(self, call: Call, now: float) -> None:
-        """Give a call that has just come to a worker, or have it wait."""
-        queue = self.queue
-        only = self._sessions.worker_of(call) if self._sessions.is_tied(call) else None
-        if only is not None:
-            worker = only if self._has_turn(only, call, now) else None
-        else:
-            worker = self._worker_for(call, now) if not queue.waiting else None
-        if worker is not None:
-            self._send(worker, call, now)
-        elif only is not None and self._sessions.fail_fast:
-            self._sessions.refuse_busy(call)
-        elif queue.is_full:
-            queue.refuse(call)
-        else:
-            queue.add(call, now, only)
-            if only is None:
-                self._recycling.call_waits(now)
-
-    def _has_turn(self, worker: Worker, call: Call, now: float) -> bool:
-        """Whether a call that only this worker may have can go to it, past nobody that waits."""
-        return worker not in self.queue.lines and self._can_have(worker, call, now)
-
-    def _worker_for(self, call: Call, now: float) -> Worker | None:
-        """A worker for a call that any may have: its session's, if that has room."""
-        preferred = self._sessions.worker_of(call)
-        if preferred is not None and self._roster.has_room(preferred, call, now):
-            return preferred
-        return self._roster.free_for(call, now)
-
-    def _can_have(self, worker: Worker, call: Call, now: float) -> bool:
-        """Whether a worker can have one more call of a session of its own, now."""
-        if self._sessions.fail_fast and len(worker.calls) >= worker.capacity:
-            return False
-        return self._roster.has_room(worker, call, now)
-
-    def _send(self, worker: Worker, call: Call, now: float) -> None:
-        self._sessions.taken(call, worker)
-        self._roster.send(worker, call, now)
-
     def _freed(self, worker: Worker, now: float) -> None:
         """A worker answered: note what it can take now, and give it that."""
         if worker.state is WorkerState.DRAINING:
@@ -348,58 +316,7 @@ class Machine:
             # Abandoned while it waited here, and now its turn.
             self._expect_to_yield(worker, next_up, now)
         if self.queue.waiting or self.queue.lines:
-            self._dispatch(now)
-
-    def _dispatch(self, now: float) -> None:
-        """Send queued calls, in the order they came, for as long as there are workers for them."""
-        while (turn := self._next_turn(now)) is not None:
-            worker, call = turn
-            if call.deadline_timer is not None and call.deadline_timer[0] <= now:
-                # Its time is up, even if `tick` has not come round to it.
-                self._deadline_passed(call, now)
-            else:
-                self.queue.remove(call)
-                self._send(worker, call, now)
-
-    def _next_turn(self, now: float) -> tuple[Worker, Call] | None:
-        """The call whose turn is next, of those for which there is a worker now."""
-        queue = self.queue
-        turn = None
-        while queue.waiting and turn is None:
-            call = queue.first
-            if self._sessions.is_tied(call):
-                worker = self._bound_meanwhile(call, now)
-            else:
-                worker = self._worker_for(call, now)
-                if worker is None:
-                    break
-            if worker is not None:
-                turn = worker, call
-        for call in queue.heads() if queue.lines else ():
-            worker = call.waits_for
-            assert worker is not None
-            if turn is not None and turn[1].arrived_at <= call.arrived_at:
-                continue
-            if self._can_have(worker, call, now):
-                turn = worker, call
-        return turn
-
-    def _bound_meanwhile(self, call: Call, now: float) -> Worker | None:
-        """A call waited for any worker, and its session was bound to one: the worker, if it can
-        have the call now. If not, the call waits for any no longer."""
-        worker = self._sessions.worker_of(call)
-        assert worker is not None
-        if self._sessions.is_lost(call):
-            self.queue.remove(call)
-            self._sessions.refuse_lost(call)
-        elif self._has_turn(worker, call, now):
-            return worker
-        elif self._sessions.fail_fast:
-            self.queue.remove(call)
-            self._sessions.refuse_busy(call)
-        else:
-            self.queue.tie(call, worker)
-        return None
+            self._dispatch.go_on(now)
 
     def _session_left(self, worker: Worker, now: float) -> None:
         if worker.state is WorkerState.DRAINING:
