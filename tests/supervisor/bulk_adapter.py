@@ -77,8 +77,8 @@ def die_while_answering(size: int) -> Any:
 @command
 def answer_late(size: int) -> bytes:
     """Answers only when nobody wants it any more."""
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         while True:
             signal.pause()
     except CallCancelled:

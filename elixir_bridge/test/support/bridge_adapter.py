@@ -64,8 +64,9 @@ def die():
 @command
 def block():
     """Says so on its stdout when it has begun and when it was interrupted."""
-    print("begun", flush=True)
     try:
+        # Whoever reads this may have the command interrupted before the next line.
+        print("begun", flush=True)
         threading.Event().wait()
     finally:
         print("interrupted", flush=True)
