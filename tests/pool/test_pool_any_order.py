@@ -245,7 +245,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.is_strict
         if type == "worker_busy":
             worker = self.bound[call.session]
-            assert len(worker.calls) >= self.capacity or not worker.listens
+            # A worker that holds a call which was answered gets no other.
+            is_held = any(self.answers[other] for other in worker.calls.values())
+            assert len(worker.calls) >= self.capacity or is_held or not worker.listens
         if type == "session_worker_unavailable":
             self.untold.pop(str(call.session_id), None)
             self.told.add(call.session)
@@ -268,10 +270,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert not self.is_stopping
         self.processes[worker] = Process(worker)
         self.counts["started"] += 1
+        # Of what was decided in one go, the end of a worker may come after this.
         alive = [
             p
             for p in self.processes.values()
-            if not p.is_killed and (p.serves or not p.is_ready or p.worker.is_leaving)
+            if not p.is_killed
+            and (p.worker.state is WorkerState.READY or not p.is_ready or p.worker.is_leaving)
         ]
         assert len(alive) <= self.settings.pool_size + self.settings.max_surge
         booting = [p for p in alive if not p.is_ready]
@@ -361,10 +365,9 @@ class AnyOrder(RuleBasedStateMachine):
                 self.credits[call] = self.first_credits[call] = credit
             self.calls.append(call)
             self.queue.append(call)
-            lost = self.untold.pop(session, None) if session else None
             todo = self.machine.call_arrived(call, self.now)
             if call.session is not None:
-                if lost is not None:
+                if (lost := self.untold.pop(call.session.id, None)) is not None:
                     expired = self.now >= lost.used_at + self.settings.session_ttl
                     assert expired or self.settings.max_sessions == 1, "nobody was told"
                 assert self.sessions.setdefault(call.session.id, call.session) is call.session
@@ -450,7 +453,8 @@ class AnyOrder(RuleBasedStateMachine):
         if watched and size >= self.settings.memory_limit_mb * 2**20:
             assert process.is_killed
         elif watched and size >= self.settings.memory_threshold_mb * 2**20:
-            assert process.worker.recycled_for is not None or self.is_stopping
+            is_going = process.worker.recycled_for is not None or process.is_draining
+            assert is_going or self.is_stopping
 
     @rule(session=st.sampled_from(["s", "t", "u"]))
     def close_session(self, session: str) -> None:
@@ -701,6 +705,7 @@ class AnyOrder(RuleBasedStateMachine):
         for _ in range(10 * len(self.calls) + 100):
             if all(self.answers[call] for call in self.calls):
                 return
+            is_idle = True
             for process in list(self.processes.values()):
                 if process.is_killed or process.is_finishing:
                     self.gone(process)
@@ -711,7 +716,10 @@ class AnyOrder(RuleBasedStateMachine):
                     )
                 elif process.calls:
                     self.answer_one(process, True)
-            if (due := self.machine.next_due) is not None and not self.processes:
+                else:
+                    continue
+                is_idle = False
+            if (due := self.machine.next_due) is not None and is_idle:
                 self.time_passes(max(0.0, due - self.now))
         raise AssertionError("calls are left, though workers answer")
 
