@@ -427,8 +427,17 @@ class Machine:
         self._record.emit("request.executed", times, worker, command=call.command, outcome=outcome)
 
     def _expect_to_yield(self, worker: Worker, call: Call, now: float) -> None:
-        due = now + self.settings.cancel_grace_period
-        call.deadline_timer = self._timers.at(due, self._did_not_yield, (worker, call))
+        due = now + self.settings.cancel_grace_period / 2
+        call.deadline_timer = self._timers.at(due, self._interrupt_again, (worker, call))
+
+    def _interrupt_again(self, what: tuple[Worker, Call], now: float) -> None:
+        """A signal that comes just before a command waits in C does not end that wait: Python looks
+        before, and not again. A second one does."""
+        worker, call = what
+        if worker.listens:
+            self._record.effects.append(Interrupt(worker, call))
+        due = now + self.settings.cancel_grace_period / 2
+        call.deadline_timer = self._timers.at(due, self._did_not_yield, what)
 
     def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
         worker, call = what

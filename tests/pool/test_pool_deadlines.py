@@ -129,6 +129,22 @@ def test_the_grace_of_one_call_does_not_run_on_for_the_next() -> None:
     assert pool.killed == [worker.id]
 
 
+def test_an_interrupt_is_repeated_within_the_grace() -> None:
+    """The first may have come just before the command began to wait in C."""
+    pool = Driver(cancel_grace_period=1.0)
+    (worker,) = pool.up()
+    call = pool.call()
+    pool.cancel(call)
+    pool.wait(0.4)
+    assert pool.interrupted == [(worker.id, call.id)]
+    pool.wait(0.2)
+    assert pool.interrupted == [(worker.id, call.id)] * 2
+    pool.answer(worker, ok=False)
+    pool.wait(10.0)
+    assert len(pool.interrupted) == 2
+    assert pool.killed == []
+
+
 def test_no_grace_kills_at_once() -> None:
     pool = Driver(cancel_grace_period=0.0)
     (worker,) = pool.up()
@@ -244,9 +260,11 @@ def test_a_worker_that_is_being_killed_is_not_interrupted_or_killed_again() -> N
     first, second = pool.calls(2)
     pool.cancel(first)
     pool.wait(1.0)
+    assert pool.killed == [worker.id]
+    interrupted = list(pool.interrupted)
     pool.cancel(second)
     pool.wait(5.0)
-    assert pool.interrupted == [(worker.id, first.id)]
+    assert pool.interrupted == interrupted
     assert pool.killed == [worker.id]
     assert pool.outcome(second) == "cancelled"
     pool.gone(worker, started=1)
