@@ -3,6 +3,7 @@
 boot.py            the first file a foreign interpreter runs
 starter.py         the process that forks a pool's workers
 starter_frames.py  what the supervisor and a starter say to each other
+orphans.py         what a worker leaves to its starter
 process.py         how a worker's process begins and ends
 hello.py           what is said first, and the loop that a profile asks for
 runtime.py         the loop of a worker: calls in, answers out

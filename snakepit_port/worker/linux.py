@@ -14,19 +14,22 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def _load() -> Any:
+def _load() -> tuple[Any, Any]:
     if not sys.platform.startswith("linux"):
-        return None
+        return None, None
     try:
         import ctypes
 
-        return ctypes.CDLL(None, use_errno=True).prctl
-    except (ImportError, OSError, AttributeError):
-        return None
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.getenv.restype = ctypes.c_void_p
+        return ctypes, libc
+    except (ImportError, OSError):
+        return None, None
 
 
 # Loaded before anything forks: a forked worker should find it in memory.
-_prctl = _load()
+_ctypes, _libc = _load()
+_prctl = _libc and _libc.prctl
 
 
 def die_with_parent(parent: int) -> None:
@@ -50,6 +53,34 @@ def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent has gone. Elsewhere they go to init."""
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def overwrite_variable(name: str, value: str) -> None:
+    """Write over a variable's value, of the same length, in the memory where the kernel looks for
+    the environment of this process, and of those that it forks. Elsewhere nothing is done."""
+    if _libc is None:
+        return
+    address = _libc.getenv(name.encode())
+    new = value.encode()
+    if address and len(_ctypes.string_at(address)) == len(new):
+        _ctypes.memmove(address, new, len(new))
+
+
+def environment_of(pid: int) -> list[bytes] | None:
+    """A process's environment, as far as it may be seen; None while it has none, in the middle of
+    executing a program."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read()
+        if not environment:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                # proc(5): from `state` on, behind the name in parentheses; 51 is `env_end`.
+                fields = file.read().rpartition(b")")[2].split()
+            if fields[51 - 3] == b"0":
+                return None
+    except OSError:
+        return []
+    return environment.split(b"\0")
 
 
 def stand_back(stands_back: bool) -> None:

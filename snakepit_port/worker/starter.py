@@ -31,6 +31,7 @@ from snakepit_port.bulk.files import remove_folder
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker import boot, gil, linux, process, starter_frames
 from snakepit_port.worker.loading import import_error
+from snakepit_port.worker.orphans import Orphans, mark, mark_this_process
 
 _MAX_FRAME_BYTES = 1024 * 1024
 
@@ -53,6 +54,7 @@ class Starter:
         self._fds: deque[list[int]] = deque()
         self._workers: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        self._orphans = Orphans()
         self._spawn = False
         self._shm_folder: str | None = None
         self._wake, self._woken = os.pipe()
@@ -208,6 +210,7 @@ class Starter:
             self._control.close()
             if self._spawn:
                 self._execute(channel, stacks, slot, parent)
+            mark_this_process()
             process.live(channel, self._ledger_fd, stacks, slot)
         except BaseException:
             traceback.print_exc()
@@ -220,7 +223,8 @@ class Starter:
             os.set_inheritable(fd, True)
         numbers = [str(number) for number in (*fds, slot, parent)]
         script = os.path.abspath(boot.__file__)
-        os.execv(sys.executable, [sys.executable, script, "worker", *numbers])
+        environment = {**os.environ, **mark(os.getpid())}
+        os.execve(sys.executable, [sys.executable, script, "worker", *numbers], environment)
 
     def _signal(self, worker: str, number: int, group: bool) -> None:
         """Signals a worker that has not been reaped: its process id cannot have been used again."""
@@ -233,20 +237,23 @@ class Starter:
                     os.kill(pid, number)
 
     def _reap(self) -> None:
-        while True:
-            try:
+        """Tell of workers that have ended, once what they left has been killed."""
+        ended = []
+        with suppress(ChildProcessError):
+            while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            worker = self._names.pop(pid, None)
-            if worker is None:
-                continue
-            del self._workers[worker]
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-            self._tell(starter_frames.exited(worker, pid, status))
+                if pid == 0:
+                    break
+                worker = self._names.pop(pid, None)
+                if worker is None:
+                    continue
+                del self._workers[worker]
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+                ended.append(starter_frames.exited(worker, pid, status))
+        self._orphans.end(self._names)
+        if ended:
+            self._tell(b"".join(ended))
 
     def _kill_everything(self) -> None:
         """Workers by their group, then whoever had left a group and was adopted here."""

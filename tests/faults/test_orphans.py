@@ -171,6 +171,26 @@ async def test_nothing_is_left_of_a_starter_that_was_killed(marked: Run, start_m
     await spared.gone()
 
 
+async def test_what_a_worker_left_goes_when_it_is_replaced(marked: Run) -> None:
+    """And what another one left stays, as long as that lives."""
+    terms = config(pool_size=1, cancel_grace_period="10ms")
+    async with open_host(terms, env=marked.mark(None)) as host:
+        left = Watched(await host.call(None, "abandon"))
+        assert await host.recycle() == 1
+        await left.gone()
+        left = Watched(await host.call(None, "abandon"))
+        with pytest.raises(CallError, match="timeout"):
+            await host.call(None, "swallow_interrupts", timeout=0.01)
+        await left.gone()
+        left = Watched(await host.call(None, "abandon"))
+        await fails(host, "leave")
+        await left.gone()
+        left = Watched(await host.call(None, "abandon"))
+        assert await host.call(None, "add", [1, 2]) == 3
+        assert len(left.alive()) == 1
+    await left.gone()
+
+
 # -- what is left when nobody was left to clear it away -------------------------------------------
 
 

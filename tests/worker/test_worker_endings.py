@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from kinds import one_at_a_time
 from worker_driver import BOOT, Pipe, Process, Starter, Worker
 
 from snakepit_port.wire import messages
-from snakepit_port.worker import starter_frames
+from snakepit_port.worker import linux, starter_frames
+from snakepit_port.worker.orphans import Orphans, mark
 
 
 @pytest.fixture
@@ -166,6 +168,81 @@ def test_a_worker_that_is_stopped_can_be_killed(worker: Worker) -> None:
     assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
 
 
+# -- what is in sessions of its own ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_worker_has_left_goes_with_it(worker: Worker, start: Start, killed: bool) -> None:
+    """Whoever its parent is now, and whether it executed a program or was only forked."""
+    left = [
+        still_alive(worker.call("have_child", True)),
+        still_alive(worker.call("have_daemon")),
+        *(still_alive(pid) for pid in worker.call("have_descendants", 10)),
+    ]
+    other = start().ready()
+    kept = still_alive(other.call("have_daemon"))
+    if killed:
+        os.kill(worker.process.pid, signal.SIGKILL)
+        assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+    else:
+        worker.hang_up()
+        assert os.waitstatus_to_exitcode(worker.exited()) == 0
+    for process in left:
+        process.wait()
+        process.close()
+    assert kept.alive
+    other.hang_up()
+    kept.wait()
+    kept.close()
+
+
+def test_what_a_worker_started_just_before_it_went_goes_too(start: Start) -> None:
+    for _ in range(5):
+        worker = start().ready()
+        worker.begin("have_children_and_go", 10)
+        assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+        pids = worker.stdout.rest().split()
+        assert len(pids) == 10
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                process = Process(int(pid))
+                process.wait()
+                process.close()
+
+
+def test_what_was_given_another_environment_goes_with_the_starter(own: Starter) -> None:
+    with own.start() as worker:
+        left = still_alive(worker.ready().call("have_daemon", False))
+    with own.start() as worker:
+        worker.ready()
+    # By now the starter has looked.
+    assert left.alive
+    assert own.end() == 0
+    left.wait()
+    left.close()
+
+
+def test_one_that_is_executing_a_program_is_looked_at_when_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = 7
+    with subprocess.Popen(
+        ["cat", "/dev/zero"], stdout=subprocess.DEVNULL, env=mark(owner)
+    ) as child:
+        monkeypatch.setattr(linux, "children", lambda: [child.pid])
+        monkeypatch.setattr(linux, "environment_of", lambda pid: None)
+        orphans = Orphans()
+        orphans.end({owner})
+        assert os.WIFSTOPPED(os.waitpid(child.pid, os.WUNTRACED)[1])
+        orphans.end({owner})
+        monkeypatch.undo()
+        monkeypatch.setattr(linux, "children", lambda: [child.pid])
+        orphans.end({owner})
+        assert os.WIFCONTINUED(os.waitpid(child.pid, os.WCONTINUED)[1])
+        orphans.end({owner + 1})
+        assert child.wait() == -signal.SIGKILL
+
+
 # -- starters --------------------------------------------------------------------------------------
 
 
@@ -176,7 +253,7 @@ def test_nothing_is_left_when_a_starters_link_closes(own: Starter) -> None:
         left += [still_alive(worker.call("have_child", new)) for new in (False, True)]
     # One that went before, and left a child to the starter.
     with own.start() as gone:
-        left.append(still_alive(gone.ready().call("have_child", True)))
+        left.append(still_alive(gone.ready().call("have_daemon", False)))
     assert left[-1].alive
     for worker in workers[1:]:
         worker.begin("busy")

@@ -370,6 +370,23 @@ def have_child(new_session: bool) -> int:
 
 
 @command
+def have_daemon(inherits: bool = True) -> int:
+    """A process in a session of its own whose parent is gone, with this one's environment or one of
+    its own."""
+    shell = "setsid cat /dev/zero >/dev/null 2>&1 & echo $!"
+    env = None if inherits else {"PATH": os.defpath}
+    return int(subprocess.run(["sh", "-c", shell], check=True, capture_output=True, env=env).stdout)
+
+
+@command
+def have_children_and_go(n: int) -> None:
+    """Says who they are, and is killed before they have begun."""
+    for _ in range(n):
+        print(have_child(True))
+    kill_myself(signal.SIGKILL)
+
+
+@command
 def have_descendants(n: int) -> list[int]:
     """A chain of processes, each the child of the one before and in a session of its own."""
     reader, writer = os.pipe()

@@ -24,6 +24,7 @@ from snakepit_port import wire
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker import starter_frames
+from snakepit_port.worker.orphans import NOBODY
 
 HERE = Path(__file__).parent
 BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
@@ -133,7 +134,7 @@ class Starter:
             stdin=subprocess.DEVNULL,
             stdout=their_out,
             stderr=their_out,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **NOBODY, **(env or {})},
             pass_fds=(theirs.fileno(), self._ledger_fd),
             process_group=0,
         )
