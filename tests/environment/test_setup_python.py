@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +17,13 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 POOL = '[[pools]]\nname = "{0}"\nadapter = "a"\npython = "{0}/bin/python"\n'
 
 
-def setup_python(*args: object) -> subprocess.Popen[str]:
+def setup_python(*args: object, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [SCRIPTS / "setup_python", *map(str, args)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHON": sys.executable},
+        env={**os.environ, "PYTHON": sys.executable, **env},
     )
 
 
@@ -54,6 +55,64 @@ def test_an_environment_without_a_gil(tmp_path: Path, free_threaded_python: str)
     assert (status, err) == (0, "")
     assert lines[-1] == str(tmp_path / "free/bin/python")
     assert not look_at(lines[-1]).gil_enabled
+
+
+# -- with uv ---------------------------------------------------------------------------------------
+
+
+def before_others(folder: Path) -> str:
+    """A PATH that finds first what is in a folder."""
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+@pytest.mark.parametrize("free_threaded", [False, True])
+def test_uv_makes_environments(
+    tmp_path: Path, uv: Path, free_threaded_python: str, free_threaded: bool
+) -> None:
+    config = tmp_path / "pools.toml"
+    config.write_text(POOL.format("one"))
+    options = ["--free-threaded"] * free_threaded
+    status, lines, err = finished(setup_python(*options, config, PATH=before_others(uv)))
+    assert (status, err) == (0, "")
+    made = tmp_path / "one"
+    assert lines[-1] == f"{made}/bin/python"
+    assert look_at(lines[-1]).virtual_environment == str(made)
+    assert look_at(lines[-1]).gil_enabled is not free_threaded
+    assert "uv = " in (made / "pyvenv.cfg").read_text()
+    assert (made / "bin" / "pip").exists()
+
+
+def test_where_uv_cannot_make_one_venv_does(tmp_path: Path, uv: Path) -> None:
+    config = tmp_path / "pools.toml"
+    config.write_text(POOL.format("one"))
+    # It has no pip at hand, and may not get it.
+    offline = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "cache")}
+    status, lines, err = finished(setup_python(config, PATH=before_others(uv), **offline))
+    assert status == 0
+    assert "uv could not make it: trying venv" in err
+    assert (tmp_path / "one" / "bin" / "pip").exists()
+    assert look_at(lines[-1]).virtual_environment == str(tmp_path / "one")
+
+
+def test_where_uv_gets_no_python_the_next_way_is_tried(tmp_path: Path, uv: Path) -> None:
+    """There is no next way here: no apt, and nothing that was built before."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("bash", "dirname", "env", "sed", "tail"):
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    (programs / "uv").symlink_to(uv / "uv")
+    nothing = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "UV_OFFLINE": "1"}
+    status, lines, err = finished(setup_python("--free-threaded", PATH=str(programs), **nothing))
+    assert (status, lines) == (1, [])
+    told = err.splitlines()
+    for line, version in zip(told, ("3.14t", "3.13t"), strict=False):
+        assert line.startswith(f"setup_python: uv does not get Python {version} here: ")
+    assert "put python3.14t or python3.13t on PATH" in told[-1]
+
+
+# -- what it refuses -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
