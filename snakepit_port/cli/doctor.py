@@ -40,6 +40,10 @@ _COLOURS = {"ok": GREEN, "note": DIM, "warning": "33", "failure": RED}
 _ELIXIR_SECONDS = 20.0
 
 
+#: What a worker says of itself that somebody should know.
+_WORKER_WARNINGS = ("worker.gil_enabled", "worker.thread_safety")
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at. ``pool`` is empty for what concerns all; ``level`` is "ok",
@@ -91,7 +95,7 @@ def examine(file: str, *, start: bool) -> Iterator[Finding]:
         config = load_toml(file)
     except ConfigError as exc:
         for problem in exc.problems:
-            yield Finding("", "configuration", "failure", str(problem))
+            yield Finding("", "configuration", "failure", f"{file}: {problem}")
         return
     yield Finding("", "configuration", "ok", f"{len(config.pools)} pools")
     yield from _limits(config)
@@ -101,7 +105,7 @@ def examine(file: str, *, start: bool) -> Iterator[Finding]:
             runs = runs and finding.level != "failure"
             yield finding
         if runs and start:
-            yield _start(config, pool)
+            yield from _start(config, pool)
 
 
 def _versions() -> Iterator[Finding]:
@@ -186,26 +190,35 @@ def _described(found: Interpreter) -> str:
     return f"{found.implementation} {found.version}, {found.gil}, {environment}"
 
 
-def _start(config: Config, pool: PoolSettings) -> Finding:
-    """Start one worker of a pool, as the supervisor would."""
+def _start(config: Config, pool: PoolSettings) -> Iterator[Finding]:
+    """Start one worker of a pool, as the supervisor would, and tell what it says of itself."""
     import tomllib
 
     import trio
 
     from snakepit_port.config.dump import resolved
-    from snakepit_port.harness import CallError, open_host
+    from snakepit_port.harness import CallError, Event, open_host
 
     tree = tomllib.loads(resolved(config))
     [settings] = [entry for entry in tree["pools"] if entry["name"] == pool.name]
     tree["pools"] = [{**settings, "pool_size": 1}]
 
-    async def start() -> None:
+    async def start() -> list[Event]:
         async with open_host(tree) as host:
             await host.await_ready()
+            events = host.events(past=True)
+            # A worker speaks of these once it is ready; until it has gone, there may be more.
+            await host.close()
+            return [event async for event in events]
 
     try:
-        trio.run(start)
+        events = trio.run(start)
     except CallError as exc:
         trace = f"\n{exc.traceback.rstrip()}" if exc.traceback else ""
-        return Finding(pool.name, "start", "failure", f"{exc}{trace}")
-    return Finding(pool.name, "start", "ok", f"a worker loaded adapter {pool.adapter}")
+        yield Finding(pool.name, "start", "failure", f"{exc}{trace}")
+        return
+    yield Finding(pool.name, "start", "ok", f"a worker loaded adapter {pool.adapter}")
+    for event in events:
+        if event.name in _WORKER_WARNINGS:
+            message = str(event.metadata["message"])
+            yield Finding(pool.name, event.name, "warning", message)

@@ -84,6 +84,35 @@ def test_an_adapter_that_cannot_be_imported(folder: Path) -> None:
     assert "start" not in found
 
 
+def test_a_module_that_turns_the_gil_on(
+    folder: Path, free_threaded_python: str, needs_gil: Path
+) -> None:
+    (folder / "greedy.py").write_text(f"import needs_gil\n{ADAPTER}")
+    paths = json.dumps([".", str(needs_gil)])
+    config = f"""
+[[pools]]
+name = "default"
+worker_profile = "thread"
+python = "{free_threaded_python}"
+adapter = "greedy"
+python_path = {paths}
+"""
+    status, found = findings(folder, config)
+    assert (status, found["worker.gil_enabled"]["level"]) == (0, "warning")
+    assert "module needs_gil turned the GIL" in found["worker.gil_enabled"]["message"]
+    _, text = doctor(folder, config)
+    assert "warning  pool default: worker.gil_enabled: module needs_gil turned the GIL" in text
+    _, found = findings(folder, config.replace("greedy", "fine"))
+    assert "worker.gil_enabled" not in found
+
+
+def test_what_thread_safety_checks_find(folder: Path) -> None:
+    config = f'{POOL}worker_profile = "thread"\nthread_safety_checks = true\n'
+    status, found = findings(folder, config)
+    assert (status, found["worker.thread_safety"]["level"]) == (0, "warning")
+    assert "thread_safe = True" in found["worker.thread_safety"]["message"]
+
+
 @pytest.mark.parametrize(
     ("python", "says"),
     [

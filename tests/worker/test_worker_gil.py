@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from worker_driver import HERE, Starter
-
-#: An extension module that does not say that it is safe without a GIL.
-SOURCE = """
-#include <Python.h>
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "needs_gil"};
-PyMODINIT_FUNC PyInit_needs_gil(void) { return PyModule_Create(&module); }
-"""
 
 ADAPTER = """
 from snakepit_port.adapter import command
@@ -32,22 +24,11 @@ def nothing():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, free_threaded_python: str) -> Path:
+def folder(needs_gil: Path) -> Path:
     """Has the extension module, and adapters that import it late, at once, and never."""
-    folder = tmp_path_factory.mktemp("modules")
-    ask = (
-        "import sysconfig as s; print(s.get_path('include')); print(s.get_config_var('EXT_SUFFIX'))"
-    )
-    asked = subprocess.run(
-        [free_threaded_python, "-c", ask], capture_output=True, text=True, check=True
-    )
-    include, suffix = asked.stdout.splitlines()
-    (folder / "needs_gil.c").write_text(SOURCE)
-    made = ["gcc", "-shared", "-fPIC", f"-I{include}", "needs_gil.c", "-o", f"needs_gil{suffix}"]
-    subprocess.run(made, cwd=folder, check=True)
-    (folder / "late.py").write_text(ADAPTER)
-    (folder / "at_once.py").write_text(f"import needs_gil\n{ADAPTER}")
-    return folder
+    (needs_gil / "late.py").write_text(ADAPTER)
+    (needs_gil / "at_once.py").write_text(f"import needs_gil\n{ADAPTER}")
+    return needs_gil
 
 
 def said(
