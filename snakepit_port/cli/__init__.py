@@ -20,9 +20,12 @@ COMMANDS = (serve, check, doctor, convert, call, cleanup)
 
 _EXAMPLES = """\
 examples:
-  snakepit-port check pools.toml
-  snakepit-port doctor pools.toml
+  snakepit-port check pools.toml                   is it right?
+  snakepit-port doctor pools.toml                  would its pools start here?
   snakepit-port call --config pools.toml default add '[1, 2]'
+  snakepit-port convert old.toml -o pools.toml     from a configuration of Snakepit
+
+`snakepit-port COMMAND --help` says more of each.
 """
 
 

@@ -43,10 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("--config", metavar="FILE", required=True, help="TOML file")
     parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="deadline of the call")
-    parser.add_argument("pool", metavar="POOL")
-    parser.add_argument("command", metavar="COMMAND")
+    parser.add_argument("pool", metavar="POOL", help="a pool of FILE")
+    parser.add_argument("command", metavar="COMMAND", help="of the pool's adapter")
     parser.add_argument(
-        "args", metavar="JSON-ARGS", nargs="?", default=[], type=_json_args, help="default: []"
+        "args",
+        metavar="JSON-ARGS",
+        nargs="?",
+        default=[],
+        type=_json_args,
+        help="a list of positions or an object of keywords; default: []",
     )
 
 

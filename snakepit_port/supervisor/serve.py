@@ -317,7 +317,11 @@ def main(config_path: str | None) -> int:
     try:
         return trio.run(_run, host_in, host_out, signals, config_path)
     except PermissionError:
-        print("snakepit-port serve: stdin and stdout have to be pipes", file=sys.stderr)
+        print(
+            "snakepit-port serve: stdin and stdout have to be pipes to a host, which starts this;"
+            " to try a configuration use `snakepit-port call`",
+            file=sys.stderr,
+        )
         return EX_PROTOCOL
     except BaseException:
         traceback.print_exc()

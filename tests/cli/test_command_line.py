@@ -71,11 +71,16 @@ def test_the_installed_script_is_the_same() -> None:
     assert result.stdout == run("--help").stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "convert", "call"])
+@pytest.mark.parametrize("command", ["serve", "check", "doctor", "convert", "call", "cleanup"])
 def test_help_has_examples(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0
     assert f"  snakepit-port {command} " in result.stdout.partition("examples:")[2]
+
+
+@pytest.mark.parametrize("command", ["check", "doctor", "convert", "call"])
+def test_the_first_help_has_an_example_of_what_people_type(command: str) -> None:
+    assert f"  snakepit-port {command} " in run("--help").stdout.partition("examples:")[2]
 
 
 def test_help_imports_little() -> None:
