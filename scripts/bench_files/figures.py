@@ -59,8 +59,8 @@ class Value:
 
 #: Groups of `measure.exs`, in the order they run. `one_core` is pinned, all processes of it.
 GROUPS = (
-    *("one_caller", "one_core", "callers", "stream", "pools", "bytes", "floats"),
-    *("start", "memory", "growth"),
+    *("one_caller", "one_core", "callers", "stream", "pools", "broken", "bytes"),
+    *("floats", "start", "memory", "growth"),
 )
 
 FIGURES = (
@@ -164,6 +164,16 @@ FIGURES = (
         "pools_1",
         each="rate",
         bar=0.85,
+        at_least=True,
+    ),
+    Figure(
+        "broken",
+        "rate of 2 pools beside one that cannot start, against without",
+        "broken",
+        "beside_broken",
+        "without_broken",
+        each="rate",
+        bar=0.95,
         at_least=True,
     ),
     Figure(

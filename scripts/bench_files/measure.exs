@@ -166,6 +166,27 @@ defmodule Measure do
     ])
   end
 
+  defp measure("broken", context) do
+    calls = scaled(context, 20_000)
+    pools = [pool("even", 1), pool("odd", 1)]
+    serve(context, pools, :whole)
+    broken = %{pool("broken", 1) | "adapter" => "no_such_adapter"}
+    start(context, [broken | pools], :broken, %{})
+    {:error, _} = SnakepitPort.await_ready(:broken, 60_000)
+
+    call = fn server ->
+      fn number ->
+        pool = if rem(number, 2) == 0, do: "even", else: "odd"
+        execute(@small, server: server, pool: pool)
+      end
+    end
+
+    in_turns(context, [
+      {"beside_broken", fn -> rate(calls, call.(:broken)) end},
+      {"without_broken", fn -> rate(calls, call.(:whole)) end}
+    ])
+  end
+
   # -- large values -------------------------------------------------------------------------------
 
   defp measure("bytes", context) do
