@@ -10,7 +10,7 @@ from typing import Any
 
 import tomlkit
 from tomlkit.container import Container
-from tomlkit.items import AoT, Comment, InlineTable, Table, Whitespace
+from tomlkit.items import AoT, Array, Comment, InlineTable, Table, Whitespace
 
 from snakepit_port.config.dump import toml_item
 from snakepit_port.config.kinds import INTEGERS
@@ -18,6 +18,14 @@ from snakepit_port.config.legacy import Conversion, Entry
 from snakepit_port.config.report import Path
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+#: A string, in which there is no comment, or else a comment.
+_COMMENT = re.compile(
+    r""""{3}(?:\\.|[^\\])*?"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\])*"|'[^']*'|(\#[^\n]*)""", re.DOTALL
+)
+
+#: A comment that ends the line of an array's element.
+_BEHIND = re.compile(r"[ \t]*,?[ \t]*(#[^\n]*)")
 
 HEAD = "# Converted from a configuration of Snakepit."
 
@@ -49,7 +57,10 @@ def write(conversion: Conversion, source: str | None = None) -> str:
             if value == {} and path[0] != "pools":
                 page.section((*path, "")).say(key)
                 continue
-            text = key.text if value is entry.value and key.text else _text(value)
+            stays = value is entry.value and key.text
+            if number == 0 and not stays:
+                key.before += _comments_of(key.text)
+            text = key.text if stays else _text(value)
             page.section(path).add(path[-1], text, why, key if number == 0 else None)
     head = layout.head if source is not None else [HEAD, ""]
     return page.text(head, layout.tail)
@@ -191,6 +202,24 @@ class _Layout:
             elif isinstance(item, Table | InlineTable):
                 self._header(item)
                 self._walk(item.value, inner)
+            elif isinstance(item, Array):
+                self._array(item, inner)
+
+    def _array(self, array: Array, path: Path) -> None:
+        """An array of inline tables; what stands behind one on its line is said before it."""
+        text, end = array.as_string(), 0
+        for index, table in enumerate(array):
+            if isinstance(table, InlineTable):
+                start = text.index(table.as_string(), end)
+                self._pending += _comments_of(text[end:start])
+                end = start + len(table.as_string())
+                if behind := _BEHIND.match(text, end):
+                    self._pending.append(behind[1].rstrip())
+                    end = behind.end()
+                self._walk(table.value, (*path, index))
+        self._pending += _comments_of(text[end:])
+        if array.trivia.comment:
+            self._pending.append(array.trivia.comment)
 
     def _blank(self, item: Any) -> None:
         if isinstance(item, Comment):
@@ -210,6 +239,11 @@ class _Layout:
         text = "" if is_table else item.as_string()
         self.keys[path] = _Key(self._pending, text, item.trivia.comment)
         self._pending = []
+
+
+def _comments_of(text: str) -> list[str]:
+    """The comments in the text of a value."""
+    return [found[1].rstrip() for found in _COMMENT.finditer(text) if found[1]]
 
 
 def _comments_in(item: Any) -> Iterator[str]:

@@ -208,6 +208,47 @@ def test_mistakes_have_the_lines_of_the_keys_that_were_written(old: Path) -> Non
     assert caught.value.problems[1].hint == "did you mean pool_size?"
 
 
+def test_comments_in_an_array_that_does_not_stay_one(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text(
+        """
+[snakepit]
+adapter_args = [
+  "--adapter", # which
+  # the model
+  "my_app.Adapter",  # "ours" # twice
+]
+pool_size = 4
+"""
+    )
+    lines = convert_toml(path)[0].splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("adapter = "))
+    assert lines[at - 3 : at] == ["# which", "# the model", '# "ours" # twice']
+
+
+def test_pools_in_an_array_keep_their_comments(tmp_path: Path) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text(
+        """
+[snakepit]
+pools = [
+  # first
+  { name = "a#", adapter_spec = "a.B" }, # behind a
+  # second
+  { name = "b", adapter_spec = "a.B" } , { name = "c", adapter_spec = "a.B" },
+  # after all
+] # end
+"""
+    )
+    lines = convert_toml(path)[0].splitlines()
+    at = lines.index('name = "a#"')
+    assert lines[at - 3 : at] == ["[[pools]]", "# first", "# behind a"]
+    at = lines.index('name = "b"')
+    assert lines[at - 2 : at] == ["[[pools]]", "# second"]
+    assert lines[lines.index('name = "c"') - 1] == "[[pools]]"
+    assert lines[-2:] == ["# after all", "# end"]
+
+
 def test_names_cannot_break_out_of_a_comment(tmp_path: Path) -> None:
     source = {
         "grpc_host": "a\nb",
