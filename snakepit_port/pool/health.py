@@ -8,7 +8,7 @@ What those calls themselves may take is up to their deadlines.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from snakepit_port.pool.effects import Ping
 from snakepit_port.pool.record import Record, in_words
@@ -41,6 +41,14 @@ class Health:
         interval = self._record.settings.health_check_interval
         if interval != math.inf:
             worker.health_timer = self._record.timers.at(now + interval, self._ping, worker)
+
+    def reconfigure(self, workers: Iterable[Worker], now: float) -> None:
+        """The interval has changed: these, which serve, are asked as often from now on. What one
+        was asked before has its time."""
+        for worker in workers:
+            if worker.checkup is None:
+                self._record.timers.cancel(worker.health_timer)
+                self.watch(worker, now)
 
     def answered(self, worker: Worker, number: int, now: float) -> bool:
         """It has answered a ping. Returns whether it was asked."""

@@ -16,6 +16,7 @@ from snakepit_port.pool.health import Health
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record, age, in_words, milliseconds
 from snakepit_port.pool.recycling import Recycling
+from snakepit_port.pool.reloading import Reloading
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.starting import Starting
@@ -41,19 +42,25 @@ class Machine:
     is sent again only if the ledger says that the worker which went had not started it, or if its
     command is idempotent and the worker crashed.
 
-    `capacity` is how many calls a worker works on at a time.
+    `capacity` is how many calls a worker works on at a time, `first_number` the number in the name
+    of the first worker.
     """
 
     def __init__(
-        self, settings: PoolSettings, now: float, rng: random.Random, capacity: int = 1
+        self,
+        settings: PoolSettings,
+        now: float,
+        rng: random.Random,
+        capacity: int = 1,
+        first_number: int = 1,
     ) -> None:
-        self.settings = settings
         self.name = settings.name
         self.state = PoolState.STARTING
         self._record = record = Record(settings)
         self._timers = record.timers
         self._roster = Roster(record, capacity)
-        self._starting = Starting(record, self._roster, now, rng, self._go_on)
+        self._starting = Starting(record, self._roster, now, rng, self._go_on, first_number)
+        self._reloading = Reloading(record, self._roster)
         self._health = Health(record, self._is_unwell)
         self.queue = Queue(record, self._waited_too_long)
         self._sessions = Sessions(record, self._session_left)
@@ -71,6 +78,17 @@ class Machine:
         self._settled = False
         self._tells = settings.request_events
         self._stopping = False
+        #: Why it stops, as a sentence begins with it.
+        self._why = ""
+
+    @property
+    def settings(self) -> PoolSettings:
+        return self._record.settings
+
+    @property
+    def next_number(self) -> int:
+        """The number in the name of the next worker."""
+        return self._starting.next_number
 
     @property
     def workers(self) -> dict[str, Worker]:
@@ -89,7 +107,7 @@ class Machine:
         call.arrived_at = now
         state = self.state
         if state is PoolState.STOPPING or state is PoolState.STOPPED:
-            self._record.fail(call, "shutting_down", "the supervisor is shutting down")
+            self._record.fail(call, "shutting_down", self._why)
         elif state is PoolState.UNAVAILABLE:
             self._record.reply(call, self._unavailable(call))
         elif call.timeout <= 0:
@@ -227,11 +245,13 @@ class Machine:
             if not self._stopping and self._starting.crashed(error, now):
                 self._become_unavailable()
         if not self._stopping:
-            if worker.ready_at is None:
-                self._starting.failed(worker, error, now)
-            else:
+            if worker.ready_at is not None:
                 reason = self._recycling.reason_of(worker)
                 self._record.emit("worker.recycled", age(worker, now), worker, reason=reason)
+            elif not self._reloading.is_outdated(worker):
+                self._starting.failed(worker, error, now)
+                self._reloading.failed_to_start(self._starting.cause_for_people())
+        self._reloading.is_gone(worker)
         self._settle(now)
         self._go_on(now)
         self._dispatch.go_on(now)
@@ -245,6 +265,43 @@ class Machine:
             self._roster.kill(worker, Fate.PROTOCOL_ERROR)
             self._starting.may_have_died_young(worker, now)
             self._go_on(now)
+        return self._record.take()
+
+    def reconfigure(
+        self, settings: PoolSettings, now: float, *, capacity: int, replaces: bool
+    ) -> list[Effect]:
+        """Go on with other settings of the same pool, from now on.
+
+        With `replaces`, workers of before cannot have them, and are replaced: as ever, successors
+        first. What the pool owes to calls it has goes on. Nothing happens while it stops.
+        """
+        if self._stopping:
+            return []
+        before, self._record.settings = self._record.settings, settings
+        self._tells = settings.request_events
+        self._reloading.begin(now)
+        self._starting.begin_anew(now)
+        begins = self.state is PoolState.UNAVAILABLE and not self._roster.serving()
+        if begins:
+            self.state = PoolState.STARTING
+            self._born_at = now
+        if begins or replaces:
+            self._starting.attempts_ended = 0
+        self._roster.reconfigure(capacity)
+        if settings.affinity == "hint":
+            self.queue.untie()
+        held = (call for worker in self.workers.values() for call in worker.calls.values())
+        self._sessions.reconfigure([*self.queue.calls(), *held], now)
+        self._recycling.reconfigure(before, now)
+        if replaces:
+            self._reloading.outdate()
+            for worker in list(self._roster.in_state(WorkerState.STARTING)):
+                self._roster.kill(worker, Fate.OUTDATED)
+            self._recycling.mark(self._roster.in_state(WorkerState.READY), "reload", now)
+        if settings.health_check_interval != before.health_check_interval:
+            self._health.reconfigure(self._roster.in_state(WorkerState.READY), now)
+        self._go_on(now)
+        self._dispatch.go_on(now)
         return self._record.take()
 
     def recycle(self, workers: Iterable[Worker], reason: str, now: float) -> list[Effect]:
@@ -263,12 +320,17 @@ class Machine:
         """End a session; whether there was one, and the effects."""
         return self._sessions.close(id, now), self._record.take()
 
-    def stop(self, now: float, grace: float) -> list[Effect]:
+    def stop(
+        self, now: float, grace: float, why: str = "the supervisor is shutting down"
+    ) -> list[Effect]:
         """Take no more calls; finish what there is within `grace` seconds; then let every worker
-        go."""
-        if self.state not in (PoolState.STOPPING, PoolState.STOPPED):
+        go. A pool that stops already has the shorter of two graces."""
+        if self.state is PoolState.STOPPING:
+            self._timers.at(now + grace, self._grace_is_over)
+        elif self.state is not PoolState.STOPPED:
             self.state = PoolState.STOPPING
             self._stopping = True
+            self._why = why
             self._starting.stop()
             self._recycling.stop()
             self._sessions.stop()
@@ -471,6 +533,7 @@ class Machine:
         else:
             self._settle(now)
             self._recycling.go_on(now)
+            self._reloading.see(self._recycling.wanted, now)
 
     def _is_unwell(self, worker: Worker, message: str, now: float) -> None:
         self._record.emit("worker.health_check_failed", {}, worker, message=message)
@@ -485,7 +548,7 @@ class Machine:
         # A crash alone is not enough: its successor must have failed to start.
         failed = self._starting.cannot_start and not self._roster.is_starting
         if self.state is PoolState.STARTING and serving:
-            if self._starting.attempts_ended >= self.settings.pool_size or failed:
+            if self._starting.attempts_ended >= self._recycling.wanted or failed:
                 self._become_ready(serving, now)
         elif self.state is PoolState.UNAVAILABLE and serving and not self._starting.is_pausing:
             self._become_ready(serving, now)
@@ -517,7 +580,7 @@ class Machine:
     def _wind_down(self, now: float) -> None:
         """While stopping: let go of every worker that has nothing left to do."""
         if self.queue and not any(self._roster.in_state(*_TAKE_CALLS)):
-            self._fail_queue("the supervisor is shutting down and no worker is left for the call")
+            self._fail_queue(f"{self._why}, and no worker is left for the call")
         if not self.queue:
             for worker in list(self.workers.values()):
                 if worker.state is WorkerState.STARTING:
@@ -529,7 +592,7 @@ class Machine:
             self._record.effects.append(Stopped())
 
     def _grace_is_over(self, _: None, now: float) -> None:
-        message = "the supervisor shut down before the call was done (shutdown_grace_period)"
+        message = f"{self._why}, and the call was not done in time (shutdown_grace_period)"
         self._fail_queue(message)
         for worker in list(self.workers.values()):
             for call in worker.calls.values():

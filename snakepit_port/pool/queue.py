@@ -24,7 +24,6 @@ class Queue:
     def __init__(self, record: Record, waited_too_long: Callable[[Call, float], None]) -> None:
         self._record = record
         self._waited_too_long = waited_too_long
-        self._limit = record.settings.max_queue_size
         self._refusing = False
         self.waiting: Line = OrderedDict()
         #: None of them is empty.
@@ -50,7 +49,7 @@ class Queue:
 
     @property
     def is_full(self) -> bool:
-        return len(self) >= self._limit
+        return len(self) >= self._record.settings.max_queue_size
 
     def refuse(self, call: Call) -> None:
         """Answer a call for which there is no room. An event tells when that begins."""
@@ -104,6 +103,14 @@ class Queue:
             del line[call.id]
             if not line:
                 del self.lines[call.waits_for]
+
+    def untie(self) -> None:
+        """From now on any worker may have any call: those that came first have theirs first."""
+        calls = sorted(self.calls(), key=lambda call: call.arrived_at)
+        self.lines.clear()
+        self.waiting.clear()
+        for call in calls:
+            self._stand(call, None)
 
     def take_line(self, worker: Worker) -> list[Call]:
         """Empty the line of a worker."""

@@ -26,8 +26,8 @@ COUNTERS = (
 
 
 class Record:
-    """Shared by the parts of one machine: its settings, its timers, its effects in the order they
-    are to be carried out, its counts."""
+    """Shared by the parts of one machine: its settings, which a reload changes; its timers; its
+    effects in the order they are to be carried out; its counts."""
 
     def __init__(self, settings: PoolSettings) -> None:
         self.settings = settings

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
+from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool.effects import Finish, Measure
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
@@ -44,13 +45,19 @@ class Recycling:
         self._queue = queue
         self._rng = rng
         self._lose_sessions = lose_sessions
-        self._settings = settings = record.settings
-        least = settings.min_workers
-        self._least = settings.pool_size if least == "pool_size" else min(least, settings.pool_size)
         self._idle_timer: Timer | None = None
         self._memory_timer: Timer | None = None
         self._stopped = False
-        self.wanted = settings.pool_size
+        self.wanted = record.settings.pool_size
+
+    @property
+    def _settings(self) -> PoolSettings:
+        return self._record.settings
+
+    @property
+    def _least(self) -> int:
+        least, size = self._settings.min_workers, self._settings.pool_size
+        return size if least == "pool_size" else min(least, size)
 
     def go_on(self, now: float) -> None:
         """After a change among the workers: drain those that have a successor, and start what is
@@ -62,11 +69,44 @@ class Recycling:
         due.sort(key=lambda worker: bool(worker.sessions))
         for worker in due[:spare]:
             self._drain(worker, now)
-        leaving = sum(1 for worker in self._roster.workers.values() if worker.is_leaving)
+        if spare > len(due):
+            self._let_go(spare - len(due), now)
+        # Those that a pool has too many, since it was made smaller, take no room from successors.
+        leaving = sum(
+            1
+            for worker in self._roster.workers.values()
+            if worker.is_leaving and worker.recycled_for != "resized"
+        )
         successors = min(len(due[spare:]), settings.max_surge)
         room = settings.pool_size + settings.max_surge - leaving
         self._starting.fill(min(self.wanted + successors, room), now)
         self._watch_idle(now)
+
+    def _let_go(self, count: int, now: float) -> None:
+        """Drain so many that serve and have no successor: those first that have the least to do."""
+        serving = list(self._roster.in_state(WorkerState.READY))
+        serving.sort(key=lambda worker: (bool(worker.sessions), len(worker.calls)))
+        is_smaller = self.wanted == self._settings.pool_size
+        for worker in serving[:count]:
+            worker.recycled_for = "resized" if is_smaller else "idle"
+            self._drain(worker, now)
+
+    def reconfigure(self, before: PoolSettings, now: float) -> None:
+        """The settings have changed. Workers that are too many now drain."""
+        settings, timers = self._settings, self._record.timers
+        size = settings.pool_size
+        was_full = self.wanted == before.pool_size
+        self.wanted = size if was_full else max(self._least, min(self.wanted, size))
+        self._let_go(max(self._roster.serving() - self.wanted, 0), now)
+        for timer in (self._idle_timer, self._memory_timer):
+            timers.cancel(timer)
+        self._idle_timer = self._memory_timer = None
+        if self._watches_memory:
+            self._measure_all(None, now)
+        if _limits_of(settings) != _limits_of(before):
+            for worker in self._roster.in_state(WorkerState.READY):
+                timers.cancel(worker.ttl_timer)
+                self._draw_limits(worker)
 
     def stop(self) -> None:
         """Replace none, and let none go for having nothing to do."""
@@ -79,13 +119,17 @@ class Recycling:
     def began(self, worker: Worker, now: float) -> None:
         """A worker is ready: what it may reach is drawn now, once. Drawn at each look, the shortest
         of many draws would count."""
-        settings, timers = self._settings, self._record.timers
-        worker.max_requests = self._draw(settings.worker_max_requests)
-        if settings.worker_ttl != math.inf:
-            due = now + self._draw(settings.worker_ttl)
-            worker.ttl_timer = timers.at(due, self._is_too_old, worker)
+        self._draw_limits(worker)
         if self._memory_timer is None and self._watches_memory and not self._stopped:
             self._measure_all(None, now)
+
+    def _draw_limits(self, worker: Worker) -> None:
+        settings = self._settings
+        worker.max_requests = self._draw(settings.worker_max_requests)
+        if settings.worker_ttl != math.inf:
+            assert worker.ready_at is not None
+            due = worker.ready_at + self._draw(settings.worker_ttl)
+            worker.ttl_timer = self._record.timers.at(due, self._is_too_old, worker)
 
     def _draw(self, limit: float) -> float:
         share = self._settings.recycle_jitter / 100 * self._rng.random()
@@ -148,7 +192,7 @@ class Recycling:
 
     def call_waits(self, now: float) -> None:
         """A call found no worker: have one more, if there may be."""
-        if self.wanted < self._settings.pool_size and not self._stopped:
+        if self.wanted < self._record.settings.pool_size and not self._stopped:
             self.wanted += 1
             self.go_on(now)
 
@@ -220,3 +264,8 @@ class Recycling:
                 )
                 return {"type": "pool_unavailable", "message": message, "pool": name}
         return None
+
+
+def _limits_of(settings: PoolSettings) -> tuple[float, float, int]:
+    """What the limits of a worker are drawn from."""
+    return settings.worker_ttl, settings.worker_max_requests, settings.recycle_jitter

@@ -17,8 +17,8 @@ AUTO_PREFETCH = 16
 
 
 class Roster:
-    """`workers` has all that are not gone, by id, in the order they were started. Each works on
-    `capacity` calls at a time.
+    """`workers` has all that are not gone, by id, in the order they were started. Those that are
+    started from now on work on `capacity` calls at a time.
 
     Of those that take calls, `_idle` have none, `_free` have some and can work on more at once, and
     `_roomy` have as many as they can work on, or more, and are so fast that others may wait there.
@@ -27,16 +27,29 @@ class Roster:
     def __init__(self, record: Record, capacity: int) -> None:
         self._record = record
         self.capacity = capacity
-        prefetch = record.settings.prefetch
-        self._judge_speed = prefetch == "auto"
-        self._prefetch = AUTO_PREFETCH if prefetch == "auto" else int(prefetch)
         self.speeds = Speeds()
         self.workers: dict[str, Worker] = {}
-        # Of those sent ahead, as many as for a worker that works on one.
-        self._limit = capacity - 1 + self._prefetch
         self._idle: dict[Worker, None] = {}
         self._free: dict[Worker, None] = {}
         self._roomy: OrderedDict[Worker, None] = OrderedDict()
+        self._read_settings()
+
+    def _read_settings(self) -> None:
+        prefetch = self._record.settings.prefetch
+        self._judge_speed = prefetch == "auto"
+        # As many for a worker that works on several calls as for one that works on one.
+        self._ahead = (AUTO_PREFETCH if prefetch == "auto" else int(prefetch)) - 1
+
+    def reconfigure(self, capacity: int) -> None:
+        """The settings have changed, or how many calls a worker that is started works on."""
+        self.capacity = capacity
+        before = self._judge_speed, self._ahead
+        self._read_settings()
+        if before != (self._judge_speed, self._ahead):
+            # What waits at a worker was sent there by other rules.
+            for worker in self.workers.values():
+                if len(worker.calls) >= worker.capacity:
+                    self.fill_up(worker)
 
     def in_state(self, *states: WorkerState) -> Iterator[Worker]:
         return (worker for worker in self.workers.values() if worker.state in states)
@@ -115,7 +128,7 @@ class Roster:
 
     def has_room(self, worker: Worker, call: Call, now: float) -> bool:
         """Whether this worker, and no other, can have one more call now."""
-        if len(worker.calls) < self.capacity:
+        if len(worker.calls) < worker.capacity:
             # The host may use an id again that a worker has not let go of.
             return worker.listens and call.id not in worker.calls
         return (
@@ -141,17 +154,18 @@ class Roster:
         call.sequence = worker.sent
         worker.sent += 1
         load = len(worker.calls)
-        if load <= self.capacity:
+        capacity = worker.capacity
+        if load <= capacity:
             call.running_since = now
         self._idle.pop(worker, None)
         serves = worker.state is WorkerState.READY
-        if load < self.capacity:
+        if load < capacity:
             if serves:
                 self._free[worker] = None
             self._record.effects.append(Send(worker, call))
             return
         self._free.pop(worker, None)
-        if serves and not worker.full and load < self._limit and self._is_fast(call):
+        if serves and not worker.full and load < capacity + self._ahead and self._is_fast(call):
             self._roomy[worker] = None
             # Behind the others: room is filled in turns.
             self._roomy.move_to_end(worker)
@@ -162,15 +176,15 @@ class Roster:
     def freed(self, worker: Worker, now: float) -> Call | None:
         """A worker that takes calls has answered one: note what it can take now, and return the
         call that it takes up next, if one waited there."""
-        load = len(worker.calls)
-        if worker.full and load < self.capacity:
+        load, capacity = len(worker.calls), worker.capacity
+        if worker.full and load < capacity:
             worker.full = any(call.state is CallState.ANSWERED for call in worker.calls.values())
         if load == 0:
             self._idle[worker] = None
             self._free.pop(worker, None)
             self._roomy.pop(worker, None)
             return None
-        if load < self.capacity:
+        if load < capacity:
             self._free[worker] = None
             self._roomy.pop(worker, None)
             return None
@@ -180,7 +194,7 @@ class Roster:
         if (
             next_up.state is CallState.SENT
             and not worker.full
-            and load < self._limit
+            and load < capacity + self._ahead
             and self._is_fast(next_up)
         ):
             self._roomy[worker] = None
@@ -197,9 +211,9 @@ class Roster:
         """Count an answer, one of `together` that came in one go, and learn from the time it
         took."""
         worker.answered += 1
-        if self.capacity > 1:
+        if worker.capacity > 1:
             # Each of its threads has answered its share of them.
-            share = max(1.0, together / self.capacity)
+            share = max(1.0, together / worker.capacity)
             worker.run_time = (now - call.running_since) / share
             worker.busy_since = now
         elif now > worker.busy_since:
@@ -216,7 +230,7 @@ class Roster:
 
     def running_for(self, worker: Worker, call: Call, now: float) -> float:
         """The seconds since it took up a call that it is working on."""
-        return now - (worker.busy_since if self.capacity == 1 else call.running_since)
+        return now - (worker.busy_since if worker.capacity == 1 else call.running_since)
 
     def _learn(self, call: Call, seconds: float, *, whole: bool) -> None:
         """Note what a call took. One that failed or was cut short may have taken longer otherwise:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from snakepit_port.pool.call import Call, Session
 from snakepit_port.pool.record import Record
@@ -25,14 +25,45 @@ class Sessions:
     def __init__(self, record: Record, left: Callable[[Worker, float], None]) -> None:
         self._record = record
         self._left = left
-        settings = record.settings
+        self._read_settings()
+        #: By id, the least recently used first; so it is also the order in which they expire.
+        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._timer: Timer | None = None
+
+    def _read_settings(self) -> None:
+        settings = self._record.settings
         self.are_strict = settings.affinity != "hint"
         self.fail_fast = settings.affinity == "strict_fail_fast"
         self._ttl = settings.session_ttl
         self._most = settings.max_sessions
-        #: By id, the least recently used first; so it is also the order in which they expire.
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self._timer: Timer | None = None
+
+    def reconfigure(self, calls: Iterable[Call], now: float) -> None:
+        """The settings have changed; `calls` are all that wait or are with workers. Sessions stay;
+        but where being tied to a worker means something else now, their next call ties them anew.
+        """
+        were_strict = self.are_strict
+        self._read_settings()
+        if self.are_strict is not were_strict:
+            for session in list(self._sessions.values()):
+                self._untie(session, now)
+            for call in calls:
+                if call.session is not None:
+                    call.session.worker = None
+        while len(self._sessions) > self._most and not self.are_strict:
+            self._close(next(iter(self._sessions.values())), "evicted", now)
+        self._record.timers.cancel(self._timer)
+        if self._ttl != math.inf:
+            self._look_for_expired(None, now)
+        else:
+            self._timer = None
+
+    def _untie(self, session: Session, now: float) -> None:
+        worker, session.worker = session.worker, None
+        if session.is_lost:
+            del self._sessions[session.id]
+        elif worker is not None and session in worker.sessions:
+            del worker.sessions[session]
+            self._left(worker, now)
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool import backoff
 from snakepit_port.pool.backoff import Backoff
 from snakepit_port.pool.effects import Start
@@ -29,16 +30,17 @@ class Starting:
         now: float,
         rng: random.Random,
         go_on: Callable[[float], None],
+        first_number: int,
     ) -> None:
         self._record = record
         self._roster = roster
-        self._settings = record.settings
         self._go_on = go_on
         self._starts = Backoff(rng)
         self._crashes = Backoff(rng)
         self._crashed_until = now
         self._may_start_at = now
-        self._next_number = 1
+        #: The number of the next worker that is started.
+        self.next_number = first_number
         self._timer: Any = None
         self._pause_timer: Any = None
         #: When workers crashed, as far back as counts.
@@ -48,6 +50,10 @@ class Starting:
         self.cannot_start = False
         self.is_waiting = False
         self.is_pausing = False
+
+    @property
+    def _settings(self) -> PoolSettings:
+        return self._record.settings
 
     def fill(self, wanted: int, now: float) -> None:
         """Start what is missing, a batch at a time; a batch begins when the one before it has
@@ -67,8 +73,8 @@ class Starting:
         # After a failure one worker goes ahead, to see whether the cause is gone.
         batch = 1 if self._starts.failures else settings.startup_batch_size
         for _ in range(min(missing, batch)):
-            worker = Worker(f"{record.name}-{self._next_number}", now, self._roster.capacity)
-            self._next_number += 1
+            worker = Worker(f"{record.name}-{self.next_number}", now, self._roster.capacity)
+            self.next_number += 1
             record.counts["started"] += 1
             self._roster.workers[worker.id] = worker
             due = now + settings.pool_startup_timeout
@@ -80,6 +86,15 @@ class Starting:
 
     def _not_ready_in_time(self, worker: Worker, now: float) -> None:
         self._roster.kill(worker, Fate.STARTUP_TIMEOUT)
+
+    def begin_anew(self, now: float) -> None:
+        """The settings have changed: what failed with those of before does not count any more."""
+        self.stop()
+        for attempts in (self._starts, self._crashes):
+            attempts.succeeded()
+        self._crash_times.clear()
+        self._may_start_at = self._crashed_until = now
+        self.cannot_start = self.is_waiting = self.is_pausing = False
 
     def stop(self) -> None:
         """Start none that is not being started."""

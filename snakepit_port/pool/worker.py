@@ -31,6 +31,7 @@ class Fate(Enum):
     CANCELLED = "cancelled"
     PROTOCOL_ERROR = "protocol_error"
     STARTUP_TIMEOUT = "startup_timeout"
+    OUTDATED = "outdated"
     TOO_LARGE = "too_large"
     UNWELL = "health_check_failed"
 

@@ -14,6 +14,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import settings
@@ -149,12 +150,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.bound: dict[Session, Worker] = {}
         self.untold: dict[str, Session] = {}
         self.told: set[Session | None] = set()
-        least = self.settings.min_workers
-        size = self.settings.pool_size
-        self.least = size if least == "pool_size" else min(least, size)
         self.perform(self.machine.start(self.now))
         if is_up:
             self.bring_up()
+
+    @property
+    def least(self) -> int:
+        least, size = self.settings.min_workers, self.settings.pool_size
+        return size if least == "pool_size" else min(least, size)
 
     def bring_up(self) -> None:
         """All workers are ready, and command `a` is known to be fast."""
@@ -207,15 +210,15 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.now < call.arrived_at + call.timeout, "sent past its deadline"
         assert call.id not in [other.id for other in process.calls], "two calls of one id"
         process.calls.append(call)
-        waiting = len(process.calls) - self.capacity
+        waiting = len(process.calls) - worker.capacity
         assert waiting < self.prefetch
         if call.credit is not None:
             process.credit[call] = self.credits[call]
             assert self.first_credits[call] + call.granted == self.credits[call]
-        if self.capacity == 1 and any(other.credit is not None for other in process.calls):
+        if worker.capacity == 1 and any(other.credit is not None for other in process.calls):
             assert process.calls == [call], "a stream shares its worker"
         if self.is_auto and waiting > 0:
-            for other in process.calls if self.capacity == 1 else [call]:
+            for other in process.calls if worker.capacity == 1 else [call]:
                 assert self.machine._roster.speeds.is_fast(other.command), (
                     "sent ahead of or behind slow"
                 )
@@ -247,7 +250,7 @@ class AnyOrder(RuleBasedStateMachine):
             worker = self.bound[call.session]
             # A worker that holds a call which was answered gets no other.
             is_held = any(self.answers[other] for other in worker.calls.values())
-            assert len(worker.calls) >= self.capacity or is_held or not worker.listens
+            assert len(worker.calls) >= worker.capacity or is_held or not worker.listens
         if type == "session_worker_unavailable":
             self.untold.pop(str(call.session_id), None)
             self.told.add(call.session)
@@ -275,6 +278,7 @@ class AnyOrder(RuleBasedStateMachine):
             p
             for p in self.processes.values()
             if not p.is_killed
+            and p.worker.recycled_for != "resized"
             and (p.worker.state is WorkerState.READY or not p.is_ready or p.worker.is_leaving)
         ]
         assert len(alive) <= self.settings.pool_size + self.settings.max_surge
@@ -474,6 +478,52 @@ class AnyOrder(RuleBasedStateMachine):
             if worker.state is WorkerState.READY and not self.is_stopping:
                 assert worker.recycled_for is not None
 
+    @rule(
+        pool_size=st.integers(1, 4),
+        prefetch=st.sampled_from(["auto", 1, 5]),
+        affinity=st.sampled_from(["hint", "strict_queue", "strict_fail_fast"]),
+        worker_ttl=st.sampled_from([math.inf, 3.0]),
+        session_ttl=st.sampled_from([math.inf, 4.0]),
+        max_sessions=st.sampled_from([1, 100]),
+        memory_threshold_mb=st.sampled_from([math.inf, 100]),
+        idle_timeout=st.sampled_from([math.inf, 1.0]),
+        max_surge=st.integers(1, 2),
+        capacity=st.sampled_from([1, 3]),
+        replaces=st.booleans(),
+        really=st.sampled_from([False, False, True]),
+    )
+    def reconfigure(self, capacity: int, replaces: bool, really: bool, **options: Any) -> None:
+        if not really or self.is_stopping:
+            return
+        before = list(self.processes.values())
+        serving = sum(1 for process in before if process.serves)
+        smaller = min(self.settings.pool_size, options["pool_size"], serving)
+        # Only new workers have another capacity.
+        capacity = capacity if replaces else self.capacity
+        self.capacity = capacity
+        was_strict = self.is_strict
+        self.settings = replace(self.settings, **options)
+        auto = self.settings.prefetch == "auto"
+        self.prefetch = AUTO_PREFETCH if auto else int(self.settings.prefetch)
+        self.is_auto = auto
+        self.is_strict = self.settings.affinity != "hint"
+        if was_strict is not self.is_strict:
+            self.bound.clear()
+            self.untold.clear()
+            self.told.clear()
+        if not self.is_strict:
+            self.queue.sort(key=lambda call: call.arrived_at)
+        self.perform(
+            self.machine.reconfigure(self.settings, self.now, capacity=capacity, replaces=replaces)
+        )
+        serving = sum(1 for process in before if process.serves)
+        if self.settings.min_workers == "pool_size":
+            assert serving >= smaller, "capacity dips"
+        if replaces:
+            for process in before:
+                assert not process.serves or process.worker.recycled_for
+                assert process.is_ready or process.is_killed
+
     def take_up(self, process: Process) -> None:
         call = process.calls[process.taken_up]
         process.taken_up += 1
@@ -495,7 +545,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def answer_one(self, process: Process, ok: bool, together: int = 1, which: int = 0) -> None:
         """It answers one of those that it has taken up, which may be as many as it has threads."""
-        while process.taken_up < min(which % self.capacity + 1, len(process.calls)):
+        while process.taken_up < min(which % process.worker.capacity + 1, len(process.calls)):
             self.take_up(process)
         place = which % process.taken_up
         if process.is_condemned:
@@ -622,7 +672,11 @@ class AnyOrder(RuleBasedStateMachine):
         booting = any(not process.is_ready for process in processes)
         serving = [process for process in processes if process.serves]
         if len(serving) < wanted:
-            leave = sum(1 for process in processes if process.worker.is_leaving)
+            leave = sum(
+                1
+                for process in processes
+                if process.worker.is_leaving and process.worker.recycled_for != "resized"
+            )
             full = wanted + leave > self.settings.pool_size + self.settings.max_surge
             assert booting or full or self.machine._starting.is_waiting
 
@@ -678,7 +732,7 @@ class AnyOrder(RuleBasedStateMachine):
         # starting (and a pause of it) and for stopping, for workers that are idle, for memory and
         # for sessions.
         held = sum(len(process.calls) for process in self.processes.values())
-        abandoned = min(held, self.capacity * len(self.processes))
+        abandoned = min(held, sum(worker.capacity for worker in self.processes))
         assert len(timers) <= 2 * unanswered + abandoned + 2 * len(self.processes) + 6
         assert len(timers._heap) <= max(65, 2 * len(timers) + 1)
 

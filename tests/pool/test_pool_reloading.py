@@ -1,0 +1,156 @@
+"""A pool that is given other settings while it works."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+from pool_driver import Driver, at
+
+from snakepit_port.pool import Worker, WorkerState
+
+IMPORT_ERROR = {"type": "pool_unavailable", "message": "No module named 'nope'"}
+
+
+def reload(pool: Driver, *, replaces: bool = True, capacity: int = 1, **settings: Any) -> None:
+    pool.settings = replace(pool.settings, **settings)
+    pool.perform(
+        pool.machine.reconfigure(pool.settings, pool.now, capacity=capacity, replaces=replaces)
+    )
+
+
+def starting(pool: Driver) -> list[Worker]:
+    return [worker for worker in pool.workers if worker.state is WorkerState.STARTING]
+
+
+def test_every_worker_is_replaced_one_after_the_other_and_then_the_pool_is_whole() -> None:
+    pool = Driver(pool_size=2)
+    old = pool.up()
+    reload(pool)
+    for worker in old:
+        assert pool.heard("pool.reloaded") == []
+        pool.now += 1.0
+        (new,) = starting(pool)
+        pool.ready(new)
+        assert worker.state is WorkerState.STOPPING
+        pool.gone(worker)
+    (event,) = pool.heard("pool.reloaded")
+    assert event.measurements == {"workers": 2, "reload_ms": 2000.0}
+    assert [event.metadata["reason"] for event in pool.heard("worker.recycled")] == ["reload"] * 2
+    assert starting(pool) == []
+
+
+def test_workers_that_were_only_starting_make_way() -> None:
+    pool = Driver()
+    pool.start()
+    (old,) = pool.workers
+    call = pool.call()
+    reload(pool)
+    assert pool.killed == [old.id]
+    pool.gone(old)
+    assert pool.heard("worker.start_failed") == []
+    (new,) = starting(pool)
+    pool.ready(new)
+    assert at(new) == [call.id]
+    assert (pool.state, pool.settled) == ("ready", 1)
+    assert len(pool.heard("pool.reloaded")) == 1
+
+
+def test_new_workers_that_do_not_start_leave_the_old_ones_serving() -> None:
+    pool = Driver()
+    (old,) = pool.up()
+    reload(pool)
+    for _ in range(3):
+        pool.gone(starting(pool)[0], error=IMPORT_ERROR)
+        assert pool.call().worker is old
+        pool.answer(old)
+        pool.wait(15.0)
+    (event,) = pool.heard("pool.reload_failed")
+    assert event.metadata == {"pool": "p", "message": IMPORT_ERROR["message"]}
+    (attempt,) = starting(pool)
+    reload(pool)
+    pool.gone(attempt)
+    pool.ready(starting(pool)[0])
+    pool.gone(old)
+    assert len(pool.heard("pool.reload_failed")) == 1
+    assert len(pool.heard("pool.reloaded")) == 1
+
+
+def test_a_pool_that_was_unavailable_begins_anew_at_once() -> None:
+    pool = Driver()
+    pool.start()
+    pool.gone(pool.workers[0], error=IMPORT_ERROR)
+    assert pool.outcome(pool.call()) == "pool_unavailable"
+    reload(pool)
+    call = pool.call()
+    (new,) = starting(pool)
+    pool.ready(new)
+    assert at(new) == [call.id]
+    assert pool.state == "ready"
+
+
+def test_a_pool_that_is_starting_counts_its_first_workers_on() -> None:
+    pool = Driver(pool_size=2)
+    pool.start()
+    one, two = pool.workers
+    pool.ready(one)
+    reload(pool, replaces=False, call_timeout=5.0)
+    assert pool.state == "starting"
+    pool.ready(two)
+    assert (pool.state, pool.settled) == ("ready", 1)
+
+
+def test_a_smaller_pool_lets_the_idle_go() -> None:
+    pool = Driver(pool_size=3, prefetch=1)
+    pool.up()
+    busy = pool.call().worker
+    assert busy is not None
+    reload(pool, replaces=False, pool_size=1)
+    assert len(pool.finished) == 2
+    assert busy.id not in pool.finished
+    assert starting(pool) == []
+    assert len(pool.heard("pool.reloaded")) == 1
+
+
+def test_a_larger_pool_starts_what_is_missing_and_replaces_nobody() -> None:
+    pool = Driver()
+    (one,) = pool.up()
+    reload(pool, replaces=False, pool_size=2)
+    (two,) = starting(pool)
+    pool.ready(two)
+    assert pool.workers == [one, two]
+    assert pool.finished == []
+    assert len(pool.heard("pool.reloaded")) == 1
+
+
+def test_new_limits_hold_for_the_workers_there_are() -> None:
+    pool = Driver()
+    (old,) = pool.up()
+    pool.wait(50.0)
+    reload(pool, replaces=False, worker_ttl=60.0, health_check_interval=20.0)
+    pool.wait(9.0)
+    assert starting(pool) == []
+    pool.wait(1.0)
+    assert len(starting(pool)) == 1
+    reload(pool, replaces=False, worker_ttl=math.inf)
+    pool.wait(10.0)
+    assert pool.pinged == [(old.id, 1)]
+
+
+def test_calls_of_a_session_go_anywhere_once_that_is_only_a_hint() -> None:
+    pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1)
+    pool.up()
+    first, second = pool.call(session="s"), pool.call(session="s")
+    assert pool.queued == [second.id]
+    reload(pool, replaces=False, affinity="hint")
+    assert second.worker is not None
+    assert second.worker is not first.worker
+
+
+def test_a_pool_that_stops_takes_no_other_settings() -> None:
+    pool = Driver(pool_size=2)
+    pool.up()
+    pool.stop()
+    reload(pool, pool_size=4)
+    assert len(pool.started) == 2
