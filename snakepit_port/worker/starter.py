@@ -83,7 +83,8 @@ class Starter:
                     status = done
                     break
         self._kill_everything()
-        if self._shm_folder is not None:
+        # After a preload that failed the supervisor lives, and with it other pools.
+        if self._shm_folder is not None and self._is_deserted():
             remove_folder(self._shm_folder)
         return status
 

@@ -88,21 +88,40 @@ async def gone(pid: int) -> None:
 # -- how they travel -------------------------------------------------------------------------------
 
 
+async def largest_frame_of_echo(host: Host, value: Any) -> int:
+    """Bytes of the larger frame of a call and its answer."""
+    frames = host.frames()
+    assert await host.call(None, "echo", [value]) == value
+    sizes = []
+    async for frame in frames:
+        sizes.append(len(frame.data))
+        if frame.sent is False:
+            break
+    return max(sizes)
+
+
 async def test_large_bytes_do_not_travel_in_frames() -> None:
     data = os.urandom(LARGE)
     async with running() as host:
         assert "shm" in host.info["capabilities"]
         assert os.stat(folder_of(host)).st_mode & 0o777 == 0o700
-        frames = host.frames()
         value = {"a": [data, b"small"], "b": data[:THRESHOLD]}
-        assert await host.call(None, "echo", [value]) == value
-        sizes = []
-        async for frame in frames:
-            sizes.append(len(frame.data))
-            if frame.sent is False:
-                break
-        assert max(sizes) < 1000
+        assert await largest_frame_of_echo(host, value) < 1000
         assert files(host) == []
+
+
+async def test_a_pool_whose_preload_fails_leaves_the_folder_to_the_others() -> None:
+    """Its starter ends while the supervisor lives: whose the folder is."""
+    told = config()
+    told["pools"].append({**told["pools"][0], "name": "bad", "preload": ["no_such_module"]})
+    async with open_host(told) as host:
+        async for event in host.events(past=True):
+            if event.name == "worker.start_failed":
+                assert event.metadata["pool"] == "bad"
+                break
+        assert await largest_frame_of_echo(host, os.urandom(LARGE)) < 1000
+        assert files(host) == []
+    assert not exists(folder_of(host))
 
 
 async def test_a_command_can_see_them_without_a_copy() -> None:
