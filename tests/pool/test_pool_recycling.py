@@ -332,6 +332,25 @@ class TestIdle:
         assert at(new) == [calls[1].id]
         assert starting(pool) == []
 
+    def test_one_that_goes_while_its_successor_starts_leaves_none_too_many(self) -> None:
+        pool = Driver(pool_size=2, min_workers=1, idle_timeout=5.0, prefetch=1)
+        one, two = pool.up()
+        call = pool.call()
+        assert call.worker is two
+        recycle(pool, one)
+        (successor,) = starting(pool)
+        pool.wait(5.0)
+        assert pool.finished == [one.id]
+        pool.ready(successor)
+        # Nobody is due any more: the one with the least to do goes.
+        assert pool.finished == [one.id, successor.id]
+        for worker in (one, successor):
+            pool.gone(worker)
+        assert pool.workers == [two]
+        assert reasons(pool) == ["manual", "idle"]
+        pool.answer(two)
+        assert pool.outcome(call) == "forwarded"
+
     def test_one_that_is_due_goes_without_a_successor(self) -> None:
         pool = Driver(pool_size=2, min_workers=1, idle_timeout=60.0)
         one, _ = pool.up()

@@ -138,6 +138,31 @@ def test_new_limits_hold_for_the_workers_there_are() -> None:
     assert pool.pinged == [(old.id, 1)]
 
 
+def test_no_more_calls_wait_at_a_worker_than_may_now() -> None:
+    pool = Driver(prefetch=3)
+    (worker,) = pool.up()
+    ahead = pool.calls(2)
+    reload(pool, replaces=False, prefetch=1)
+    last = pool.call()
+    for call in ahead:
+        assert pool.queued == [last.id]
+        pool.answer(worker, call)
+    assert at(worker) == [last.id]
+
+
+def test_nothing_waits_behind_a_slow_call_once_speed_is_judged() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.learn("fast")
+    reload(pool, replaces=False, prefetch=3)
+    pool.call("unknown")
+    reload(pool, replaces=False, prefetch="auto")
+    last = pool.call("fast")
+    assert pool.queued == [last.id]
+    pool.answer(worker)
+    assert at(worker) == [last.id]
+
+
 def test_calls_of_a_session_go_anywhere_once_that_is_only_a_hint() -> None:
     pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1)
     pool.up()
