@@ -97,8 +97,11 @@ class Machine:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def start(self, now: float) -> list[Effect]:
-        """The pool may start its workers."""
+    def start(self, now: float, *, is_added: bool = False) -> list[Effect]:
+        """The pool may start its workers. One that `is_added` by a reload tells of it as others do
+        that were changed."""
+        if is_added:
+            self._reloading.begin(now)
         self._go_on(now)
         return self._record.take()
 

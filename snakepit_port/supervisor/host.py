@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from snakepit_port import wire
-from snakepit_port.config import Config
+from snakepit_port.config import (
+    Config,
+    ConfigError,
+    PoolSettings,
+    Problem,
+    SupervisorSettings,
+    load_terms,
+    load_toml,
+)
 from snakepit_port.pool import Call
 from snakepit_port.pool.record import COUNTERS
 from snakepit_port.supervisor.link import Link
@@ -28,6 +37,8 @@ HOST_BEHIND_BYTES = 8 * 1024 * 1024
 #: Frames of the largest size that may wait for workers, beyond which the host is not read from.
 MAX_FRAMES_HELD = 2
 
+#: What hello has told, or what was made according to it.
+_FIXED = ("max_frame_bytes", "shm_threshold", "shm_max_bytes")
 
 #: Characters of a session id. A pool remembers `max_sessions` of them.
 MAX_SESSION_ID = 255
@@ -36,9 +47,10 @@ MAX_SESSION_ID = 255
 class CallRefused(Exception):
     """A control call that is answered with an error of this type."""
 
-    def __init__(self, type: str, message: str) -> None:
+    def __init__(self, type: str, message: str, **more: Any) -> None:
         super().__init__(message)
         self.type = type
+        self.more = more
 
 
 class Host:
@@ -52,10 +64,15 @@ class Host:
         software: str,
         run: Run,
         info: Mapping[str, Any],
+        config_path: str | None = None,
     ) -> None:
         self._pump = pump
         self._clock = clock
-        self._run_id = run.id
+        self._run = run
+        self._software = software
+        self._config_path = config_path
+        self._supervisor = config.supervisor
+        self._stopping = False
         self._born_at = clock()
         self._link: Link | None = None
         self._calls: dict[int, tuple[Call, Runner]] = {}
@@ -71,7 +88,6 @@ class Host:
         self.next_due = math.inf
         self._behind = False
         self._held = False
-        self._unsettled = len(config.enabled_pools)
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         limit = info.get("max_frame_bytes")
         self.host_max_frame_bytes = limit if isinstance(limit, int) else self.max_frame_bytes
@@ -82,12 +98,25 @@ class Host:
             pool.name: Runner(pump, config, pool, run, self, clock, software)
             for pool in config.enabled_pools
         }
+        self._default = self._find_default()
+        #: Pools that have been there from the beginning and were neither ready nor unavailable yet.
+        self._unsettled = set(self.runners.values())
+        #: Pools that were removed, until nothing is left of them.
+        self._leaving: list[Runner] = []
+
+    def _find_default(self) -> Runner | None:
+        """The pool of calls that name none."""
         if "default" in self.runners:
-            self._default: Runner | None = self.runners["default"]
-        elif len(self.runners) == 1:
-            self._default = next(iter(self.runners.values()))
-        else:
-            self._default = None
+            return self.runners["default"]
+        return next(iter(self.runners.values())) if len(self.runners) == 1 else None
+
+    def _all(self) -> Iterator[Runner]:
+        yield from self.runners.values()
+        yield from self._leaving
+
+    @property
+    def shutdown_grace_period(self) -> float:
+        return self._supervisor.shutdown_grace_period
 
     def attach(self, link: Link) -> None:
         """The link that answers go to; the pools start."""
@@ -99,7 +128,8 @@ class Host:
 
     def stop(self, grace: float) -> None:
         """Take no more calls; finish what there is within `grace` seconds."""
-        for runner in self.runners.values():
+        self._stopping = True
+        for runner in self._all():
             runner.stop(grace)
 
     def cancel_all(self) -> None:
@@ -110,17 +140,16 @@ class Host:
     @property
     def starter_pids(self) -> set[int]:
         """The process ids of the pools' starters."""
-        pids = (runner.starter_pid for runner in self.runners.values())
-        return {pid for pid in pids if pid is not None}
+        return {pid for runner in self._all() for pid in runner.starter_pids}
 
     @property
     def stopped(self) -> bool:
         """Whether nothing is left of any pool."""
-        return all(runner.stopped for runner in self.runners.values())
+        return all(runner.stopped for runner in self._all())
 
     def release(self) -> None:
         """Close what the pools hold, once they have stopped."""
-        for runner in self.runners.values():
+        for runner in self._all():
             runner.release()
 
     # -- to the host -------------------------------------------------------------------------------
@@ -146,9 +175,11 @@ class Host:
         entry = {"pool": pool, "worker": worker, "source": source, "level": level, "line": line}
         self._send(messages.log(entry))
 
-    def settled(self) -> None:
-        self._unsettled -= 1
-        if self._unsettled == 0:
+    def settled(self, runner: Runner) -> None:
+        if runner not in self._unsettled:
+            return
+        self._unsettled.discard(runner)
+        if not self._unsettled:
             pools = {name: runner.machine.state.value for name, runner in self.runners.items()}
             self._send(messages.ready({"pools": pools}))
 
@@ -258,7 +289,7 @@ class Host:
                 raise CallRefused("bad_arguments", f"{name} takes a map, not {args!r:.80}")
             answer = handler(self, args)
         except CallRefused as exc:
-            self._refuse(id, exc.type, str(exc), command=name)
+            self._refuse(id, exc.type, str(exc), command=name, **exc.more)
         except wire.DecodeError as exc:
             self._refuse(id, "decode", str(exc), command=name)
         else:
@@ -286,7 +317,7 @@ class Host:
         return {
             **{key: sum(stats[key] for stats in pools.values()) for key in summed},
             "os_pid": os.getpid(),
-            "run_id": self._run_id,
+            "run_id": self._run.id,
             "uptime_ms": round((self._clock() - self._born_at) * 1000),
             "pools": pools,
         }
@@ -323,6 +354,93 @@ class Host:
         self._asked = True
         self._send(messages.result(id, wire.encode(texts)))
 
+    # -- reload ------------------------------------------------------------------------------------
+
+    def _reload(self, args: Mapping[str, Any]) -> dict[str, Any]:
+        if self._stopping:
+            raise CallRefused("shutting_down", "the supervisor is shutting down")
+        try:
+            config = self._load(args)
+            self._check_supervisor(config.supervisor)
+        except ConfigError as exc:
+            raise CallRefused("config", str(exc), problems=exc.as_term()) from None
+        converted = [change.as_term() for change in config.changes]
+        return {
+            "pools": self._reconfigure(config),
+            **({"converted": converted} if converted else {}),
+        }
+
+    def _load(self, args: Mapping[str, Any]) -> Config:
+        if "config" in args:
+            base_dir = args.get("base_dir") or os.getcwd()
+            return load_terms(args["config"], Path(str(base_dir)))
+        if self._config_path is None:
+            message = "there is no file to read again: reload takes the configuration as `config`"
+            raise CallRefused("bad_arguments", message)
+        return load_toml(self._config_path)
+
+    def _check_supervisor(self, settings: SupervisorSettings) -> None:
+        """Raises `ConfigError` where a setting differs that both sides rely on since hello."""
+        problems = [
+            Problem(
+                f"supervisor.{name}",
+                "cannot change while the supervisor runs: start it anew for that",
+            )
+            for name in _FIXED
+            if getattr(settings, name) != getattr(self._supervisor, name)
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def _reconfigure(self, config: Config) -> dict[str, str]:
+        """Make the pools those of a configuration; returns what that means for each."""
+        self._supervisor = config.supervisor
+        before, self.runners = self.runners, {}
+        done = {}
+        for pool in config.enabled_pools:
+            runner = before.pop(pool.name, None)
+            if runner is not None:
+                self.runners[pool.name] = runner
+                done[pool.name] = runner.reconfigure(config, pool)
+            else:
+                self.runners[pool.name] = self._add(config, pool)
+                done[pool.name] = "added"
+        for name, runner in before.items():
+            self._leaving.append(runner)
+            why = f"pool {name!r} was removed from the configuration"
+            runner.stop(config.supervisor.shutdown_grace_period, why)
+            done[name] = "removed"
+        self._default = self._find_default()
+        for runner in before.values():
+            self.settled(runner)
+        return done
+
+    def _add(self, config: Config, pool: PoolSettings) -> Runner:
+        # No id is used by two workers at a time, of a pool that is leaving and of its namesake.
+        taken = [left.machine.next_number for left in self._leaving if left.name == pool.name]
+        runner = Runner(
+            self._pump,
+            config,
+            pool,
+            self._run,
+            self,
+            self._clock,
+            self._software,
+            first_number=max(taken, default=1),
+        )
+        runner.start(is_added=True)
+        return runner
+
+    def _see_off(self) -> None:
+        """Forget the removed pools of which nothing is left."""
+        gone = [runner for runner in self._leaving if runner.stopped]
+        for runner in gone:
+            self._leaving.remove(runner)
+            self._due.pop(runner, None)
+            self._queued_bytes -= self._queued.pop(runner, 0)
+            runner.release()
+            self.event("pool.removed", {}, {"pool": runner.name})
+
     # -- once a turn -------------------------------------------------------------------------------
 
     def touched(self, runner: Runner) -> None:
@@ -350,6 +468,8 @@ class Host:
         if self._touched or self._asked:
             self._touched.clear()
             self._asked = False
+            if self._leaving:
+                self._see_off()
             waits = (until for _, until in self._gatherings.values())
             self.next_due = min(*self._due.values(), *waits, math.inf)
         if self._queued_bytes or self._pump.out_bytes or self._behind or self._held:
@@ -360,7 +480,7 @@ class Host:
         behind = self._link.out_bytes > HOST_BEHIND_BYTES // (2 if self._behind else 1)
         if behind is not self._behind:
             self._behind = behind
-            for runner in self.runners.values():
+            for runner in self._all():
                 runner.pause(behind)
         limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._held else 1)
         to_workers = self._pump.out_bytes - self._link.out_bytes
@@ -398,6 +518,7 @@ def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> f
 _CONTROLS: dict[str, Callable[[Host, Mapping[str, Any]], Any]] = {
     "close_session": Host._close_session,
     "recycle": Host._recycle,
+    "reload": Host._reload,
     "stacks": Host._stacks,
     "stats": Host._stats,
     "workers": Host._workers,

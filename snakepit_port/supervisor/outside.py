@@ -30,8 +30,8 @@ class Outside(Protocol):
 
     def log(self, pool: str, worker: str | None, source: str, level: str, line: str) -> None: ...
 
-    def settled(self) -> None:
-        """A pool has become ready or unavailable for the first time."""
+    def settled(self, runner: Runner) -> None:
+        """The pool has become ready or unavailable for the first time."""
 
     def touched(self, runner: Runner) -> None:
         """Something has happened in the pool: what is due next, and how much is queued, may have

@@ -6,32 +6,27 @@ import math
 import os
 import random
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
 from snakepit_port.config import Config, PoolSettings
-from snakepit_port.config.env import effective_environment
-from snakepit_port.environment.libraries import known_libraries
-from snakepit_port.pool import Call, Machine, Worker, WorkerState, effects, streams
+from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, effects, streams
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.memory import Sampler, private_bytes
 from snakepit_port.supervisor.outside import Outside
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
+from snakepit_port.supervisor.source import Source
 from snakepit_port.supervisor.stacks import Gathering
-from snakepit_port.supervisor.starter import Starter, StarterError
-from snakepit_port.supervisor.worker_process import WorkerProcess, signal_name, tail_of
+from snakepit_port.supervisor.starter import StarterError
+from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 #: What a worker may tell the host of itself.
 WORKER_EVENTS = ("worker.gil_enabled", "worker.thread_safety")
-
-#: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
-#: waits for nothing but the kernel; one that takes longer is stuck, and is killed in turn.
-_STARTER_GRACE = 2.0
 
 
 class Runner:
@@ -46,10 +41,10 @@ class Runner:
         outside: Outside,
         clock: Callable[[], float],
         software: str,
+        first_number: int = 1,
     ) -> None:
         self.pump = pump
         self.name = settings.name
-        self.settings = settings
         self.run = run
         self.outside = outside
         self.max_frame_bytes = config.supervisor.max_frame_bytes
@@ -57,36 +52,25 @@ class Runner:
         self.stopped = False
         #: Whether `Outside.touched` was told of what has happened since it last looked.
         self.touched = False
-        self._clock = clock
+        self.now = clock
         self._software = software
-        profile = config.profile_of(settings)
-        layers = effective_environment(settings, profile, os.environ)
-        self._unsafe_modules = {
-            library.module: library.note
-            for library in known_libraries()
-            if settings.thread_safety_checks and library.threads == "unsafe"
-        }
-        self._env = {name: value for name, (value, _source) in layers.items()}
-        #: Calls that each worker runs at a time, on threads; None where it runs one, as a process.
-        self.threads = settings.threads_per_worker if profile.kind == "thread" else None
-        self.machine = Machine(settings, clock(), random.Random(), self.threads or 1)
-        self._processes: dict[str, WorkerProcess] = {}
-        self._starter: Starter | None = None
-        self._starter_failure: dict[str, Any] | None = None
-        self._starter_works = False
-        self._stopping = False
-        #: What the starter is to tell, by when: a worker's end, or (None) its own.
-        self._awaited: dict[str | None, float] = {}
-        self._answer: bytes = b""
-        self._has_memory_limits = (
-            min(settings.memory_threshold_mb, settings.memory_limit_mb) != math.inf
+        #: Where workers come from now.
+        self._source = Source(self, config, settings)
+        #: Those of settings of before, from which there still are workers, or a starter.
+        self._retired: list[Source] = []
+        self.machine = Machine(
+            settings, clock(), random.Random(), self._source.threads or 1, first_number
         )
+        self._processes: dict[str, WorkerProcess] = {}
+        self._stopping = False
+        self._answer: bytes = b""
         self._sampler: Sampler[Worker] | None = None
 
     # -- what happens to the pool ------------------------------------------------------------------
 
-    def start(self) -> None:
-        self.perform(self.machine.start(self._clock()))
+    def start(self, *, is_added: bool = False) -> None:
+        """Start the workers. A pool that `is_added` by a reload tells when it is whole."""
+        self.perform(self.machine.start(self.now(), is_added=is_added))
 
     def call_arrived(self, call: Call, now: float) -> None:
         self.perform(self.machine.call_arrived(call, now))
@@ -95,37 +79,73 @@ class Runner:
         self.perform(streams.credited(call, credit))
 
     def cancel(self, call: Call) -> None:
-        self.perform(self.machine.cancelled(call, self._clock()))
+        self.perform(self.machine.cancelled(call, self.now()))
+
+    @property
+    def settings(self) -> PoolSettings:
+        return self._source.settings
 
     @property
     def next_due(self) -> float:
         """When `tick` has something to do next, if nothing else happens."""
         due = self.machine.next_due
-        # Nearly always empty, and in the order they are due.
-        for awaited in self._awaited.values():
-            return awaited if due is None else min(due, awaited)
-        return math.inf if due is None else due
+        first = self._source.next_due
+        if self._retired:
+            first = min(first, *(source.next_due for source in self._retired))
+        return first if due is None else min(due, first)
 
     def tick(self) -> None:
-        now = self._clock()
+        now = self.now()
         self.perform(self.machine.tick(now))
-        if any(due <= now for due in self._awaited.values()):
-            self._awaited.clear()
-            if self._starter is not None:
-                self._starter.kill()
+        for source in self._sources():
+            source.tick(now)
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """Something has happened here."""
         if not self.touched:
             self.touched = True
             self.outside.touched(self)
 
-    def _await(self, worker: str | None) -> None:
-        self._touch()
-        self._awaited.setdefault(worker, self._clock() + _STARTER_GRACE)
+    def _sources(self) -> Iterator[Source]:
+        yield self._source
+        yield from list(self._retired)
 
-    def stop(self, grace: float) -> None:
+    def stop(self, grace: float, why: str = "the supervisor is shutting down") -> None:
         self._stopping = True
-        self.perform(self.machine.stop(self._clock(), grace))
+        self.perform(self.machine.stop(self.now(), grace, why))
+
+    def reconfigure(self, config: Config, settings: PoolSettings) -> str:
+        """Go on with other settings; returns what that means: "replaced", "resized" or "unchanged".
+
+        Workers are replaced if their process would see a difference: successors come from another
+        source, and are ready before those of before go.
+        """
+        before, source = self._source, Source(self, config, settings)
+        replaces = not source.makes_the_same_as(before)
+        if not replaces and settings == before.settings:
+            return "unchanged"
+        if replaces:
+            self._source = source
+            self._retired.append(before)
+        else:
+            before.settings = settings
+        todo = self.machine.reconfigure(
+            settings, self.now(), capacity=source.threads or 1, replaces=replaces
+        )
+        self.perform(todo)
+        self._let_go(before)
+        return "replaced" if replaces else "resized"
+
+    def _let_go(self, source: Source) -> None:
+        """End a source of before, when no worker of it is left."""
+        if source not in self._retired:
+            return
+        if any(process.source is source for process in self._processes.values()):
+            return
+        if source.starter is None:
+            self._retired.remove(source)
+        else:
+            source.finish()
 
     def recycle(self, worker_id: str | None = None) -> int:
         """Replace a worker, or all that serve; returns how many that are."""
@@ -134,18 +154,19 @@ class Runner:
             for worker in self.machine.workers.values()
             if worker.state is WorkerState.READY and worker_id in (None, worker.id)
         ]
-        self.perform(self.machine.recycle(chosen, "manual", self._clock()))
+        self.perform(self.machine.recycle(chosen, "manual", self.now()))
         return len(chosen)
 
     def close_session(self, session: str) -> bool:
         """End a session; whether there was one."""
-        closed, todo = self.machine.close_session(session, self._clock())
+        closed, todo = self.machine.close_session(session, self.now())
         self.perform(todo)
         return closed
 
     @property
-    def starter_pid(self) -> int | None:
-        return self._starter.process.pid if self._starter is not None else None
+    def starter_pids(self) -> set[int]:
+        pids = (source.starter_pid for source in self._sources())
+        return {pid for pid in pids if pid is not None}
 
     def pause(self, paused: bool) -> None:
         """Stop reading from the workers, or go on."""
@@ -154,7 +175,7 @@ class Runner:
 
     def workers(self) -> list[dict[str, Any]]:
         """What the control call `workers` says of each."""
-        now = self._clock()
+        now = self.now()
         return [
             {
                 "id": worker.id,
@@ -172,13 +193,13 @@ class Runner:
         """Have the workers, or only one, tell their stacks."""
         for id, process in self._processes.items():
             if only in (None, id) and gathering.ask(id, process.stacks):
-                self._signal(process.worker, STACKS_SIGNAL, group=False)
+                process.source.signal(id, STACKS_SIGNAL, group=False)
 
     # -- effects -----------------------------------------------------------------------------------
 
     def perform(self, todo: list[effects.Effect]) -> None:
         if not self.touched:
-            self._touch()
+            self.touch()
         for effect in todo:
             _PERFORM[type(effect)](self, effect)
 
@@ -207,7 +228,7 @@ class Runner:
 
     def _start_process(self, worker: Worker, *, again: bool = False) -> None:
         try:
-            process = WorkerProcess(self, worker, again)
+            process = WorkerProcess(self, self._source, worker, again)
         except OSError as exc:
             self._could_not_start(
                 worker, f"no descriptors for a worker: {exc.strerror}; raise `ulimit -n`"
@@ -215,41 +236,27 @@ class Runner:
             return
         self._processes[worker.id] = process
         try:
-            if self._starter is None:
-                self._starter_failure = None
-                self._starter_works = False
-                self._starter = Starter(
-                    self.pump,
-                    self.settings,
-                    self.run,
-                    self._env,
-                    self.ledger.fd,
-                    None if self.outside.shm is None else self.outside.shm.folder,
-                    self._starter_said,
-                    self._starter_gone,
-                    lambda line: self.outside.log(self.name, None, "stderr", "warning", line),
-                )
+            self._source.start(process)
         except StarterError as exc:
             for fd in process.inherited:
                 os.close(fd)
             self._could_not_start(worker, str(exc))
-            return
-        process.starter = self._starter
-        self._starter.start(worker.id, process.slot, process.inherited)
 
     def _could_not_start(self, worker: Worker, message: str) -> None:
         process = self._processes.pop(worker.id, None)
         if process is not None:
             process.close()
         error = {"type": "pool_unavailable", "message": message, "pool": self.name}
-        self.perform(self.machine.worker_gone(worker, self._clock(), started=0, error=error))
+        self.perform(self.machine.worker_gone(worker, self.now(), started=0, error=error))
+        if process is not None:
+            self._let_go(process.source)
 
     def _interrupt(self, effect: effects.Interrupt) -> None:
         process = self._processes[effect.worker.id]
         process.link.send(messages.cancel(effect.call.id))
         # The signal says "look at your channel", so the frame has to be there first.
         process.link.flush()
-        self._signal(effect.worker, signal.SIGURG, group=False)
+        process.source.signal(effect.worker.id, signal.SIGURG, group=False)
 
     def _ping(self, effect: effects.Ping) -> None:
         self._processes[effect.worker.id].link.send(messages.ping(effect.number))
@@ -258,12 +265,11 @@ class Runner:
         self._processes[effect.worker.id].finish()
 
     def _kill(self, effect: effects.Kill) -> None:
-        self._signal(effect.worker, signal.SIGKILL, group=True)
-        self._await(effect.worker.id)
-
-    def _signal(self, worker: Worker, signum: int, *, group: bool) -> None:
-        if self._starter is not None:
-            self._starter.signal(worker.id, signum, group=group)
+        process = self._processes.get(effect.worker.id)
+        # One that could not even be started is gone already.
+        if process is not None:
+            process.source.signal(effect.worker.id, signal.SIGKILL, group=True)
+            process.source.expect(effect.worker.id)
 
     def _measure(self, effect: effects.Measure) -> None:
         if self._sampler is None:
@@ -273,26 +279,26 @@ class Runner:
             self._sampler.measure(effect.worker, os_pid)
 
     def _measured(self, worker: Worker, size: int) -> None:
-        self.perform(self.machine.measured(worker, size, self._clock()))
+        self.perform(self.machine.measured(worker, size, self.now()))
 
     def _emit(self, effect: effects.Emit) -> None:
         self.outside.event(effect.name, effect.measurements, effect.metadata)
 
     def _settled(self, _effect: effects.Settled) -> None:
-        self.outside.settled()
+        self.outside.settled(self)
 
     def _stopped(self, _effect: effects.Stopped) -> None:
-        if self._starter is None:
+        for source in self._sources():
+            source.finish()
+        self._may_have_stopped()
+
+    def _may_have_stopped(self) -> None:
+        if self.machine.state is PoolState.STOPPED and not self.starter_pids:
             self.stopped = True
-        else:
-            self._starter.finish()
-            self._await(None)
 
     # -- what workers say --------------------------------------------------------------------------
 
-    def worker_hello(self, worker: str, shm_writer: str) -> dict[str, Any]:
-        settings = self.settings
-        args = settings.adapter_args
+    def worker_hello(self, source: Source, worker: str, shm_writer: str) -> dict[str, Any]:
         shm = self.outside.shm
         return {
             "software": self._software,
@@ -300,18 +306,12 @@ class Runner:
             "max_answer_bytes": min(self.max_frame_bytes, self.outside.host_max_frame_bytes),
             "pool": self.name,
             "worker": worker,
-            "adapter": settings.adapter,
-            "adapter_args": dict(args) if isinstance(args, Mapping) else list(args),
-            "python_path": list(settings.python_path),
-            "direct_calls": list(settings.direct_calls),
-            "threads": self.threads,
-            "thread_safety_checks": settings.thread_safety_checks,
-            "unsafe_modules": self._unsafe_modules,
+            **source.worker_hello(),
             **({} if shm is None else {"shm": {**shm.info, "writer": shm_writer}}),
         }
 
     def worker_said(self, process: WorkerProcess, frames: list[Frame]) -> None:
-        now = self._clock()
+        now = self.now()
         worker = process.worker
         answered = self.machine.answered
         together = len(frames)
@@ -369,9 +369,9 @@ class Runner:
         elif tag == "failed":
             process.failure = said[1]
             message = f"it says: {said[1].get('message', '')}"
-            self.perform(self.machine.unwell(process.worker, message, self._clock()))
+            self.perform(self.machine.unwell(process.worker, message, self.now()))
         elif tag == "pong":
-            todo = self.machine.ponged(process.worker, said[1], self._clock())
+            todo = self.machine.ponged(process.worker, said[1], self.now())
             if todo is None:
                 raise messages.ProtocolError("it sent a pong that nobody asked for")
             self.perform(todo)
@@ -391,11 +391,14 @@ class Runner:
                 "gil": process.gil,
             }
             # A fresh worker is small, so that this does not take long.
-            memory = private_bytes(process.os_pid) if self._has_memory_limits else None
+            memory = private_bytes(process.os_pid) if self._has_memory_limits() else None
             todo = self.machine.worker_ready(
-                process.worker, metadata, self._clock(), memory, process.idempotent
+                process.worker, metadata, self.now(), memory, process.idempotent
             )
             self.perform(todo)
+
+    def _has_memory_limits(self) -> bool:
+        return min(self.settings.memory_threshold_mb, self.settings.memory_limit_mb) != math.inf
 
     def _condemn(self, process: WorkerProcess, message: str, now: float) -> None:
         process.link.pause(True)
@@ -414,20 +417,21 @@ class Runner:
 
         If its starter is gone too, nobody else reports the exit.
         """
-        if process.starter is not self._starter or self._starter is None:
+        source = process.source
+        if process.starter is not source.starter or source.starter is None:
             self._worker_exited(process, None)
         else:
-            self._starter.signal(process.worker.id, signal.SIGKILL, group=True)
-            self._await(process.worker.id)
+            source.signal(process.worker.id, signal.SIGKILL, group=True)
+            source.expect(process.worker.id)
 
-    # -- what the starter says ---------------------------------------------------------------------
+    # -- what starters say -------------------------------------------------------------------------
 
-    def _starter_said(self, said: tuple[Any, ...]) -> None:
+    def starter_said(self, source: Source, said: tuple[Any, ...]) -> None:
         tag = said[0]
         if tag == "failed":
-            self._starter_failure = said[1]
+            source.failure = said[1]
         elif tag == "hello":
-            self._starter_works = True
+            source.works = True
         elif said[1] in self._processes:
             process = self._processes[said[1]]
             if tag == "started":
@@ -443,7 +447,7 @@ class Runner:
         process.link.drain()
         if self._processes.pop(process.worker.id, None) is None:
             return
-        self._awaited.pop(process.worker.id, None)
+        process.source.has_told(process.worker.id)
         process.stdout.close()
         process.stderr.close()
         started = self.ledger.started(process.slot)
@@ -453,42 +457,32 @@ class Runner:
             self.outside.shm.sweep(process.shm_writer, process.worker.calls)
         self.perform(
             self.machine.worker_gone(
-                process.worker, self._clock(), started=started, error=error, status=status
+                process.worker, self.now(), started=started, error=error, status=status
             )
         )
+        self._let_go(process.source)
 
-    def _starter_gone(self) -> None:
+    def starter_gone(self, source: Source) -> None:
         """Its workers are going too: their kernel kills them; their groups are killed here."""
-        starter, self._starter = self._starter, None
-        assert starter is not None
-        self._awaited.clear()
-        if self._starter_failure is None:
-            code = starter.process.returncode
-            how = signal_name(-code) if code < 0 else f"status {code}"
-            tail = tail_of(starter.output)
-            self._starter_failure = {
-                "type": "pool_unavailable",
-                "message": f"the starter of pool {self.name!r} ended with {how}"
-                + (f": {tail}" if tail else ""),
-                "pool": self.name,
-            }
-        works = self._starter_works
         for process in list(self._processes.values()):
-            if process.os_pid is None and works and not process.again and not self._stopping:
+            if process.source is not source:
+                continue
+            begins = process.worker.state is WorkerState.STARTING and not process.again
+            if process.os_pid is None and source.works and begins and not self._stopping:
                 # Not its fault: it was not begun, and the next starter may do better.
                 del self._processes[process.worker.id]
                 process.close()
                 self._start_process(process.worker, again=True)
             elif process.os_pid is None:
-                process.failure = process.failure or self._starter_failure
+                process.failure = process.failure or source.failure
                 self._worker_exited(process, None)
             else:
                 with suppress(ProcessLookupError):
                     os.killpg(process.os_pid, signal.SIGKILL)
                 if not process.link.is_open:
                     self._worker_exited(process, None)
-        if self.machine.state.value == "stopped":
-            self.stopped = True
+        self._let_go(source)
+        self._may_have_stopped()
 
     def release(self) -> None:
         """Close what the pool holds, when it has stopped."""

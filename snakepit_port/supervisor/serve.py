@@ -34,7 +34,7 @@ EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
 SOFTWARE = f"snakepit_port {__version__}"
 
 #: What this version can do beyond the core: SPEC section 16.
-CAPABILITIES = ["streams", "sessions", "recycle", "stacks"]
+CAPABILITIES = ["streams", "sessions", "recycle", "reload", "stacks"]
 
 #: Before the configuration is known; a hello carries it, and is not large.
 _HELLO_MAX_BYTES = 64 * 1024 * 1024
@@ -184,7 +184,7 @@ class Supervisor:
             self._ended = True
         elif not self._stopping:
             self._stopping = True
-            self._host.stop(self._grace)
+            self._host.stop(self._host.shutdown_grace_period)
             self._pump.flush()
 
     # -- hello -------------------------------------------------------------------------------------
@@ -224,12 +224,19 @@ class Supervisor:
         except ConfigError as exc:
             problems = {"problems": exc.as_term()}
             raise Stop(EX_CONFIG, {**_error("config", str(exc)), **problems}) from None
-        self._grace = config.supervisor.shutdown_grace_period
         linux.adopt_orphans()
         leavings = find_leavings()
         remove(leavings)
         self._link.limit(config.supervisor.max_frame_bytes)
-        host = Host(self._pump, config, lambda: self._pump.now, SOFTWARE, self._run, info)
+        host = Host(
+            self._pump,
+            config,
+            lambda: self._pump.now,
+            SOFTWARE,
+            self._run,
+            info,
+            self._config_path,
+        )
         self._link.send(messages.hello(self._hello(config, host.shm)))
         host.attach(self._link)
         for process in leavings.processes:

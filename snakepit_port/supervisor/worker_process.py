@@ -18,6 +18,7 @@ from snakepit_port.wire.framing import Frame
 
 if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner
+    from snakepit_port.supervisor.source import Source
     from snakepit_port.supervisor.starter import Starter
 
 #: Bytes of stderr's tail that go into an error.
@@ -30,10 +31,11 @@ class WorkerProcess:
     Raises `OSError`, and holds nothing then, where there are no descriptors for it.
     """
 
-    def __init__(self, runner: Runner, worker: Worker, again: bool) -> None:
+    def __init__(self, runner: Runner, source: Source, worker: Worker, again: bool) -> None:
         #: Whether it is the second attempt, because the starter went during the first.
         self.again = again
         self.starter: Starter | None = None
+        self.source = source
         self.runner = runner
         self.worker = worker
         self.os_pid: int | None = None
@@ -59,7 +61,7 @@ class WorkerProcess:
         self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
         fd, limit = ours.fileno(), runner.max_frame_bytes
         self.link = Link(runner.pump, fd, fd, limit, self._received, self._closed)
-        self.link.send(messages.hello(runner.worker_hello(worker.id, self.shm_writer)))
+        self.link.send(messages.hello(runner.worker_hello(source, worker.id, self.shm_writer)))
         self.stacks = Stacks(runner.pump, stacks)
 
     def _log(self, source: str, level: str) -> Callable[[str], None]:

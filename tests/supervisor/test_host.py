@@ -55,8 +55,9 @@ class FakeLink:
 
 
 class FakeProcess:
-    def __init__(self, worker: Any, pump: FakePump) -> None:
+    def __init__(self, worker: Any, pump: FakePump, source: Any) -> None:
         self.worker = worker
+        self.source = source
         self.os_pid = None
         self.python = ""
         self.link = FakeLink(pump)
@@ -99,7 +100,7 @@ class Scene:
         self.link.written()
 
     def _started(self, runner: Any, effect: effects.Start) -> None:
-        runner._processes[effect.worker.id] = FakeProcess(effect.worker, self.pump)
+        runner._processes[effect.worker.id] = FakeProcess(effect.worker, self.pump, runner._source)
 
     def process(self, pool: str) -> Any:
         (process,) = self.host.runners[pool]._processes.values()

@@ -1,0 +1,162 @@
+"""Where a pool's workers come from: its settings as a worker sees them, and a starter.
+
+A reload that changes what workers see gives the pool another source. The one of before starts no
+more, and its starter ends when the last worker that came from it has gone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from snakepit_port.config import Config, PoolSettings
+from snakepit_port.config.env import effective_environment
+from snakepit_port.environment.libraries import known_libraries
+from snakepit_port.supervisor.starter import Starter
+from snakepit_port.supervisor.worker_process import WorkerProcess, signal_name, tail_of
+
+if TYPE_CHECKING:
+    from snakepit_port.supervisor.runner import Runner
+
+#: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
+#: waits for nothing but the kernel; one that takes longer is stuck, and is killed in turn.
+_STARTER_GRACE = 2.0
+
+
+class Source:
+    """One of a runner's. There is a starter from the first worker on; another one, when that went
+    and a worker is wanted."""
+
+    def __init__(self, runner: Runner, config: Config, settings: PoolSettings) -> None:
+        self.runner = runner
+        self.settings = settings
+        profile = config.profile_of(settings)
+        layers = effective_environment(settings, profile, os.environ)
+        self._env = {name: value for name, (value, _source) in layers.items()}
+        #: Calls that each worker runs at a time, on threads; None where it runs one, as a process.
+        self.threads = settings.threads_per_worker if profile.kind == "thread" else None
+        self._unsafe_modules = {
+            library.module: library.note
+            for library in known_libraries()
+            if settings.thread_safety_checks and library.threads == "unsafe"
+        }
+        self.starter: Starter | None = None
+        #: Why the last starter went, and whether it had begun to work.
+        self.failure: dict[str, Any] | None = None
+        self.works = False
+        #: What the starter is to tell, by when: a worker's end, or (None) its own.
+        self._awaited: dict[str | None, float] = {}
+
+    def makes_the_same_as(self, other: Source) -> bool:
+        """Whether workers of both cannot be told apart, and run the same way."""
+        return self._seen_by_workers() == other._seen_by_workers()
+
+    def _seen_by_workers(self) -> tuple[Any, ...]:
+        settings = self.settings
+        args = settings.adapter_args
+        return (
+            self._env,
+            self.threads,
+            settings.python,
+            settings.python_path,
+            settings.preload,
+            settings.start_method,
+            settings.adapter,
+            dict(args) if isinstance(args, Mapping) else list(args),
+            settings.direct_calls,
+            settings.thread_safety_checks,
+        )
+
+    def worker_hello(self) -> dict[str, Any]:
+        """What hello tells a worker of these settings."""
+        settings = self.settings
+        args = settings.adapter_args
+        return {
+            "adapter": settings.adapter,
+            "adapter_args": dict(args) if isinstance(args, Mapping) else list(args),
+            "python_path": list(settings.python_path),
+            "direct_calls": list(settings.direct_calls),
+            "threads": self.threads,
+            "thread_safety_checks": settings.thread_safety_checks,
+            "unsafe_modules": self._unsafe_modules,
+        }
+
+    # -- the starter -------------------------------------------------------------------------------
+
+    @property
+    def starter_pid(self) -> int | None:
+        return None if self.starter is None else self.starter.process.pid
+
+    def start(self, process: WorkerProcess) -> None:
+        """Have a worker's process started, by a new starter where there is none.
+
+        Raises `StarterError` if there can be none; the descriptors of the process are still open.
+        """
+        if self.starter is None:
+            runner = self.runner
+            shm = runner.outside.shm
+            self.failure = None
+            self.works = False
+            self.starter = Starter(
+                runner.pump,
+                self.settings,
+                runner.run,
+                self._env,
+                runner.ledger.fd,
+                None if shm is None else shm.folder,
+                lambda said: runner.starter_said(self, said),
+                self._starter_gone,
+                lambda line: runner.outside.log(runner.name, None, "stderr", "warning", line),
+            )
+        process.starter = self.starter
+        self.starter.start(process.worker.id, process.slot, process.inherited)
+
+    def signal(self, worker: str, signum: int, *, group: bool) -> None:
+        if self.starter is not None:
+            self.starter.signal(worker, signum, group=group)
+
+    def finish(self) -> None:
+        """Have the starter end, if there is one."""
+        if self.starter is not None:
+            self.starter.finish()
+            self.expect(None)
+
+    def expect(self, worker: str | None) -> None:
+        """The starter is to tell of a worker's end before long, or (None) to end itself."""
+        self.runner.touch()
+        self._awaited.setdefault(worker, self.runner.now() + _STARTER_GRACE)
+
+    def has_told(self, worker: str) -> None:
+        self._awaited.pop(worker, None)
+
+    @property
+    def next_due(self) -> float:
+        """When the first of what it is to tell is due."""
+        # Nearly always empty, and in the order they are due.
+        for awaited in self._awaited.values():
+            return awaited
+        return math.inf
+
+    def tick(self, now: float) -> None:
+        if self.next_due <= now:
+            self._awaited.clear()
+            if self.starter is not None:
+                self.starter.kill()
+
+    def _starter_gone(self) -> None:
+        starter, self.starter = self.starter, None
+        assert starter is not None
+        self._awaited.clear()
+        if self.failure is None:
+            code = starter.process.returncode
+            how = signal_name(-code) if code < 0 else f"status {code}"
+            tail = tail_of(starter.output)
+            self.failure = {
+                "type": "pool_unavailable",
+                "message": f"the starter of pool {self.runner.name!r} ended with {how}"
+                + (f": {tail}" if tail else ""),
+                "pool": self.runner.name,
+            }
+        self.runner.starter_gone(self)
