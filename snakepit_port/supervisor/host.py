@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ from snakepit_port.config import (
     Config,
     ConfigError,
     PoolSettings,
-    Problem,
-    SupervisorSettings,
     load_terms,
     load_toml,
 )
 from snakepit_port.pool import Call
 from snakepit_port.pool.record import COUNTERS
 from snakepit_port.supervisor.link import Link
+from snakepit_port.supervisor.pools import Pools
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.runner import Runner
@@ -36,9 +35,6 @@ HOST_BEHIND_BYTES = 8 * 1024 * 1024
 
 #: Frames of the largest size that may wait for workers, beyond which the host is not read from.
 MAX_FRAMES_HELD = 2
-
-#: What hello has told, or what was made according to it.
-_FIXED = ("max_frame_bytes", "shm_threshold", "shm_max_bytes")
 
 #: Characters of a session id. A pool remembers `max_sessions` of them.
 MAX_SESSION_ID = 255
@@ -68,10 +64,8 @@ class Host:
     ) -> None:
         self._pump = pump
         self._clock = clock
-        self._run = run
-        self._software = software
+        self._run_id = run.id
         self._config_path = config_path
-        self._supervisor = config.supervisor
         self._stopping = False
         self._born_at = clock()
         self._link: Link | None = None
@@ -94,42 +88,26 @@ class Host:
         can = info.get("capabilities")
         reads_files = isinstance(can, list) and "shm" in can
         self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None
-        self.runners = {
-            pool.name: Runner(pump, config, pool, run, self, clock, software)
-            for pool in config.enabled_pools
-        }
-        self._default = self._find_default()
+
+        def make(config: Config, pool: PoolSettings, first_number: int) -> Runner:
+            return Runner(pump, config, pool, run, self, clock, software, first_number)
+
+        self.pools = Pools(config, make)
         #: Pools that have been there from the beginning and were neither ready nor unavailable yet.
-        self._unsettled = set(self.runners.values())
-        #: Pools that were removed, until nothing is left of them.
-        self._leaving: list[Runner] = []
-
-    def _find_default(self) -> Runner | None:
-        """The pool of calls that name none."""
-        if "default" in self.runners:
-            return self.runners["default"]
-        return next(iter(self.runners.values())) if len(self.runners) == 1 else None
-
-    def _all(self) -> Iterator[Runner]:
-        yield from self.runners.values()
-        yield from self._leaving
-
-    @property
-    def shutdown_grace_period(self) -> float:
-        return self._supervisor.shutdown_grace_period
+        self._unsettled = set(self.pools)
 
     def attach(self, link: Link) -> None:
         """The link that answers go to; the pools start."""
         self._link = link
-        for runner in self.runners.values():
+        for runner in self.pools.running.values():
             runner.start()
-        if not self.runners:
+        if not self.pools.running:
             self._send(messages.ready({"pools": {}}))
 
     def stop(self, grace: float) -> None:
         """Take no more calls; finish what there is within `grace` seconds."""
         self._stopping = True
-        for runner in self._all():
+        for runner in self.pools:
             runner.stop(grace)
 
     def cancel_all(self) -> None:
@@ -137,19 +115,9 @@ class Host:
         for call, runner in list(self._calls.values()):
             runner.cancel(call)
 
-    @property
-    def starter_pids(self) -> set[int]:
-        """The process ids of the pools' starters."""
-        return {pid for runner in self._all() for pid in runner.starter_pids}
-
-    @property
-    def stopped(self) -> bool:
-        """Whether nothing is left of any pool."""
-        return all(runner.stopped for runner in self._all())
-
     def release(self) -> None:
         """Close what the pools hold, once they have stopped."""
-        for runner in self._all():
+        for runner in self.pools:
             runner.release()
 
     # -- to the host -------------------------------------------------------------------------------
@@ -180,7 +148,9 @@ class Host:
             return
         self._unsettled.discard(runner)
         if not self._unsettled:
-            pools = {name: runner.machine.state.value for name, runner in self.runners.items()}
+            pools = {
+                name: runner.machine.state.value for name, runner in self.pools.running.items()
+            }
             self._send(messages.ready({"pools": pools}))
 
     def _refuse(self, id: int | None, type: str, message: str, **more: Any) -> None:
@@ -220,9 +190,9 @@ class Host:
         id, pool, command, options = messages.read_call(frame)
         if self._is_used(id):
             raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
-        runner = self._default if pool is None else self.runners.get(pool)
+        runner = self.pools.default if pool is None else self.pools.running.get(pool)
         if runner is None:
-            self._refuse(id, "unknown_pool", self._no_such_pool(pool), command=command)
+            self._refuse(id, "unknown_pool", self.pools.no_such(pool), command=command)
             return
         settings = runner.settings
         timeout, queue_timeout = settings.call_timeout, settings.queue_timeout
@@ -244,14 +214,6 @@ class Host:
         )
         self._calls[id] = call, runner
         runner.call_arrived(call, now)
-
-    def _no_such_pool(self, pool: str | None) -> str:
-        names = ", ".join(repr(name) for name in self.runners)
-        if not names:
-            return "there is no pool: the configuration sets pooling_enabled to false"
-        if pool is None:
-            return f"there are several pools and none is named 'default'; name one of {names}"
-        return f"there is no pool {pool!r}; there is {names}"
 
     def _other(self, said: tuple[Any, ...], frame: bytes) -> None:
         tag = said[0]
@@ -303,10 +265,10 @@ class Host:
     def _selected(self, args: Mapping[str, Any]) -> list[Runner]:
         pool = args.get("pool")
         if pool is None:
-            return list(self.runners.values())
-        if not isinstance(pool, str) or pool not in self.runners:
-            raise CallRefused("unknown_pool", self._no_such_pool(str(pool)))
-        return [self.runners[pool]]
+            return list(self.pools.running.values())
+        if not isinstance(pool, str) or pool not in self.pools.running:
+            raise CallRefused("unknown_pool", self.pools.no_such(str(pool)))
+        return [self.pools.running[pool]]
 
     def _workers(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [worker for runner in self._selected(args) for worker in runner.workers()]
@@ -317,7 +279,7 @@ class Host:
         return {
             **{key: sum(stats[key] for stats in pools.values()) for key in summed},
             "os_pid": os.getpid(),
-            "run_id": self._run.id,
+            "run_id": self._run_id,
             "uptime_ms": round((self._clock() - self._born_at) * 1000),
             "pools": pools,
         }
@@ -333,10 +295,10 @@ class Host:
 
     def _close_session(self, args: Mapping[str, Any]) -> bool:
         pool, session = args.get("pool"), args.get("session")
-        runner = self._default if pool is None else self.runners.get(str(pool))
+        runner = self.pools.default if pool is None else self.pools.running.get(str(pool))
         if runner is None:
             raise CallRefused(
-                "unknown_pool", self._no_such_pool(None if pool is None else str(pool))
+                "unknown_pool", self.pools.no_such(None if pool is None else str(pool))
             )
         if not isinstance(session, str):
             raise CallRefused("bad_arguments", f"a session is a text, not {session!r:.80}")
@@ -359,16 +321,17 @@ class Host:
     def _reload(self, args: Mapping[str, Any]) -> dict[str, Any]:
         if self._stopping:
             raise CallRefused("shutting_down", "the supervisor is shutting down")
+        before = set(self.pools)
         try:
             config = self._load(args)
-            self._check_supervisor(config.supervisor)
+            done = self.pools.reconfigure(config)
         except ConfigError as exc:
             raise CallRefused("config", str(exc), problems=exc.as_term()) from None
+        for runner in before.intersection(self.pools.leaving):
+            # Nobody has to wait any longer for it to be ready.
+            self.settled(runner)
         converted = [change.as_term() for change in config.changes]
-        return {
-            "pools": self._reconfigure(config),
-            **({"converted": converted} if converted else {}),
-        }
+        return {"pools": done, **({"converted": converted} if converted else {})}
 
     def _load(self, args: Mapping[str, Any]) -> Config:
         if "config" in args:
@@ -379,63 +342,9 @@ class Host:
             raise CallRefused("bad_arguments", message)
         return load_toml(self._config_path)
 
-    def _check_supervisor(self, settings: SupervisorSettings) -> None:
-        """Raises `ConfigError` where a setting differs that both sides rely on since hello."""
-        problems = [
-            Problem(
-                f"supervisor.{name}",
-                "cannot change while the supervisor runs: start it anew for that",
-            )
-            for name in _FIXED
-            if getattr(settings, name) != getattr(self._supervisor, name)
-        ]
-        if problems:
-            raise ConfigError(problems)
-
-    def _reconfigure(self, config: Config) -> dict[str, str]:
-        """Make the pools those of a configuration; returns what that means for each."""
-        self._supervisor = config.supervisor
-        before, self.runners = self.runners, {}
-        done = {}
-        for pool in config.enabled_pools:
-            runner = before.pop(pool.name, None)
-            if runner is not None:
-                self.runners[pool.name] = runner
-                done[pool.name] = runner.reconfigure(config, pool)
-            else:
-                self.runners[pool.name] = self._add(config, pool)
-                done[pool.name] = "added"
-        for name, runner in before.items():
-            self._leaving.append(runner)
-            why = f"pool {name!r} was removed from the configuration"
-            runner.stop(config.supervisor.shutdown_grace_period, why)
-            done[name] = "removed"
-        self._default = self._find_default()
-        for runner in before.values():
-            self.settled(runner)
-        return done
-
-    def _add(self, config: Config, pool: PoolSettings) -> Runner:
-        # No id is used by two workers at a time, of a pool that is leaving and of its namesake.
-        taken = [left.machine.next_number for left in self._leaving if left.name == pool.name]
-        runner = Runner(
-            self._pump,
-            config,
-            pool,
-            self._run,
-            self,
-            self._clock,
-            self._software,
-            first_number=max(taken, default=1),
-        )
-        runner.start(is_added=True)
-        return runner
-
     def _see_off(self) -> None:
         """Forget the removed pools of which nothing is left."""
-        gone = [runner for runner in self._leaving if runner.stopped]
-        for runner in gone:
-            self._leaving.remove(runner)
+        for runner in self.pools.take_gone():
             self._due.pop(runner, None)
             self._queued_bytes -= self._queued.pop(runner, 0)
             runner.release()
@@ -468,7 +377,7 @@ class Host:
         if self._touched or self._asked:
             self._touched.clear()
             self._asked = False
-            if self._leaving:
+            if self.pools.leaving:
                 self._see_off()
             waits = (until for _, until in self._gatherings.values())
             self.next_due = min(*self._due.values(), *waits, math.inf)
@@ -480,7 +389,7 @@ class Host:
         behind = self._link.out_bytes > HOST_BEHIND_BYTES // (2 if self._behind else 1)
         if behind is not self._behind:
             self._behind = behind
-            for runner in self._all():
+            for runner in self.pools:
                 runner.pause(behind)
         limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._held else 1)
         to_workers = self._pump.out_bytes - self._link.out_bytes

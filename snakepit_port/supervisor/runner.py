@@ -295,6 +295,7 @@ class Runner:
     def _may_have_stopped(self) -> None:
         if self.machine.state is PoolState.STOPPED and not self.starter_pids:
             self.stopped = True
+            self.touch()
 
     # -- what workers say --------------------------------------------------------------------------
 

@@ -158,13 +158,13 @@ class Supervisor:
         self._pump.flush()
         host.take_stock()
         if self._stopping:
-            self._ended = host.stopped or self._pump.now >= self._last_moment
+            self._ended = host.pools.stopped or self._pump.now >= self._last_moment
 
     def _signalled(self, _events: int) -> None:
         came = self._signals.take()
         if signal.SIGCHLD in came:
             # Not a starter: what a starter that was killed has left to this process.
-            linux.end_orphans(spared=self._host.starter_pids if self._host else ())
+            linux.end_orphans(spared=self._host.pools.starter_pids if self._host else ())
         if came.intersection(_STOP_SIGNALS):
             self._shut_down()
 
@@ -184,7 +184,7 @@ class Supervisor:
             self._ended = True
         elif not self._stopping:
             self._stopping = True
-            self._host.stop(self._host.shutdown_grace_period)
+            self._host.stop(self._host.pools.supervisor.shutdown_grace_period)
             self._pump.flush()
 
     # -- hello -------------------------------------------------------------------------------------

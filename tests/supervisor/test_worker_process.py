@@ -29,7 +29,7 @@ def test_nothing_is_left_where_there_are_no_descriptors(
     before = os.listdir("/proc/self/fd")
     monkeypatch.setattr(os, "pipe", few)
     with pytest.raises(OSError, match="Too many open files"):
-        WorkerProcess(nobody, Worker("default-1", 0.0), again=False)
+        WorkerProcess(nobody, nobody, Worker("default-1", 0.0), again=False)
     monkeypatch.undo()
     assert len(made) == pipes
     assert os.listdir("/proc/self/fd") == before

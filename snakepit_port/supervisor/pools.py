@@ -1,0 +1,109 @@
+"""The pools there are, from one configuration to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from snakepit_port.config import Config, ConfigError, PoolSettings, Problem, SupervisorSettings
+from snakepit_port.supervisor.runner import Runner
+
+#: Settings of the supervisor that hello has told, or according to which something was made.
+_FIXED = ("max_frame_bytes", "shm_threshold", "shm_max_bytes")
+
+
+class Pools:
+    """`running` has the pools that take calls, by name, in the order of the configuration;
+    `default` is the one of calls that name none. `leaving` are those that a reload has removed,
+    until nothing is left of them.
+
+    `make` makes a pool; its workers are numbered from its last argument on.
+    """
+
+    def __init__(self, config: Config, make: Callable[[Config, PoolSettings, int], Runner]) -> None:
+        self._make = make
+        self.supervisor = config.supervisor
+        self.running = {pool.name: make(config, pool, 1) for pool in config.enabled_pools}
+        self.default = self._find_default()
+        self.leaving: list[Runner] = []
+
+    def __iter__(self) -> Iterator[Runner]:
+        yield from self.running.values()
+        yield from self.leaving
+
+    def _find_default(self) -> Runner | None:
+        if "default" in self.running:
+            return self.running["default"]
+        return next(iter(self.running.values())) if len(self.running) == 1 else None
+
+    def no_such(self, name: str | None) -> str:
+        """Why no pool can be found by this name, in words."""
+        names = ", ".join(repr(name) for name in self.running)
+        if not names:
+            return "there is no pool: the configuration sets pooling_enabled to false"
+        if name is None:
+            return f"there are several pools and none is named 'default'; name one of {names}"
+        return f"there is no pool {name!r}; there is {names}"
+
+    @property
+    def starter_pids(self) -> set[int]:
+        """The process ids of their starters."""
+        return {pid for runner in self for pid in runner.starter_pids}
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is left of any."""
+        return all(runner.stopped for runner in self)
+
+    # -- reload ------------------------------------------------------------------------------------
+
+    def reconfigure(self, config: Config) -> dict[str, str]:
+        """Become the pools of a configuration; returns, by name, what that means for each.
+
+        Raises `ConfigError`, and changes nothing then, where a setting of the supervisor differs
+        that cannot change while it runs.
+        """
+        self._check(config.supervisor)
+        self.supervisor = config.supervisor
+        before, self.running = self.running, {}
+        done = {}
+        for pool in config.enabled_pools:
+            runner = before.pop(pool.name, None)
+            if runner is None:
+                self.running[pool.name] = self._add(config, pool)
+                done[pool.name] = "added"
+            else:
+                self.running[pool.name] = runner
+                done[pool.name] = runner.reconfigure(config, pool)
+        self.default = self._find_default()
+        for name, runner in before.items():
+            self.leaving.append(runner)
+            why = f"pool {name!r} was removed from the configuration"
+            runner.stop(config.supervisor.shutdown_grace_period, why)
+            done[name] = "removed"
+        return done
+
+    def _check(self, settings: SupervisorSettings) -> None:
+        problems = [
+            Problem(
+                f"supervisor.{name}",
+                "cannot change while the supervisor runs: start it anew for that",
+            )
+            for name in _FIXED
+            if getattr(settings, name) != getattr(self.supervisor, name)
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+    def _add(self, config: Config, pool: PoolSettings) -> Runner:
+        # No id is used by two workers at a time, of a pool that is leaving and of its namesake.
+        numbers = [left.machine.next_number for left in self.leaving if left.name == pool.name]
+        runner = self._make(config, pool, max(numbers, default=1))
+        runner.start(is_added=True)
+        return runner
+
+    def take_gone(self) -> list[Runner]:
+        """Those that were leaving, and of which nothing is left, once."""
+        gone = [runner for runner in self.leaving if runner.stopped]
+        for runner in gone:
+            self.leaving.remove(runner)
+        return gone
