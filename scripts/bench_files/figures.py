@@ -168,7 +168,7 @@ FIGURES = (
     ),
     Figure(
         "broken",
-        "rate of 2 pools beside one that cannot start, against without",
+        "rate of 2 pools beside a broken one, against without",
         "broken",
         "beside_broken",
         "without_broken",
