@@ -170,6 +170,36 @@ class Host(Link):
         count: int = await self.control("recycle", what)
         return count
 
+    async def reload(
+        self,
+        config: str | os.PathLike[str] | Mapping[str, Any] | None = None,
+        *,
+        base_dir: str | os.PathLike[str] | None = None,
+    ) -> dict[str, str]:
+        """Has the supervisor take another configuration, and returns at once what that means for
+        each pool: "added", "removed", "replaced", "resized" or "unchanged" (SPEC, section 9.2).
+
+        `config` is the path of a TOML file, or the same keys as a mapping, with `base_dir` as for
+        `open_host`; None reads the file again that the supervisor was started with. `pool.reloaded`
+        says when a pool is whole on its new settings. Cancelling forgets the answer, the
+        supervisor reloads all the same.
+
+        Raises:
+            CallError: as `call`; `type` "config", with `problems`, for mistakes in the
+                configuration or a setting that cannot change while the supervisor runs, and
+                "bad_arguments" where there is no file to read again. Nothing has changed then.
+            EncodeError: the mapping holds a value that has no term.
+        """
+        payload = encode(_configuration(config, base_dir))
+
+        def question(id: int) -> bytes:
+            self._pools.reloading(id)
+            return messages.control(id, "reload", payload)
+
+        answer = await self._ask(question, None)
+        changes: dict[str, str] = answer["pools"]
+        return changes
+
     async def close_session(self, session: str, pool: str | None = None) -> bool:
         """Ends a session; returns whether there was one. Raises: as `call`."""
         closed: bool = await self.control("close_session", {"session": session, **_of_pool(pool)})
@@ -190,18 +220,19 @@ class Host(Link):
     async def await_ready(self) -> Mapping[str, str]:
         """Waits until every pool has started or failed to; returns their states by name.
 
-        Cancelling only stops the waiting.
+        After `reload` it waits for pools that were added, too, and for those that could not start
+        before. Cancelling only stops the waiting.
 
         Raises:
             CallError: `type` "pool_unavailable" if a pool could not start, with the cause;
                 "supervisor_down" if the supervisor went first.
         """
-        await self._settled.wait()
-        if not self.pools:
+        await self._pools.wait()
+        if not self._pools.settled:
             self._outbox.check()
         for name, state in self.pools.items():
             if state != "ready":
-                cause = self._unavailable.get(name, {})
+                cause = self._pools.causes.get(name, {})
                 raise CallError(
                     {
                         "type": "pool_unavailable",
@@ -211,6 +242,12 @@ class Host(Link):
                     }
                 )
         return self.pools
+
+    @property
+    def pools(self) -> Mapping[str, str]:
+        """The state of each pool, "ready" or "unavailable" (SPEC, section 14, has others), as of
+        the supervisor's `ready`, and of the events since."""
+        return self._pools.states
 
     # -- watching -----------------------------------------------------------------------------
 
@@ -381,11 +418,21 @@ def _hello(
         "max_frame_bytes": max_frame_bytes,
         "capabilities": ["shm"],
     }
-    if config is not None:
-        info["config"] = config
-    if base_dir is not None:
-        info["base_dir"] = os.fspath(base_dir)
-    return messages.hello(info)
+    return messages.hello({**info, **_configuration(config, base_dir)})
+
+
+def _configuration(
+    config: str | os.PathLike[str] | Mapping[str, Any] | None,
+    base_dir: str | os.PathLike[str] | None,
+) -> dict[str, Any]:
+    """What tells a supervisor a configuration."""
+    if config is None:
+        told: dict[str, Any] = {}
+    elif isinstance(config, Mapping):
+        told = {"config": config}
+    else:
+        told = {"file": os.path.abspath(config)}
+    return told if base_dir is None else {**told, "base_dir": os.fspath(base_dir)}
 
 
 def _of_pool(pool: str | None) -> dict[str, Any]:

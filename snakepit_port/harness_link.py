@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from snakepit_port.bulk.files import FileReader, Folder, remove_folder
+from snakepit_port.harness_pools import Pools
 from snakepit_port.harness_process import SupervisorProcess
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
 from snakepit_port.harness_stream import Stream
@@ -138,8 +139,7 @@ class Link:
         self._forgotten: set[int] = set()
         self._pings: dict[int, _Waiter] = {}
         self._greeted = trio.Event()
-        self._settled = trio.Event()
-        self._unavailable: dict[str, Mapping[str, Any]] = {}
+        self._pools = Pools()
         self._read_all = trio.Event()
         self._ended = trio.Event()
         self._events: Feed[Event] = Feed()
@@ -160,8 +160,6 @@ class Link:
         }
         #: What the supervisor said in its hello (SPEC, section 3).
         self.info: Mapping[str, Any] = {}
-        #: The state of each pool, "ready" or "unavailable", as of the supervisor's `ready`.
-        self.pools: Mapping[str, str] = {}
         #: Answers that belonged to no call of this host: a second answer to one call, or the answer
         #: to a frame that was sent raw.
         self.stray_answers = 0
@@ -199,8 +197,9 @@ class Link:
         for waiter in (*self._waiters.values(), *self._pings.values()):
             waiter.answer(b"", CallError(why.details))
         self._waiters.clear()
-        for event in (self._greeted, self._settled, self._ended):
+        for event in (self._greeted, self._ended):
             event.set()
+        self._pools.end()
         for feed in (self._events, self._logs, self._complaints, self._frames):
             if feed is not None:
                 feed.end()
@@ -329,10 +328,11 @@ class Link:
         self._greeted.set()
 
     def _on_ready(self, info: Mapping[str, Any]) -> None:
-        self.pools = info.get("pools", {})
-        self._settled.set()
+        self._pools.ready(info.get("pools", {}))
 
     def _on_result(self, id: int, payload: bytes, files: Sequence[str] = ()) -> None:
+        if id in self._pools.reloads:
+            self._pools.reloaded(id, decode(payload)["pools"])
         if not files:
             self._answer(id, payload, None)
             return
@@ -364,6 +364,8 @@ class Link:
         if id is None:
             self._complaints.put(problem)
         else:
+            if id in self._pools.reloads:
+                self._pools.reloaded(id, {})
             self._answer(id, b"", problem)
 
     def _on_oversized(self, frame: Oversized) -> None:
@@ -389,8 +391,7 @@ class Link:
     def _on_event(
         self, name: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]
     ) -> None:
-        if name == "pool.unavailable":
-            self._unavailable[str(metadata.get("pool"))] = metadata
+        self._pools.event(name, metadata)
         self._events.put(Event(name, measurements, metadata))
 
     def _on_log_entry(self, entry: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ defmodule SnakepitPort do
   prints or logs go to Logger with the metadata `:pool`, `:worker`, `:source` and `:server`.
   """
 
-  alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reporter, Server}
+  alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reload, Reporter, Server}
 
   @control_timeout 5_000
 
@@ -72,7 +72,8 @@ defmodule SnakepitPort do
   Waits until every pool is ready or has failed to start.
 
   Of the latter the error, of type `:pool_unavailable`, names all and says why; the others can be used,
-  and the supervisor keeps trying.
+  and the supervisor keeps trying. After `reload/2` it waits for the pools that were added, too, and for
+  those that could not start before.
   """
   @spec await_ready(server, timeout) :: :ok | {:error, Error.t()}
   def await_ready(server \\ SnakepitPort, timeout \\ 30_000) do
@@ -213,6 +214,32 @@ defmodule SnakepitPort do
   def recycle(server \\ SnakepitPort, what \\ []) do
     args = what |> Keyword.validate!([:worker, :pool]) |> Map.new()
     Call.control(server, "recycle", args, @control_timeout)
+  end
+
+  @doc """
+  Has the supervisor take another configuration while it works, and returns at once what that means for
+  each pool: `:added`, `:removed`, `:replaced` (its workers are, as `recycle/2` does it: no call fails),
+  `:resized` (its workers can stay) or `:unchanged`.
+
+    * `:config` - as for `start_link/1`. Default: what that was given. So a file is read again, and
+      without one what `config :snakepit` sets now is taken
+
+  The event `pool.reloaded` says when a pool is whole on its new settings, `pool.reload_failed` why its new
+  workers do not start (those of before serve on, and the supervisor keeps trying), `pool.removed` that
+  nothing is left of one. `await_ready/2` waits for pools that were added.
+
+      {:ok, %{"default" => :replaced}} = SnakepitPort.reload()
+
+  A configuration with mistakes changes nothing: the error is of type `:config`, with `problems`. It is also
+  for a setting of the supervisor that cannot change while it runs. A supervisor that is started again by OTP has
+  the `:config` of `start_link/1`.
+  """
+  @spec reload(server, config: Path.t() | map | keyword) ::
+          {:ok, %{String.t() => :added | :removed | :replaced | :resized | :unchanged}}
+          | {:error, Error.t()}
+  def reload(server \\ SnakepitPort, opts \\ []) do
+    opts = Keyword.validate!(opts, [:config])
+    Reload.run(server, opts[:config], @control_timeout)
   end
 
   @doc """

@@ -52,6 +52,14 @@ defmodule SnakepitPort.PeerTest do
     end
   end
 
+  test "a supervisor that cannot reload is not asked to, and that is said", context do
+    server = start_peer!(context, "good")
+    answer = SnakepitPort.reload(server, config: config())
+    assert {:error, %Error{type: :unknown_control, message: message}} = answer
+    assert message =~ "cannot reload" and message =~ "same release"
+    assert {:error, %Error{type: :supervisor_down}} = SnakepitPort.reload(:no_such_server)
+  end
+
   describe "answers" do
     setup context, do: {:ok, server: start_peer!(context, "good")}
 

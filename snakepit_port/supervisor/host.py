@@ -337,10 +337,11 @@ class Host:
         if "config" in args:
             base_dir = args.get("base_dir") or os.getcwd()
             return load_terms(args["config"], Path(str(base_dir)))
-        if self._config_path is None:
-            message = "there is no file to read again: reload takes the configuration as `config`"
+        path = args.get("file", self._config_path)
+        if not isinstance(path, str):
+            message = "there is no file to read again: reload takes a `config`, or a `file`"
             raise CallRefused("bad_arguments", message)
-        return load_toml(self._config_path)
+        return load_toml(path)
 
     def _see_off(self) -> None:
         """Forget the removed pools of which nothing is left."""

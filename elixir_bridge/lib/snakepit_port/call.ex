@@ -32,10 +32,16 @@ defmodule SnakepitPort.Call do
     end
   end
 
-  @doc "Asks the supervisor itself."
-  @spec control(atom | pid, String.t(), map, timeout) :: {:ok, term} | {:error, Error.t()}
-  def control(server, name, args, timeout) do
-    request(server, args, &Frames.control(&1, name, &2), timeout)
+  @doc "Asks the supervisor itself. `announce` is called with the id before the question is written."
+  @spec control(atom | pid, String.t(), map, timeout, (Frames.id() -> any)) ::
+          {:ok, term} | {:error, Error.t()}
+  def control(server, name, args, timeout, announce \\ fn _ -> :ok end) do
+    frame_of = fn id, args ->
+      announce.(id)
+      Frames.control(id, name, args)
+    end
+
+    request(server, args, frame_of, timeout)
   end
 
   defp request(server, args, frame_of, timeout) do

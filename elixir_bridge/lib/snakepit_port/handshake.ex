@@ -11,12 +11,17 @@ defmodule SnakepitPort.Handshake do
   # How long a supervisor that closed its input may take to exit, in ms.
   @last_words 1_000
 
+  @type offer :: %{
+          max_frame_bytes: pos_integer,
+          shm: SharedMemory.t() | nil,
+          capabilities: [String.t()]
+        }
+
   @doc """
-  Starts a supervisor, whose port belongs to the calling process, and waits for its hello. The last
-  elements are the largest frame that it accepts, and the shared memory it offers.
+  Starts a supervisor, whose port belongs to the calling process, and waits for its hello. What is
+  offered there are the largest frame that it accepts, shared memory, and its capabilities.
   """
-  @spec run(keyword) ::
-          {:ok, port, pos_integer | nil, pos_integer, SharedMemory.t() | nil} | {:error, Error.t()}
+  @spec run(keyword) :: {:ok, port, pos_integer | nil, offer} | {:error, Error.t()}
   def run(opts) do
     config = opts[:config] || Legacy.config()
 
@@ -24,8 +29,8 @@ defmodule SnakepitPort.Handshake do
       os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
 
       case greet(port, hello(config), opts[:start_timeout]) do
-        {:ok, max_frame_bytes, shm} ->
-          {:ok, port, os_pid, max_frame_bytes, shm}
+        {:ok, offer} ->
+          {:ok, port, os_pid, offer}
 
         {:error, error} ->
           unless gone?(error, port), do: Program.kill(port, os_pid)
@@ -44,10 +49,13 @@ defmodule SnakepitPort.Handshake do
       "capabilities" => ["shm"]
     }
 
-    if config == nil or is_binary(config),
-      do: info,
-      else: Map.merge(info, %{"config" => config, "base_dir" => File.cwd!()})
+    Map.merge(info, terms(config))
   end
+
+  @doc "What tells a supervisor a configuration; nothing where that is a file it was started with."
+  @spec terms(Path.t() | map | keyword | nil) :: map
+  def terms(config) when config == nil or is_binary(config), do: %{}
+  def terms(config), do: %{"config" => config, "base_dir" => File.cwd!()}
 
   defp version do
     case :application.get_key(:snakepit_port, :vsn) do
@@ -91,7 +99,9 @@ defmodule SnakepitPort.Handshake do
   defp greeted({:hello, version, %{"max_frame_bytes" => max} = info}) when is_integer(max) do
     if version == Frames.version() do
       Legacy.report(Map.get(info, "converted", []))
-      {:ok, max, SharedMemory.new(info["shm"])}
+      capabilities = with list when not is_list(list) <- info["capabilities"], do: []
+      shm = SharedMemory.new(info["shm"])
+      {:ok, %{max_frame_bytes: max, shm: shm, capabilities: capabilities}}
     else
       message =
         "the supervisor speaks protocol version #{inspect(version)}, this host speaks version " <>

@@ -102,6 +102,16 @@ defmodule SnakepitPort.Link do
     link
   end
 
+  @doc """
+  Notes what a reload has to know: the `config:` that the server was given, and what the supervisor can
+  do. In a row of its own, for every call copies the link.
+  """
+  @spec note_origin(t, Path.t() | map | keyword | nil, [String.t()]) :: :ok
+  def note_origin(link, config, capabilities) do
+    :ets.insert(link.table, {:origin, config, capabilities})
+    :ok
+  end
+
   @doc "Gives an answer to whom it belongs, if anybody still waits for it."
   @spec deliver(t, Frames.id(), binary) :: :ok
   def deliver(link, id, frame) do
@@ -157,9 +167,22 @@ defmodule SnakepitPort.Link do
     [{_, link}] = :ets.lookup(name, :link)
     {:ok, link}
   rescue
-    _ in [ArgumentError, MatchError] ->
-      message = "no SnakepitPort server #{inspect(server)} is running"
-      {:error, %Error{type: :supervisor_down, message: message}}
+    _ in [ArgumentError, MatchError] -> not_running(server)
+  end
+
+  @doc "What `note_origin/3` has noted."
+  @spec origin(t) ::
+          {:ok, Path.t() | map | keyword | nil, [String.t()]} | {:error, Error.t()}
+  def origin(link) do
+    [{_, config, capabilities}] = :ets.lookup(link.table, :origin)
+    {:ok, config, capabilities}
+  rescue
+    _ in [ArgumentError, MatchError] -> not_running(link.table)
+  end
+
+  defp not_running(server) do
+    message = "no SnakepitPort server #{inspect(server)} is running"
+    {:error, %Error{type: :supervisor_down, message: message}}
   end
 
   defp registered_name(pid) do

@@ -6,7 +6,7 @@ defmodule SnakepitPort.Names do
 
   # Section 10 of the protocol.
   @events ~w(
-    pool.ready pool.unavailable pool.saturated
+    pool.ready pool.unavailable pool.saturated pool.reloaded pool.reload_failed pool.removed
     worker.started worker.start_failed worker.recycled worker.health_check_failed worker.stopped
     worker.gil_enabled worker.thread_safety
     request.executed session.closed
@@ -14,7 +14,7 @@ defmodule SnakepitPort.Names do
 
   # Measurements, metadata, entries of the log; statistics and workers (section 9).
   @keys ~w(
-    workers startup_ms queued attempt retry_in_ms uptime_ms requests queue_us run_us
+    workers startup_ms reload_ms queued attempt retry_in_ms uptime_ms requests queue_us run_us
     pool message traceback worker os_pid python reason status command outcome session
     gil module kind commands
     source level line
@@ -25,11 +25,15 @@ defmodule SnakepitPort.Names do
 
   @levels ~w(debug info warning error)
 
+  # What a reload does to a pool (section 9.2).
+  @changes ~w(added removed resized replaced unchanged)
+
   @event_of Map.new(@events, fn event ->
               {event, [:snakepit_port | Enum.map(String.split(event, "."), &String.to_atom/1)]}
             end)
   @key_of Map.new(@keys, &{&1, String.to_atom(&1)})
   @level_of Map.new(@levels, &{&1, String.to_atom(&1)})
+  @change_of Map.new(@changes, &{&1, String.to_atom(&1)})
 
   @doc """
   The name of a telemetry event.
@@ -55,6 +59,10 @@ defmodule SnakepitPort.Names do
   """
   @spec keys(map) :: map
   def keys(map), do: Map.new(map, fn {key, value} -> {Map.get(@key_of, key, key), value} end)
+
+  @doc "What a reload does to a pool."
+  @spec change(term) :: term
+  def change(what), do: Map.get(@change_of, what, what)
 
   @doc "The Logger level of a log line."
   @spec level(term) :: Logger.level()

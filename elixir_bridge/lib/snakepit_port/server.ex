@@ -14,7 +14,7 @@ defmodule SnakepitPort.Server do
 
   use GenServer
   require Logger
-  alias SnakepitPort.{Error, Frames, Handshake, Link, Program, Reporter, SharedMemory}
+  alias SnakepitPort.{Error, Frames, Handshake, Link, Pools, Program, Reporter, SharedMemory}
 
   @type option ::
           {:config, Path.t() | map | keyword}
@@ -86,21 +86,22 @@ defmodule SnakepitPort.Server do
   end
 
   defp start(opts) do
-    with {:ok, port, os_pid, max_frame_bytes, shm} <- Handshake.run(opts) do
+    with {:ok, port, os_pid, offer} <- Handshake.run(opts) do
       reporter = Reporter.start(opts[:name], opts[:logs])
       Process.monitor(reporter.pid)
+      link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
+      Link.note_origin(link, opts[:config], offer.capabilities)
 
       {:ok,
        %{
          port: port,
          os_pid: os_pid,
-         link: Link.create(opts[:name], port, reporter.pid, max_frame_bytes, shm),
+         link: link,
          reporter: reporter,
          stop_timeout: opts[:stop_timeout],
-         # Who waits for the pools, until they have settled; then `:settled`.
-         waiting: [],
-         # Pool => error.
-         unavailable: %{}
+         pools: %Pools{},
+         # Who waits for the pools.
+         waiting: []
        }}
     end
   end
@@ -115,6 +116,7 @@ defmodule SnakepitPort.Server do
   def handle_info({port, {:data, frame}}, %{port: port} = state) do
     case Frames.sort(frame) do
       {:answer, id} ->
+        state = note_reload(id, frame, state)
         Link.deliver(state.link, id, frame)
         {:noreply, state}
 
@@ -143,6 +145,10 @@ defmodule SnakepitPort.Server do
   def handle_info({:watch, caller}, state) do
     Process.monitor(caller)
     {:noreply, state}
+  end
+
+  def handle_info({:reloading, id}, state) do
+    {:noreply, %{state | pools: Pools.reloading(state.pools, id)}}
   end
 
   def handle_info({:DOWN, _, _, pid, reason}, %{reporter: %{pid: pid}} = state) do
@@ -174,24 +180,20 @@ defmodule SnakepitPort.Server do
   # Callers find the error in the exit reason, which they monitor.
   defp down(error, state), do: {:stop, {error, []}, %{state | port: nil}}
 
-  defp note_pool(frame, %{unavailable: unavailable} = state) do
+  defp note_pool(frame, state) do
     case Frames.pool_event(frame) do
-      {"pool.unavailable", pool, why} ->
-        error = Error.from_wire(Map.put(why, "type", "pool_unavailable"))
-        %{state | unavailable: Map.put(unavailable, pool, error)}
-
-      {"pool.ready", pool, _} ->
-        %{state | unavailable: Map.delete(unavailable, pool)}
-
-      _ ->
-        state
+      nil -> state
+      event -> tell_waiting(%{state | pools: Pools.event(state.pools, event)})
     end
   end
 
-  defp other({:ready, _info}, %{waiting: waiting} = state) when is_list(waiting) do
-    Enum.each(waiting, &GenServer.reply(&1, settled(state)))
-    %{state | waiting: :settled}
+  defp note_reload(id, frame, %{pools: pools} = state) do
+    if is_map_key(pools.reloads, id),
+      do: tell_waiting(%{state | pools: Pools.reloaded(pools, id, frame)}),
+      else: state
   end
+
+  defp other({:ready, _info}, state), do: tell_waiting(%{state | pools: Pools.ready(state.pools)})
 
   defp other({:error, nil, %{} = error}, state) do
     Logger.error("the supervisor complains: " <> Exception.message(Error.from_wire(error)))
@@ -206,24 +208,20 @@ defmodule SnakepitPort.Server do
   # -- the pools ----------------------------------------------------------------------------------
 
   @impl true
-  def handle_call(:await_ready, from, %{waiting: waiting} = state) when is_list(waiting) do
-    {:noreply, %{state | waiting: [from | waiting]}}
+  def handle_call(:await_ready, from, state) do
+    {:noreply, tell_waiting(%{state | waiting: [from | state.waiting]})}
   end
 
-  def handle_call(:await_ready, _from, state), do: {:reply, settled(state), state}
+  defp tell_waiting(%{waiting: []} = state), do: state
 
-  defp settled(%{unavailable: unavailable}) do
-    case Enum.sort(unavailable) do
-      [] ->
-        :ok
+  defp tell_waiting(%{waiting: waiting} = state) do
+    case Pools.verdict(state.pools) do
+      :wait ->
+        state
 
-      [{_, error}] ->
-        {:error, error}
-
-      several ->
-        causes = for {pool, error} <- several, do: "\n  #{pool}: #{error.message}"
-        message = "#{length(several)} pools could not start:#{causes}"
-        {:error, %Error{type: :pool_unavailable, message: message}}
+      verdict ->
+        Enum.each(waiting, &GenServer.reply(&1, verdict))
+        %{state | waiting: []}
     end
   end
 

@@ -1,0 +1,47 @@
+defmodule SnakepitPort.Reload do
+  @moduledoc """
+  A configuration, or the one of the beginning again, for a supervisor that runs.
+
+  The caller asks as for any control call. The server is told before, so that it sees which pools
+  `SnakepitPort.await_ready/2` has to wait for from then on, in the order of their events: `SnakepitPort.Pools`.
+  """
+
+  alias SnakepitPort.{Call, Error, Handshake, Legacy, Link, Names}
+
+  @doc "What becomes of each pool, by its name."
+  @spec run(atom | pid, Path.t() | map | keyword | nil, timeout) ::
+          {:ok, %{String.t() => atom}} | {:error, Error.t()}
+  def run(server, config, timeout) do
+    with {:ok, link} <- Link.find(server),
+         {:ok, started_with} <- origin(link),
+         announce = fn id -> send(link.owner, {:reloading, id}) end,
+         {:ok, answer} <-
+           Call.control(server, "reload", arguments(config, started_with), timeout, announce) do
+      Legacy.report(Map.get(answer, "converted", []))
+      {:ok, Map.new(answer["pools"], fn {pool, what} -> {pool, Names.change(what)} end)}
+    end
+  end
+
+  defp origin(link) do
+    case Link.origin(link) do
+      {:ok, config, capabilities} ->
+        if "reload" in capabilities, do: {:ok, config}, else: {:error, cannot()}
+
+      {:error, error} ->
+        {:error, error}
+    end
+  end
+
+  defp cannot do
+    message =
+      "this supervisor cannot reload (it announces no capability \"reload\"); stop it and start it " <>
+        "with the other configuration, or install the same release on both sides"
+
+    %Error{type: :unknown_control, message: message}
+  end
+
+  # The supervisor knows the file it was started with.
+  defp arguments(nil, started_with), do: Handshake.terms(started_with || Legacy.config())
+  defp arguments(path, _) when is_binary(path), do: %{"file" => Path.expand(path)}
+  defp arguments(config, _), do: Handshake.terms(config)
+end

@@ -1,0 +1,54 @@
+defmodule SnakepitPort.PoolsTest do
+  @moduledoc "What is waited for, in every order in which events and the answer to a reload may come."
+  use ExUnit.Case, async: true
+  alias SnakepitPort.{Error, Pools}
+
+  @ready {"pool.ready", "a", %{"pool" => "a"}}
+  @unavailable {"pool.unavailable", "a", %{"pool" => "a", "message" => "no module"}}
+
+  defp reloaded(pools, what), do: pools |> Pools.reloading(300) |> answered(what)
+
+  defp answered(pools, what) do
+    answer = :erlang.term_to_binary(%{"pools" => %{"a" => what}})
+    Pools.reloaded(pools, 300, :erlang.term_to_binary({:result, 300, answer}))
+  end
+
+  defp after_events(pools, events), do: Enum.reduce(events, pools, &Pools.event(&2, &1))
+  defp begun(events \\ []), do: %Pools{} |> after_events(events) |> Pools.ready()
+
+  test "the beginning is over when the supervisor says so" do
+    assert Pools.verdict(%Pools{}) == :wait
+    assert %Pools{} |> after_events([@ready]) |> Pools.verdict() == :wait
+    assert Pools.verdict(begun()) == :ok
+    assert {:error, %Error{pool: "a", message: "no module"}} = Pools.verdict(begun([@unavailable]))
+    assert Pools.verdict(begun([@unavailable, @ready])) == :ok
+  end
+
+  test "a pool that was added is waited for, until it has told" do
+    added = reloaded(begun(), "added")
+    assert Pools.verdict(added) == :wait
+    assert added |> Pools.event(@ready) |> Pools.verdict() == :ok
+    assert {:error, %Error{pool: "a"}} = added |> Pools.event(@unavailable) |> Pools.verdict()
+    assert added |> reloaded("removed") |> Pools.verdict() == :ok
+  end
+
+  test "a pool that has told before the answer came is not waited for" do
+    for what <- ["added", "replaced"] do
+      pools = begun([@unavailable]) |> Pools.reloading(300) |> Pools.event(@unavailable)
+      assert {:error, %Error{pool: "a"}} = pools |> answered(what) |> Pools.verdict()
+    end
+  end
+
+  test "a pool that could not start is waited for when it starts anew, else not" do
+    assert begun([@unavailable]) |> reloaded("resized") |> Pools.verdict() == :wait
+    assert begun([@ready]) |> reloaded("replaced") |> Pools.verdict() == :ok
+    assert {:error, _} = begun([@unavailable]) |> reloaded("unchanged") |> Pools.verdict()
+    assert begun([@unavailable]) |> reloaded("removed") |> Pools.verdict() == :ok
+  end
+
+  test "a reload that is refused changes nothing" do
+    error = :erlang.term_to_binary({:error, 300, %{"type" => "config", "message" => "no"}})
+    pools = begun([@unavailable])
+    assert pools |> Pools.reloading(300) |> Pools.reloaded(300, error) == pools
+  end
+end
