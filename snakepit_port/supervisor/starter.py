@@ -175,11 +175,12 @@ class Starter:
             self._told(starter_frames.parse(frame))
 
     def _closed(self) -> None:
-        self.control.close()
-        self._socket.close()
-        # Its end of the link closes as it exits; if it only lost the link, it is of no use.
+        # Its end of the link closes as it exits; if it only lost the link, it is of no use. Killed
+        # first: what sees this end close takes it that the supervisor died, and cleans up after it.
         self.process.kill()
         self.process.wait()
+        self.control.close()
+        self._socket.close()
         self.output.close()
         self._gone()
 

@@ -59,7 +59,8 @@ async def test_a_worker_that_sends_garbage_is_replaced(seed: int) -> None:
     async with open_host(config()) as host:
         for number in times(20, 500):
             with pytest.raises(CallError) as caught:
-                await host.call(None, "send_garbage", [mutated(rng, WORKER_FRAMES)])
+                garbage = b"".join(mutated(rng, WORKER_FRAMES) for _ in range(50))
+                await host.call(None, "send_garbage", [garbage])
             assert caught.value.type == "protocol_error", caught.value
             assert caught.value.worker not in {worker["id"] for worker in await host.workers()}
             assert await host.call(None, "add", [number, 1]) == number + 1
