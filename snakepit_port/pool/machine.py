@@ -11,15 +11,16 @@ from typing import Any
 from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool.call import Call, CallState
 from snakepit_port.pool.dispatch import Dispatch
-from snakepit_port.pool.effects import Effect, Forward, Interrupt, Settled, Stopped
+from snakepit_port.pool.effects import Effect, Forward, Settled, Stopped
 from snakepit_port.pool.health import Health
 from snakepit_port.pool.queue import Queue
-from snakepit_port.pool.record import Record, age, in_words, milliseconds
+from snakepit_port.pool.record import Record, age, milliseconds
 from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.reloading import Reloading
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.starting import Starting
+from snakepit_port.pool.withdrawal import Withdrawal
 from snakepit_port.pool.worker import Fate, Worker, WorkerState
 
 #: States of workers that may take a call, now or later.
@@ -62,21 +63,23 @@ class Machine:
         self._starting = Starting(record, self._roster, now, rng, self._go_on, first_number)
         self._reloading = Reloading(record, self._roster)
         self._health = Health(record, self._is_unwell)
-        self.queue = Queue(record, self._waited_too_long)
+        self.queue = Queue(record, lambda call, now: self._withdrawal.waited_too_long(call, now))
         self._sessions = Sessions(record, self._session_left)
         self._recycling = Recycling(
             record, self._roster, self._starting, self.queue, rng, self._lose_sessions
+        )
+        self._withdrawal = Withdrawal(
+            record, self._roster, self.queue, self._sessions, self._was_withdrawn, self._is_stuck
         )
         self._dispatch = Dispatch(
             self._roster,
             self.queue,
             self._sessions,
-            self._deadline_passed,
+            self._withdrawal.deadline_passed,
             self._recycling.call_waits,
         )
         self._born_at = now
         self._settled = False
-        self._tells = settings.request_events
         self._stopping = False
         #: Why it stops, as a sentence begins with it.
         self._why = ""
@@ -119,7 +122,7 @@ class Machine:
         else:
             if call.timeout != math.inf:
                 due = now + call.timeout
-                call.deadline_timer = self._timers.at(due, self._deadline_passed, call)
+                call.deadline_timer = self._timers.at(due, self._withdrawal.deadline_passed, call)
             id = call.session_id
             if id is None or self._sessions.join(call, id, now):
                 self._dispatch.place(call, now)
@@ -150,8 +153,9 @@ class Machine:
             if not ok:
                 self._record.counts["errors"] += 1
             self._record.effects.append(Forward(call))
-            if self._tells:
-                self._executed(worker, call, "ok" if ok else "error", worker.run_time, now)
+            if self._record.settings.request_events:
+                outcome = "ok" if ok else "error"
+                self._record.executed(worker, call, outcome, worker.run_time, now)
         call.worker = None
         worker.stuck.discard(call.id)
         if worker.listens:
@@ -165,10 +169,7 @@ class Machine:
     def cancelled(self, call: Call, now: float) -> list[Effect]:
         """The host no longer wants the call. Nothing happens if it was answered."""
         if call.state is not CallState.ANSWERED:
-            self._record.counts["cancelled"] += 1
-            self._withdraw(
-                call, self._record.error("cancelled", "the caller cancelled the call", call), now
-            )
+            self._withdrawal.cancelled(call, now)
         return self._record.take()
 
     def worker_ready(
@@ -281,7 +282,6 @@ class Machine:
         if self._stopping:
             return []
         before, self._record.settings = self._record.settings, settings
-        self._tells = settings.request_events
         self._reloading.begin(now)
         self._starting.begin_anew(now)
         begins = self.state is PoolState.UNAVAILABLE and not self._roster.serving()
@@ -379,7 +379,7 @@ class Machine:
             next_up = self._roster.freed(worker, now)
         if next_up is not None and next_up.state is CallState.ANSWERED:
             # Abandoned while it waited here, and now its turn.
-            self._expect_to_yield(worker, next_up, now)
+            self._withdrawal.expect_to_yield(worker, next_up, now)
         if self.queue.waiting or self.queue.lines:
             self._dispatch.go_on(now)
 
@@ -411,9 +411,8 @@ class Machine:
             call.worker = None
             if call.state is CallState.SENT and not self._may_be_tried_again(worker, call, error):
                 self._record.reply(call, {**error, "command": call.command})
-                if self._tells:
-                    seconds = self._roster.running_for(worker, call, now)
-                    self._executed(worker, call, error["type"], seconds, now)
+                seconds = self._roster.running_for(worker, call, now)
+                self._record.executed(worker, call, error["type"], seconds, now)
         for call in reversed(others):
             call.worker = None
             if call.state is CallState.SENT:
@@ -444,75 +443,16 @@ class Machine:
             self._sessions.refuse_lost(call)
         self._sessions.lose(worker, reason)
 
-    def _deadline_passed(self, call: Call, now: float) -> None:
-        self._record.counts["timeouts"] += 1
-        message = f"no answer within {in_words(call.timeout)}"
-        if call.state is CallState.QUEUED:
-            message += f"; the call was still waiting for a worker of pool {self.name!r}"
-        self._withdraw(call, self._record.error("timeout", message, call), now)
-
-    def _waited_too_long(self, call: Call, now: float) -> None:
-        if call.state is CallState.QUEUED:
-            self._record.counts["queue_timeouts"] += 1
-            message = (
-                f"no worker of pool {self.name!r} was free within {in_words(call.queue_timeout)}"
-                f" ({len(self.queue)} calls queued); raise pool_size or queue_timeout"
-            )
-            self._withdraw(call, self._record.error("queue_timeout", message, call), now)
-
-    def _withdraw(self, call: Call, error: dict[str, Any], now: float) -> None:
-        """Answer a call now, wherever it is, and stop the work on it."""
-        if call.state is CallState.QUEUED:
-            self.queue.remove(call)
-        worker = call.worker
-        if worker is not None:
-            error["worker"] = worker.id
-        self._record.reply(call, error)
-        if call.session is not None:
-            self._sessions.used(call.session, now)
-        if worker is not None and worker.listens:
-            # The host may use the id again, and a worker must not hold two calls of one id.
-            self._roster.fill_up(worker)
-            self._record.effects.append(Interrupt(worker, call))
-            if worker.is_running(call):
-                self._expect_to_yield(worker, call, now)
-                if self._tells:
-                    seconds = self._roster.running_for(worker, call, now)
-                    self._executed(worker, call, error["type"], seconds, now)
+    def _was_withdrawn(self, now: float) -> None:
         if self._stopping:
             self._wind_down(now)
 
-    def _executed(
-        self, worker: Worker, call: Call, outcome: str, seconds: float, now: float
-    ) -> None:
-        """Tell of a call that a worker has worked on for so long, and that waited before."""
-        there = now - call.arrived_at
-        seconds = min(seconds, there)
-        times = {"queue_us": round((there - seconds) * 1e6), "run_us": round(seconds * 1e6)}
-        self._record.emit("request.executed", times, worker, command=call.command, outcome=outcome)
-
-    def _expect_to_yield(self, worker: Worker, call: Call, now: float) -> None:
-        due = now + self.settings.cancel_grace_period / 2
-        call.deadline_timer = self._timers.at(due, self._interrupt_again, (worker, call))
-
-    def _interrupt_again(self, what: tuple[Worker, Call], now: float) -> None:
-        """A signal that comes just before a command waits in C does not end that wait: Python looks
-        before, and not again. A second one does."""
-        worker, call = what
-        if worker.listens:
-            self._record.effects.append(Interrupt(worker, call))
-        due = now + self.settings.cancel_grace_period / 2
-        call.deadline_timer = self._timers.at(due, self._did_not_yield, what)
-
-    def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
-        worker, call = what
-        if worker.listens:
-            worker.stuck.add(call.id)
-            # One call cannot be ended alone: others that the worker has may finish first.
-            self._roster.withhold(worker, WorkerState.DRAINING)
-            self._lose_sessions(worker)
-            self._recycling.has_drained(worker, now)
-            self._go_on(now)
+    def _is_stuck(self, worker: Worker, now: float) -> None:
+        """One call cannot be ended alone: others that the worker has may finish first."""
+        self._roster.withhold(worker, WorkerState.DRAINING)
+        self._lose_sessions(worker)
+        self._recycling.has_drained(worker, now)
+        self._go_on(now)
 
     def _unavailable(self, call: Call) -> dict[str, Any]:
         cause = self._starting.cause

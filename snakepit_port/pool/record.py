@@ -70,6 +70,17 @@ class Record:
         where = {"pool": self.name} if worker is None else {"pool": self.name, "worker": worker.id}
         self.effects.append(Emit(name, dict(measurements), {**where, **more}))
 
+    def executed(
+        self, worker: Worker, call: Call, outcome: str, seconds: float, now: float
+    ) -> None:
+        """Tell, where that is asked for, of a call that a worker has worked on for so long, and
+        that waited before."""
+        if self.settings.request_events:
+            there = now - call.arrived_at
+            seconds = min(seconds, there)
+            times = {"queue_us": round((there - seconds) * 1e6), "run_us": round(seconds * 1e6)}
+            self.emit("request.executed", times, worker, command=call.command, outcome=outcome)
+
 
 def age(worker: Worker, now: float) -> dict[str, float]:
     """The measurements of an event about a worker's end."""

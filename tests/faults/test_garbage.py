@@ -58,8 +58,8 @@ async def test_a_worker_that_sends_garbage_is_replaced(seed: int) -> None:
     rng = random.Random(seed)
     async with open_host(config()) as host:
         for number in times(20, 500):
+            garbage = b"".join(mutated(rng, WORKER_FRAMES) for _ in range(50))
             with pytest.raises(CallError) as caught:
-                garbage = b"".join(mutated(rng, WORKER_FRAMES) for _ in range(50))
                 await host.call(None, "send_garbage", [garbage])
             assert caught.value.type == "protocol_error", caught.value
             assert caught.value.worker not in {worker["id"] for worker in await host.workers()}

@@ -1,0 +1,102 @@
+"""Calls that are answered before a worker has done with them: their time is up, or nobody wants
+them any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.effects import Interrupt
+from snakepit_port.pool.queue import Queue
+from snakepit_port.pool.record import Record, in_words
+from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.worker import Worker
+
+
+class Withdrawal:
+    """The answer never waits for the work on a call to stop.
+
+    `withdrawn` is called when a call was answered, `is_stuck` with a worker that goes on with one
+    beyond the grace; both with the time.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        roster: Roster,
+        queue: Queue,
+        sessions: Sessions,
+        withdrawn: Callable[[float], None],
+        is_stuck: Callable[[Worker, float], None],
+    ) -> None:
+        self._record = record
+        self._roster = roster
+        self._queue = queue
+        self._sessions = sessions
+        self._withdrawn = withdrawn
+        self._is_stuck = is_stuck
+
+    def deadline_passed(self, call: Call, now: float) -> None:
+        record = self._record
+        record.counts["timeouts"] += 1
+        message = f"no answer within {in_words(call.timeout)}"
+        if call.state is CallState.QUEUED:
+            message += f"; the call was still waiting for a worker of pool {record.name!r}"
+        self._withdraw(call, record.error("timeout", message, call), now)
+
+    def waited_too_long(self, call: Call, now: float) -> None:
+        record = self._record
+        if call.state is CallState.QUEUED:
+            record.counts["queue_timeouts"] += 1
+            message = (
+                f"no worker of pool {record.name!r} was free within {in_words(call.queue_timeout)}"
+                f" ({len(self._queue)} calls queued); raise pool_size or queue_timeout"
+            )
+            self._withdraw(call, record.error("queue_timeout", message, call), now)
+
+    def cancelled(self, call: Call, now: float) -> None:
+        record = self._record
+        record.counts["cancelled"] += 1
+        self._withdraw(call, record.error("cancelled", "the caller cancelled the call", call), now)
+
+    def _withdraw(self, call: Call, error: dict[str, Any], now: float) -> None:
+        """Answer a call now, wherever it is, and stop the work on it."""
+        if call.state is CallState.QUEUED:
+            self._queue.remove(call)
+        worker = call.worker
+        if worker is not None:
+            error["worker"] = worker.id
+        self._record.reply(call, error)
+        if call.session is not None:
+            self._sessions.used(call.session, now)
+        if worker is not None and worker.listens:
+            # The host may use the id again, and a worker must not hold two calls of one id.
+            self._roster.fill_up(worker)
+            self._record.effects.append(Interrupt(worker, call))
+            if worker.is_running(call):
+                self.expect_to_yield(worker, call, now)
+                seconds = self._roster.running_for(worker, call, now)
+                self._record.executed(worker, call, error["type"], seconds, now)
+        self._withdrawn(now)
+
+    def expect_to_yield(self, worker: Worker, call: Call, now: float) -> None:
+        """A worker is to stop its work on a call that was answered, within the grace."""
+        due = now + self._record.settings.cancel_grace_period / 2
+        call.deadline_timer = self._record.timers.at(due, self._interrupt_again, (worker, call))
+
+    def _interrupt_again(self, what: tuple[Worker, Call], now: float) -> None:
+        """A signal that comes just before a command waits in C does not end that wait: Python looks
+        before, and not again. A second one does."""
+        worker, call = what
+        if worker.listens:
+            self._record.effects.append(Interrupt(worker, call))
+        due = now + self._record.settings.cancel_grace_period / 2
+        call.deadline_timer = self._record.timers.at(due, self._did_not_yield, what)
+
+    def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
+        worker, call = what
+        if worker.listens:
+            worker.stuck.add(call.id)
+            self._is_stuck(worker, now)
