@@ -143,12 +143,15 @@ async def test_the_size_of_a_pool_changes_without_a_process_more_than_that(tmp_p
     config = version(tmp_path, 1)
     async with open_host(pools(pool(pool_size=4, **config))) as host:
         await host.await_ready()
-        events = host.events()
+        events, told = host.events(), host.events()
         before = {worker["os_pid"] for worker in await host.workers()}
         async with under_load(host, 8):
             what = await reload(host, pools(pool(pool_size=1, **config)))
             assert what == {"default": "resized"}
             await whole(events, "default")
+        for _ in range(3):
+            gone = await first(told, "worker.recycled")
+            assert gone.metadata["reason"] == "resized"
         after = {worker["os_pid"] for worker in await host.workers()}
         assert after < before
         assert len(after) == 1
