@@ -373,7 +373,9 @@ def have_child(new_session: bool) -> int:
 def have_daemon(inherits: bool = True) -> int:
     """A process in a session of its own whose parent is gone, with this one's environment or one of
     its own."""
-    shell = "setsid cat /dev/zero >/dev/null 2>&1 & echo $!"
+    # It says who it is from that session, and closes its output then, which is waited for: before
+    # that it would go with the worker's group.
+    shell = "setsid sh -c 'echo $$; exec cat /dev/zero >/dev/null 2>&1' &"
     env = None if inherits else {"PATH": os.defpath}
     return int(subprocess.run(["sh", "-c", shell], check=True, capture_output=True, env=env).stdout)
 
