@@ -17,6 +17,10 @@ class CallState(Enum):
     ANSWERED = "answered"
 
 
+#: The members by themselves: to look one up in its Enum takes as long as to call a function.
+QUEUED, SENT, ANSWERED = CallState
+
+
 class Session:
     """What ties calls to a worker: `worker` is the one that took the first of them.
 
@@ -78,7 +82,6 @@ class Call:
         id: int,
         command: str,
         frame: bytes,
-        *,
         timeout: float = math.inf,
         queue_timeout: float = math.inf,
         credit: int | None = None,
@@ -94,7 +97,7 @@ class Call:
         self.session_id = session
         self.session: Session | None = None
         self.attempt = 1
-        self.state = CallState.QUEUED
+        self.state = QUEUED
         self.worker: Worker | None = None
         self.sequence = 0
         self.running_since = 0.0

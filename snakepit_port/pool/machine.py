@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
+from math import inf
 from typing import Any
 
 from snakepit_port.config.model import PoolSettings
-from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.dispatch import Dispatch
 from snakepit_port.pool.effects import Effect, Forward, Settled, Stopped
 from snakepit_port.pool.health import Health
@@ -21,10 +21,10 @@ from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.starting import Starting
 from snakepit_port.pool.withdrawal import Withdrawal
-from snakepit_port.pool.worker import Fate, Worker, WorkerState
+from snakepit_port.pool.worker import DRAINING, READY, Fate, Worker, WorkerState
 
 #: States of workers that may take a call, now or later.
-_TAKE_CALLS = WorkerState.STARTING, WorkerState.READY, WorkerState.DRAINING
+_TAKE_CALLS = WorkerState.STARTING, READY, DRAINING
 
 
 class PoolState(Enum):
@@ -33,6 +33,10 @@ class PoolState(Enum):
     UNAVAILABLE = "unavailable"
     STOPPING = "stopping"
     STOPPED = "stopped"
+
+
+#: As those of `CallState`: what is asked of every call.
+_SERVES = PoolState.READY
 
 
 class Machine:
@@ -71,11 +75,12 @@ class Machine:
         self._withdrawal = Withdrawal(
             record, self._roster, self.queue, self._sessions, self._was_withdrawn, self._is_stuck
         )
+        self._deadline_passed = self._withdrawal.deadline_passed
         self._dispatch = Dispatch(
             self._roster,
             self.queue,
             self._sessions,
-            self._withdrawal.deadline_passed,
+            self._deadline_passed,
             self._recycling.call_waits,
         )
         self._born_at = now
@@ -109,24 +114,22 @@ class Machine:
         return self._record.take()
 
     def call_arrived(self, call: Call, now: float) -> list[Effect]:
-        self._record.counts["requests"] += 1
+        record = self._record
+        record.counts["requests"] += 1
         call.arrived_at = now
-        state = self.state
-        if state is PoolState.STOPPING or state is PoolState.STOPPED:
-            self._record.fail(call, "shutting_down", self._why)
-        elif state is PoolState.UNAVAILABLE:
-            self._record.reply(call, self._unavailable(call))
-        elif call.timeout <= 0:
-            self._record.counts["timeouts"] += 1
-            self._record.fail(call, "timeout", "the call came with no time left (timeout is 0)")
+        timeout = call.timeout
+        if self.state is not _SERVES and self._refused(call):
+            pass
+        elif timeout <= 0:
+            record.counts["timeouts"] += 1
+            record.fail(call, "timeout", "the call came with no time left (timeout is 0)")
         else:
-            if call.timeout != math.inf:
-                due = now + call.timeout
-                call.deadline_timer = self._timers.at(due, self._withdrawal.deadline_passed, call)
+            if timeout != inf:
+                call.deadline_timer = self._timers.at(now + timeout, self._deadline_passed, call)
             id = call.session_id
             if id is None or self._sessions.join(call, id, now):
                 self._dispatch.place(call, now)
-        return self._record.take()
+        return record.take()
 
     def answered(
         self, worker: Worker, call_id: int, ok: bool, now: float, together: int = 1
@@ -136,39 +139,40 @@ class Machine:
         None: the worker was not given such a call, it breaks the protocol. What a condemned worker
         says counts no more.
         """
-        if worker.fate is Fate.PROTOCOL_ERROR:
+        if worker.fate is not None and worker.fate is Fate.PROTOCOL_ERROR:
             return []
         call = worker.calls.pop(call_id, None)
         if call is None:
             return None
+        record = self._record
         if worker.answered == 0:
             self._starting.answered_first()
         self._roster.note_answer(worker, call, ok, now, together)
         self._timers.cancel(call.deadline_timer)
-        if call.state is CallState.SENT:
-            call.state = CallState.ANSWERED
+        if call.state is SENT:
+            call.state = ANSWERED
             if call.session is not None:
                 call.session.unanswered -= 1
                 self._sessions.used(call.session, now)
             if not ok:
-                self._record.counts["errors"] += 1
-            self._record.effects.append(Forward(call))
-            if self._record.settings.request_events:
+                record.counts["errors"] += 1
+            record.effects.append(Forward(call))
+            if record.settings.request_events:
                 outcome = "ok" if ok else "error"
-                self._record.executed(worker, call, outcome, worker.run_time, now)
+                record.executed(worker, call, outcome, worker.run_time, now)
         call.worker = None
-        worker.stuck.discard(call.id)
-        if worker.listens:
-            self._freed(worker, now)
+        if worker.stuck:
+            worker.stuck.discard(call.id)
+        self._freed(worker, now)
         if worker.answered >= worker.max_requests and worker.recycled_for is None:
             self._recycling.mark([worker], "max_requests", now)
         if self._stopping:
             self._wind_down(now)
-        return self._record.take()
+        return record.take()
 
     def cancelled(self, call: Call, now: float) -> list[Effect]:
         """The host no longer wants the call. Nothing happens if it was answered."""
-        if call.state is not CallState.ANSWERED:
+        if call.state is not ANSWERED:
             self._withdrawal.cancelled(call, now)
         return self._record.take()
 
@@ -207,13 +211,13 @@ class Machine:
 
     def ponged(self, worker: Worker, number: int, now: float) -> list[Effect] | None:
         """A worker says that it is well. None: it was not asked, it breaks the protocol."""
-        if worker.state is WorkerState.READY and not self._health.answered(worker, number, now):
+        if worker.state is READY and not self._health.answered(worker, number, now):
             return None
         return self._record.take()
 
     def unwell(self, worker: Worker, message: str, now: float) -> list[Effect]:
         """A worker says that it is not well."""
-        if worker.state is WorkerState.READY:
+        if worker.state is READY:
             self._is_unwell(worker, message, now)
         return self._record.take()
 
@@ -300,9 +304,9 @@ class Machine:
             self._reloading.outdate()
             for worker in list(self._roster.in_state(WorkerState.STARTING)):
                 self._roster.kill(worker, Fate.OUTDATED)
-            self._recycling.mark(self._roster.in_state(WorkerState.READY), "reload", now)
+            self._recycling.mark(self._roster.in_state(READY), "reload", now)
         if settings.health_check_interval != before.health_check_interval:
-            self._health.reconfigure(self._roster.in_state(WorkerState.READY), now)
+            self._health.reconfigure(self._roster.in_state(READY), now)
         self._go_on(now)
         self._dispatch.go_on(now)
         return self._record.take()
@@ -354,7 +358,7 @@ class Machine:
 
     def stats(self) -> dict[str, Any]:
         """Snakepit's keys and the pool's own (SPEC section 9.1)."""
-        serving = [w for w in self.workers.values() if w.state is WorkerState.READY]
+        serving = [w for w in self.workers.values() if w.state is READY]
         busy = sum(1 for worker in serving if worker.calls)
         return {
             **self._record.counts,
@@ -370,22 +374,34 @@ class Machine:
 
     def _freed(self, worker: Worker, now: float) -> None:
         """A worker answered: note what it can take now, and give it that."""
-        if worker.state is WorkerState.DRAINING:
+        if worker.state is READY:
+            next_up = self._roster.freed(worker, now)
+        elif worker.state is DRAINING:
             next_up = worker.last_running
             if next_up is not None:
                 next_up.running_since = now
             self._recycling.has_drained(worker, now)
         else:
-            next_up = self._roster.freed(worker, now)
-        if next_up is not None and next_up.state is CallState.ANSWERED:
+            return
+        if next_up is not None and next_up.state is ANSWERED:
             # Abandoned while it waited here, and now its turn.
             self._withdrawal.expect_to_yield(worker, next_up, now)
         if self.queue.waiting or self.queue.lines:
             self._dispatch.go_on(now)
 
     def _session_left(self, worker: Worker, now: float) -> None:
-        if worker.state is WorkerState.DRAINING:
+        if worker.state is DRAINING:
             self._recycling.has_drained(worker, now)
+
+    def _refused(self, call: Call) -> bool:
+        """Whether the pool takes no calls, and has answered this one with the reason."""
+        if self._stopping:
+            self._record.fail(call, "shutting_down", self._why)
+        elif self.state is PoolState.UNAVAILABLE:
+            self._record.reply(call, self._unavailable(call))
+        else:
+            return False
+        return True
 
     def _requeue(self, call: Call, now: float) -> None:
         """Back to the front: it had already waited its turn."""
@@ -402,26 +418,26 @@ class Machine:
         started = [call for call in calls if call.sequence < begun]
         others = [call for call in calls if call.sequence >= begun]
         for call in calls:
-            if call.state is CallState.ANSWERED:
+            if call.state is ANSWERED:
                 self._timers.cancel(call.deadline_timer)
         worker.calls.clear()
         if started:
             self._roster.note_death(worker, started[0], now)
         for call in started:
             call.worker = None
-            if call.state is CallState.SENT and not self._may_be_tried_again(worker, call, error):
+            if call.state is SENT and not self._may_be_tried_again(worker, call, error):
                 self._record.reply(call, {**error, "command": call.command})
                 seconds = self._roster.running_for(worker, call, now)
                 self._record.executed(worker, call, error["type"], seconds, now)
         for call in reversed(others):
             call.worker = None
-            if call.state is CallState.SENT:
+            if call.state is SENT:
                 if self._sessions.is_tied(call):
                     self._sessions.refuse_lost(call)
                 else:
                     self._requeue(call, now)
         for call in reversed(started):
-            if call.state is CallState.SENT:
+            if call.state is SENT:
                 call.attempt += 1
                 self._record.counts["retries"] += 1
                 self._requeue(call, now)
@@ -449,7 +465,7 @@ class Machine:
 
     def _is_stuck(self, worker: Worker, now: float) -> None:
         """One call cannot be ended alone: others that the worker has may finish first."""
-        self._roster.withhold(worker, WorkerState.DRAINING)
+        self._roster.withhold(worker, DRAINING)
         self._lose_sessions(worker)
         self._recycling.has_drained(worker, now)
         self._go_on(now)
@@ -539,7 +555,7 @@ class Machine:
         self._fail_queue(message)
         for worker in list(self.workers.values()):
             for call in worker.calls.values():
-                if call.state is CallState.SENT:
+                if call.state is SENT:
                     self._record.fail(call, "shutting_down", message)
             if worker.calls and worker.listens:
                 self._roster.kill(worker, Fate.SHUTDOWN)

@@ -6,7 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
-from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.call import QUEUED, Call
 from snakepit_port.pool.record import Record
 from snakepit_port.pool.worker import Worker
 
@@ -69,7 +69,7 @@ class Queue:
         if call.queue_timeout != math.inf:
             due = now + call.queue_timeout
             call.queue_timer = self._record.timers.at(due, self._waited_too_long, call)
-        call.state = CallState.QUEUED
+        call.state = QUEUED
         self.bytes += len(call.frame)
         self._stand(call, worker)
 

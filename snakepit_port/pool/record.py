@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from snakepit_port.config.model import PoolSettings
-from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.call import ANSWERED, Call
 from snakepit_port.pool.effects import Effect, Emit, Reply
 from snakepit_port.pool.timers import Timers
 from snakepit_port.pool.worker import Worker
@@ -52,7 +52,7 @@ class Record:
     def reply(self, call: Call, error: dict[str, Any]) -> None:
         """Answer the call with an error, here and not from a worker."""
         self.counts["errors"] += 1
-        call.state = CallState.ANSWERED
+        call.state = ANSWERED
         if call.session is not None:
             call.session.unanswered -= 1
         self.timers.cancel(call.deadline_timer)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.effects import Kill, Send
 from snakepit_port.pool.record import Record
 from snakepit_port.pool.speed import OVERDUE_SECONDS, Speeds
-from snakepit_port.pool.worker import Fate, Worker, WorkerState
+from snakepit_port.pool.worker import READY, Fate, Worker, WorkerState
 
 #: Calls with one worker at a time when `prefetch` is "auto": measured, the rate no longer grows
 #: beyond this.
-AUTO_PREFETCH = 16
+AUTO_PREFETCH = 32
 
 
 class Roster:
@@ -28,6 +28,7 @@ class Roster:
         self._record = record
         self.capacity = capacity
         self.speeds = Speeds()
+        self._fast = self.speeds.fast
         self.workers: dict[str, Worker] = {}
         self._idle: dict[Worker, None] = {}
         self._free: dict[Worker, None] = {}
@@ -56,7 +57,7 @@ class Roster:
 
     def serving(self) -> int:
         """How many take calls."""
-        return sum(1 for _ in self.in_state(WorkerState.READY))
+        return sum(1 for _ in self.in_state(READY))
 
     @property
     def is_starting(self) -> bool:
@@ -68,7 +69,7 @@ class Roster:
 
     def is_ready(self, worker: Worker, now: float) -> None:
         """It takes calls from now on."""
-        worker.state = WorkerState.READY
+        worker.state = READY
         worker.ready_at = worker.busy_since = now
         self._idle[worker] = None
 
@@ -116,14 +117,15 @@ class Roster:
             least = min(free, key=lambda worker: len(worker.calls), default=None)
             if least is not None:
                 return least
-        if not self._roomy or not self._is_fast(call):
+        roomy = self._roomy
+        if not roomy or not self._is_fast(call):
             return None
-        while self._roomy:
-            worker = next(iter(self._roomy))
+        while roomy:
+            worker = next(iter(roomy))
             if not self._judge_speed or now - worker.busy_since <= OVERDUE_SECONDS:
                 return worker
             # Its commands used to be fast, but this one is not. An answer shows whether it is over.
-            del self._roomy[worker]
+            del roomy[worker]
         return None
 
     def has_room(self, worker: Worker, call: Call, now: float) -> bool:
@@ -142,43 +144,45 @@ class Roster:
         says yes; but a stream takes as long as its consumer likes."""
         if call.credit is not None:
             return False
-        return not self._judge_speed or self.speeds.is_fast(call.command)
+        return not self._judge_speed or call.command in self._fast
 
     def send(self, worker: Worker, call: Call, now: float) -> None:
-        call.state = CallState.SENT
+        call.state = SENT
         call.worker = worker
-        if not worker.calls:
+        calls = worker.calls
+        if not calls:
             worker.busy_since = now
             worker.run_time = 0.0
-        worker.calls[call.id] = call
+            self._idle.pop(worker, None)
+        calls[call.id] = call
         call.sequence = worker.sent
         worker.sent += 1
-        load = len(worker.calls)
+        self._record.effects.append(Send(worker, call))
+        load = len(calls)
         capacity = worker.capacity
         if load <= capacity:
             call.running_since = now
-        self._idle.pop(worker, None)
-        serves = worker.state is WorkerState.READY
+        serves = worker.state is READY
         if load < capacity:
             if serves:
                 self._free[worker] = None
-            self._record.effects.append(Send(worker, call))
             return
-        self._free.pop(worker, None)
+        if load == capacity:
+            self._free.pop(worker, None)
+        roomy = self._roomy
         if serves and not worker.full and load < capacity + self._ahead and self._is_fast(call):
-            self._roomy[worker] = None
+            roomy[worker] = None
             # Behind the others: room is filled in turns.
-            self._roomy.move_to_end(worker)
+            roomy.move_to_end(worker)
         else:
-            self._roomy.pop(worker, None)
-        self._record.effects.append(Send(worker, call))
+            roomy.pop(worker, None)
 
     def freed(self, worker: Worker, now: float) -> Call | None:
         """A worker that takes calls has answered one: note what it can take now, and return the
         call that it takes up next, if one waited there."""
         load, capacity = len(worker.calls), worker.capacity
         if worker.full and load < capacity:
-            worker.full = any(call.state is CallState.ANSWERED for call in worker.calls.values())
+            worker.full = any(call.state is ANSWERED for call in worker.calls.values())
         if load == 0:
             self._idle[worker] = None
             self._free.pop(worker, None)
@@ -188,11 +192,11 @@ class Roster:
             self._free[worker] = None
             self._roomy.pop(worker, None)
             return None
-        next_up = worker.last_running
+        next_up = worker.running if capacity == 1 else worker.last_running
         assert next_up is not None
         next_up.running_since = now
-        if (
-            next_up.state is CallState.SENT
+        if worker not in self._roomy and (
+            next_up.state is SENT
             and not worker.full
             and load < capacity + self._ahead
             and self._is_fast(next_up)
@@ -237,7 +241,7 @@ class Roster:
         it can show that its command is slow, but not that it is fast. A stream shows neither."""
         if call.credit is not None:
             return
-        if whole and call.state is CallState.SENT:
+        if whole and call.state is SENT:
             turned_slow = self.speeds.record(call.command, seconds)
         else:
             turned_slow = self.speeds.at_least(call.command, seconds)

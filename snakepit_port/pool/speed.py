@@ -8,7 +8,7 @@ per command from what it took so far.
 from __future__ import annotations
 
 #: A command is fast below this. A round trip between supervisor and worker takes about 0.1 ms;
-#: behind 15 calls of 1 ms one waits 15 ms at the very worst.
+#: behind 31 calls of 1 ms one waits 31 ms at the very worst.
 FAST_SECONDS = 0.001
 
 #: A worker that answers nothing for longer is busy with something slow, whatever its commands took

@@ -4,7 +4,7 @@ stream has its worker to itself is up to the roster.
 
 from __future__ import annotations
 
-from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.effects import Effect, Grant
 from snakepit_port.pool.worker import Fate, Worker
 
@@ -21,12 +21,12 @@ def chunk_came(worker: Worker, call_id: int) -> bool | None:
     if call is None or not call.credit:
         return None
     call.credit -= 1
-    return call.state is CallState.SENT
+    return call.state is SENT
 
 
 def credited(call: Call, credit: int) -> list[Effect]:
     """The host takes `credit` more chunks of a stream call. Nothing happens if it was answered."""
-    if call.state is CallState.ANSWERED:
+    if call.state is ANSWERED:
         return []
     assert call.credit is not None, "credit is for stream calls"
     call.credit += credit

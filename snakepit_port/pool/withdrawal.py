@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from snakepit_port.pool.call import Call, CallState
+from snakepit_port.pool.call import QUEUED, Call
 from snakepit_port.pool.effects import Interrupt
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record, in_words
@@ -42,13 +42,13 @@ class Withdrawal:
         record = self._record
         record.counts["timeouts"] += 1
         message = f"no answer within {in_words(call.timeout)}"
-        if call.state is CallState.QUEUED:
+        if call.state is QUEUED:
             message += f"; the call was still waiting for a worker of pool {record.name!r}"
         self._withdraw(call, record.error("timeout", message, call), now)
 
     def waited_too_long(self, call: Call, now: float) -> None:
         record = self._record
-        if call.state is CallState.QUEUED:
+        if call.state is QUEUED:
             record.counts["queue_timeouts"] += 1
             message = (
                 f"no worker of pool {record.name!r} was free within {in_words(call.queue_timeout)}"
@@ -63,7 +63,7 @@ class Withdrawal:
 
     def _withdraw(self, call: Call, error: dict[str, Any], now: float) -> None:
         """Answer a call now, wherever it is, and stop the work on it."""
-        if call.state is CallState.QUEUED:
+        if call.state is QUEUED:
             self._queue.remove(call)
         worker = call.worker
         if worker is not None:

@@ -22,6 +22,10 @@ class WorkerState(Enum):
     GONE = "gone"
 
 
+#: As those of `CallState`: what is asked of every call.
+READY, DRAINING = WorkerState.READY, WorkerState.DRAINING
+
+
 class Fate(Enum):
     """Why the pool itself ended a worker; a worker without a fate that goes has crashed."""
 
@@ -122,12 +126,12 @@ class Worker:
     @property
     def listens(self) -> bool:
         """Whether it works on its calls, and can be told of a cancellation."""
-        return self.state is WorkerState.READY or self.state is WorkerState.DRAINING
+        return self.state is READY or self.state is DRAINING
 
     @property
     def is_leaving(self) -> bool:
         """Whether it is being recycled in good order, and still there."""
-        if self.state is WorkerState.DRAINING:
+        if self.state is DRAINING:
             return self.recycled_for is not None and not self.stuck
         return self.fate is Fate.RECYCLED
 

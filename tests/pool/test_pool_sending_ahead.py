@@ -104,7 +104,7 @@ def test_a_command_that_turns_slow_has_nothing_more_sent_behind_it() -> None:
     pool.now += 0.002
     pool.answer(one)
     # That was `moody`, and slow: at the other worker it still waits, behind one that is fast.
-    pool.calls(20, "fast")
+    pool.calls(AUTO_PREFETCH + 4, "fast")
     assert len(at(two)) == 3
     pool.answer(two, together=100)
     assert len(at(two)) == 2
