@@ -76,10 +76,11 @@ class Host:
         self._asked = False
         self._touched: list[Runner] = []
         self._due: dict[Runner, float] = {}
+        #: Those in which something has happened since it was seen what is due.
+        self._undated: set[Runner] = set()
+        self._next_due = math.inf
         self._queued: dict[Runner, int] = {}
         self._queued_bytes = 0
-        #: When `tick` has something to do next, if nothing else happens.
-        self.next_due = math.inf
         self._behind = False
         self._held = False
         self.max_frame_bytes = config.supervisor.max_frame_bytes
@@ -161,12 +162,17 @@ class Host:
     def received(self, frames: list[Frame]) -> None:
         """Frames that arrived together. Each bad one is answered, and changes nothing else."""
         now = self._clock()
+        read_usual_call = messages.read_usual_call
         for frame in frames:
             try:
                 if isinstance(frame, Oversized):
                     self._too_large(frame)
+                    continue
+                usual = read_usual_call(frame)
+                if usual is not None:
+                    self._call(frame, now, *usual)
                 elif messages.is_call(frame):
-                    self._call(frame, now)
+                    self._call(frame, now, *messages.read_call(frame))
                 else:
                     self._other(messages.parse(frame), frame)
             except ProtocolError as exc:
@@ -186,9 +192,16 @@ class Host:
         )
         self._refuse(self._free(messages.read_head(frame.head)), "frame_too_large", message)
 
-    def _call(self, frame: bytes, now: float) -> None:
-        id, pool, command, options = messages.read_call(frame)
-        if self._is_used(id):
+    def _call(
+        self,
+        frame: bytes,
+        now: float,
+        id: int,
+        pool: str | None,
+        command: str,
+        options: Mapping[str, Any] | None,
+    ) -> None:
+        if id in self._calls or id in self._gatherings:
             raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
         runner = self.pools.default if pool is None else self.pools.running.get(pool)
         if runner is None:
@@ -203,15 +216,7 @@ class Host:
             queue_timeout = _seconds(options, "queue_timeout", queue_timeout, id)
             session = _session(options, id)
             credit = messages.stream_credit(options, id)
-        call = Call(
-            id,
-            command,
-            frame,
-            timeout=timeout,
-            queue_timeout=queue_timeout,
-            session=session,
-            credit=credit,
-        )
+        call = Call(id, command, frame, timeout, queue_timeout, credit, session)
         self._calls[id] = call, runner
         runner.call_arrived(call, now)
 
@@ -219,7 +224,7 @@ class Host:
         tag = said[0]
         if tag == "call":
             # In an encoding that is legal and not the usual one.
-            self._call(frame, self._clock())
+            self._call(frame, self._clock(), *messages.read_call(frame))
         elif tag == "cancel":
             call, runner = self._calls.get(said[1], (None, None))
             if call is not None and runner is not None:
@@ -346,7 +351,9 @@ class Host:
     def _see_off(self) -> None:
         """Forget the removed pools of which nothing is left."""
         for runner in self.pools.take_gone():
+            self._undated.discard(runner)
             self._due.pop(runner, None)
+            self._asked = True
             self._queued_bytes -= self._queued.pop(runner, 0)
             runner.release()
             self.event("pool.removed", {}, {"pool": runner.name})
@@ -359,6 +366,8 @@ class Host:
 
     def tick(self, now: float) -> None:
         """Do what is due."""
+        if self.next_due > now:
+            return
         for runner, due in list(self._due.items()):
             if due <= now:
                 runner.tick()
@@ -366,22 +375,32 @@ class Host:
             if until <= now:
                 gathering.give_up()
 
+    @property
+    def next_due(self) -> float:
+        """When `tick` has something to do next, if nothing else happens."""
+        if self._undated or self._asked:
+            for runner in self._undated:
+                self._due[runner] = runner.next_due
+            self._undated.clear()
+            self._asked = False
+            waits = (until for _, until in self._gatherings.values())
+            self._next_due = min(*self._due.values(), *waits, math.inf)
+        return self._next_due
+
     def take_stock(self) -> None:
-        """End a turn: see when what is due next, and read only as fast as the other side takes
+        """End a turn: see what the pools hold now, and read only as fast as the other side takes
         it."""
         for runner in self._touched:
             runner.touched = False
-            self._due[runner] = runner.next_due
+            self._undated.add(runner)
             queued = runner.machine.queue.bytes
-            self._queued_bytes += queued - self._queued.get(runner, 0)
-            self._queued[runner] = queued
-        if self._touched or self._asked:
+            if queued != self._queued.get(runner, 0):
+                self._queued_bytes += queued - self._queued.get(runner, 0)
+                self._queued[runner] = queued
+        if self._touched:
             self._touched.clear()
-            self._asked = False
             if self.pools.leaving:
                 self._see_off()
-            waits = (until for _, until in self._gatherings.values())
-            self.next_due = min(*self._due.values(), *waits, math.inf)
         if self._queued_bytes or self._pump.out_bytes or self._behind or self._held:
             self._balance()
 

@@ -86,6 +86,7 @@ class Link:
             pass
 
     def _read(self) -> bool:
+        """Whether there may be more."""
         try:
             data = os.read(self._read_fd, self._read_bytes)
         except BlockingIOError:
@@ -116,8 +117,9 @@ class Link:
     def flush(self) -> None:
         """Write as much as the descriptor takes, and have the rest written when it takes more."""
         self._flushes_soon = False
-        if self._out:
-            self._write_all()
+        out = self._out
+        if out and self._writable and not self._blocked:
+            self._write_all(out)
         if self.out_bytes != self._counted:
             self._count()
 
@@ -125,9 +127,8 @@ class Link:
         self._pump.out_bytes += self.out_bytes - self._counted
         self._counted = self.out_bytes
 
-    def _write_all(self) -> None:
-        out = self._out
-        while out and self._writable and not self._blocked:
+    def _write_all(self, out: deque[bytes | memoryview]) -> None:
+        while out:
             try:
                 written = self._write_some()
             except BlockingIOError:

@@ -58,6 +58,7 @@ class Runner:
         self._source = Source(self, config, settings)
         #: Those of settings of before, from which there still are workers, or a starter.
         self._retired: list[Source] = []
+        self.settings = settings
         self.machine = Machine(
             settings, clock(), random.Random(), self._source.threads or 1, first_number
         )
@@ -80,10 +81,6 @@ class Runner:
 
     def cancel(self, call: Call) -> None:
         self.perform(self.machine.cancelled(call, self.now()))
-
-    @property
-    def settings(self) -> PoolSettings:
-        return self._source.settings
 
     @property
     def next_due(self) -> float:
@@ -129,6 +126,7 @@ class Runner:
             self._retired.append(before)
         else:
             before.settings = settings
+        self.settings = settings
         todo = self.machine.reconfigure(
             settings, self.now(), capacity=source.threads or 1, replaces=replaces
         )
@@ -204,8 +202,8 @@ class Runner:
             _PERFORM[type(effect)](self, effect)
 
     def _send(self, effect: effects.Send) -> None:
-        link, call = self._processes[effect.worker.id].link, effect.call
-        frame = call.frame
+        worker, call = effect
+        link, frame = self._processes[worker.id].link, call.frame
         if call.attempt > 1:
             frame = messages.call_again(frame, call.attempt)
         link.send(frame)
@@ -314,43 +312,38 @@ class Runner:
     def worker_said(self, process: WorkerProcess, frames: list[Frame]) -> None:
         now = self.now()
         worker = process.worker
-        answered = self.machine.answered
+        answered, perform = self.machine.answered, self.perform
+        read_answer = messages.read_answer
         together = len(frames)
-        for frame in frames:
-            try:
+        try:
+            for frame in frames:
                 if isinstance(frame, Oversized):
-                    tag, id, frame = self._too_large(frame)
-                else:
-                    tag, id = messages.read_answer(frame)
-                if tag == "chunk":
-                    wanted = None if id is None else streams.chunk_came(worker, id)
+                    raise _too_large(frame)
+                tag, id = read_answer(frame)
+                if id is None:
+                    self._worker_said_otherwise(process, messages.parse(frame))
+                elif tag == "chunk":
+                    wanted = streams.chunk_came(worker, id)
                     if wanted is None:
                         raise messages.ProtocolError(f"it sent a chunk of call {id} unasked")
                     if wanted:
                         self.outside.chunk(frame)
-                elif id is not None:
+                else:
                     self._answer = frame
                     todo = answered(worker, id, tag == "result", now, together)
                     if todo is None:
                         raise messages.ProtocolError(f"it answered call {id}, which it has not")
-                    self.perform(todo)
+                    perform(todo)
                     if self._answer:
                         self._drop_answer()
-                else:
-                    self._worker_said_otherwise(process, messages.parse(frame))
-            except messages.ProtocolError as exc:
-                self._condemn(process, exc.message, now)
-                return
+        except messages.ProtocolError as exc:
+            self._condemn(process, exc.message, now)
 
     def _drop_answer(self) -> None:
         """The call was answered before: nobody will read the files."""
         frame, self._answer = self._answer, b""
         if self.outside.shm is not None:
             self.outside.shm.discard(messages.files_of(frame))
-
-    def _too_large(self, frame: Oversized) -> tuple[str, int | None, bytes]:
-        """A worker keeps to the limit it was told, so this one is broken, or not ours."""
-        raise messages.ProtocolError(f"it sent a frame of {frame.size} bytes")
 
     def _worker_said_otherwise(self, process: WorkerProcess, said: tuple[Any, ...]) -> None:
         tag = said[0]
@@ -507,6 +500,11 @@ _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
     effects.Settled: Runner._settled,
     effects.Stopped: Runner._stopped,
 }
+
+
+def _too_large(frame: Oversized) -> messages.ProtocolError:
+    """A worker keeps to the limit it was told, so this one is broken, or not ours."""
+    return messages.ProtocolError(f"it sent a frame of {frame.size} bytes")
 
 
 def _names(value: Any) -> frozenset[str]:

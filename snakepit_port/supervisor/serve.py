@@ -46,6 +46,9 @@ _FAREWELL = 2.0
 #: killing: nothing is to run 2 s after the host.
 _LAST_GRACE = 1.0
 
+#: Seconds, while there is much to do, between two looks at what is due.
+_LOOK_EVERY = 0.001
+
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 #: Linux lets anybody have pipes of 1 MiB: a large frame then takes fewer wake-ups on both sides.
@@ -111,6 +114,8 @@ class Supervisor:
         self._host_out = host_out
         #: When to be gone, whatever is left: nobody is there to answer.
         self._last_moment = math.inf
+        #: When to see what is due next.
+        self._looks_at = 0.0
         self._run = Run()
         self._host_watch = _watch_reader(host_out)
         if self._host_watch is not None:
@@ -147,18 +152,20 @@ class Supervisor:
         return EX_OK if self._stop is None else self._stop.status
 
     async def _turn(self, deadline: float) -> None:
-        host = self._host
-        deadline = min(deadline, self._last_moment)
+        pump, host = self._pump, self._host
+        if not pump.turn_at_once():
+            due = math.inf if host is None else host.next_due
+            await pump.turn(min(deadline, self._last_moment, due))
+            self._looks_at = pump.now
         if host is None:
-            await self._pump.turn(deadline)
             return
-        await self._pump.turn(min(deadline, host.next_due))
-        if host.next_due <= self._pump.now:
-            host.tick(self._pump.now)
-        self._pump.flush()
+        if pump.now >= self._looks_at:
+            self._looks_at = pump.now + _LOOK_EVERY
+            host.tick(pump.now)
+        pump.flush()
         host.take_stock()
         if self._stopping:
-            self._ended = host.pools.stopped or self._pump.now >= self._last_moment
+            self._ended = host.pools.stopped or pump.now >= self._last_moment
 
     def _signalled(self, _events: int) -> None:
         came = self._signals.take()

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from snakepit_port.pool import Worker
@@ -14,7 +15,6 @@ from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.stacks import Stacks
 from snakepit_port.wire import messages
-from snakepit_port.wire.framing import Frame
 
 if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner
@@ -60,16 +60,14 @@ class WorkerProcess:
         self.stdout = Output(runner.pump, out, self._log("stdout", "info"))
         self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
         fd, limit = ours.fileno(), runner.max_frame_bytes
-        self.link = Link(runner.pump, fd, fd, limit, self._received, self._closed)
+        received = partial(runner.worker_said, self)
+        self.link = Link(runner.pump, fd, fd, limit, received, self._closed)
         self.link.send(messages.hello(runner.worker_hello(source, worker.id, self.shm_writer)))
         self.stacks = Stacks(runner.pump, stacks)
 
     def _log(self, source: str, level: str) -> Callable[[str], None]:
         runner, worker = self.runner, self.worker
         return lambda line: runner.outside.log(runner.name, worker.id, source, level, line)
-
-    def _received(self, frames: list[Frame]) -> None:
-        self.runner.worker_said(self, frames)
 
     def _closed(self) -> None:
         self.runner.worker_hung_up(self)

@@ -48,12 +48,19 @@ from .terms import (
 _CONTAINERS = frozenset((dict, list, tuple))
 
 
+def encode_plain(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes | None:
+    """As `encode`, of a list, tuple or dict of what erlpack can write. None for other values, and
+    where there is no erlpack."""
+    if fastpath.AVAILABLE and type(value) in _CONTAINERS:
+        return fastpath.encode(value, limits)
+    return None
+
+
 def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS, writer: Writer | None = None) -> bytes:
     """The external term of a value, with its version byte. See `etf_encode.encode`."""
-    if fastpath.AVAILABLE and type(value) in _CONTAINERS:
-        term = fastpath.encode(value, limits)
-        if term is not None:
-            return term
+    term = encode_plain(value, limits)
+    if term is not None:
+        return term
     return etf_encode.encode(value, limits=limits, writer=writer)
 
 

@@ -346,18 +346,37 @@ def is_call(frame: Frame) -> bool:
     return frame.startswith(_CALL_STARTS, 4)
 
 
-def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None]:
-    """The envelope of a `call` frame: (id, pool, command, options), without touching its arguments.
-
-    Raises `ProtocolError` where the frame is not a well-formed call.
-    """
+def read_usual_call(frame: Frame) -> tuple[int, str | None, str, None] | None:
+    """As `read_call`, of a call without options in the encoding that SPEC recommends. None for any
+    other frame."""
     try:
         id, pool_end, command_end = _seams(frame)
         pool = None if pool_end == _POOL_AT else frame[_POOL_AT:pool_end].decode()
         return id, pool, frame[pool_end + 5 : command_end].decode(), None
     except _UNUSUAL:
-        _tag, id, pool, command, _args, options = _expect("call", frame)
-        return id, pool, command, options
+        return None
+
+
+def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None]:
+    """The envelope of a `call` frame: (id, pool, command, options), without touching its arguments.
+
+    Raises `ProtocolError` where the frame is not a well-formed call.
+    """
+    usual = read_usual_call(frame)
+    if usual is not None:
+        return usual
+    _tag, id, pool, command, _args, options = _expect("call", frame)
+    return id, pool, command, options
+
+
+def open_usual_call(frame: Frame) -> tuple[int, str, bytes, None, int] | None:
+    """As `open_call`, of a call without options in the encoding that SPEC recommends. None for any
+    other frame."""
+    try:
+        id, pool_end, command_end = _seams(frame)
+        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :], None, 1
+    except _UNUSUAL:
+        return None
 
 
 def open_call(frame: Frame) -> tuple[int, str, bytes, int | None, int]:
@@ -366,12 +385,11 @@ def open_call(frame: Frame) -> tuple[int, str, bytes, int | None, int]:
 
     Raises `ProtocolError` where the frame is not a well-formed call.
     """
-    try:
-        id, pool_end, command_end = _seams(frame)
-        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :], None, 1
-    except _UNUSUAL:
-        _tag, id, _pool, command, args, options = _expect("call", frame)
-        return id, command, args, stream_credit(options, id), _attempt(options, id)
+    usual = open_usual_call(frame)
+    if usual is not None:
+        return usual
+    _tag, id, _pool, command, args, options = _expect("call", frame)
+    return id, command, args, stream_credit(options, id), _attempt(options, id)
 
 
 def call_again(frame: Frame, attempt: int) -> Frame:

@@ -19,6 +19,9 @@ from snakepit_port.worker.loading import (
     traceback_text,
 )
 
+#: More than a result's frame takes besides its term.
+_ENVELOPE_BYTES = 64
+
 
 class Refusal(Exception):
     """The call is answered with an error of this type, and its command is not run."""
@@ -42,24 +45,45 @@ class Answers:
         self._adapter = adapter
         self._where = {"pool": pool, "worker": worker}
         self._max_frame_bytes = max_frame_bytes
+        #: A term of fewer bytes fits into a frame, whatever its id.
+        self._surely_fits = max_frame_bytes - _ENVELOPE_BYTES
         self._folder = folder
         self._copies = FileReader(folder, HOST)
         self._views = FileReader(folder, HOST, views=True)
-        #: Commands that were called before, by calls and by stream calls: what they are does not
-        #: change.
-        self._known: dict[str, Command] = {}
-        self._known_to_stream: dict[str, Command] = {}
+        #: Commands that were called before, by calls and by stream calls, and what reads their
+        #: arguments: that does not change.
+        self._known: dict[str, tuple[Command, FileReader]] = {}
+        self._known_to_stream: dict[str, tuple[Command, FileReader]] = {}
 
-    def command(self, name: str, *, streams: bool = False) -> Command:
-        """Raises `Refusal` for a command that does not exist, or that is a generator and called
-        for a result, and whatever the import of a direct call's module raises."""
+    def read(
+        self, name: str, raw: bytes, streams: bool
+    ) -> tuple[Command, list[Any], dict[str, Any]]:
+        """What is called: the command, its positions and its keywords.
+
+        Raises `Refusal` for a command that does not exist, or that is a generator and called for a
+        result, and for arguments that are none; and whatever the import of a direct call's module
+        raises.
+        """
         commands = self._known_to_stream if streams else self._known
         known = commands.get(name)
         if known is None:
             known = commands[name] = self._find(name, streams)
-        return known
+        function, reader = known
+        try:
+            value = wire.decode(raw, reader=reader)
+        except wire.DecodeError as exc:
+            raise Refusal("decode", f"the arguments cannot be read: {exc}") from None
+        if type(value) is list:
+            return function, value, {}
+        if type(value) is dict and all(isinstance(key, str) for key in value):
+            return function, [], {str(key): item for key, item in value.items()}
+        raise Refusal(
+            "bad_arguments",
+            "arguments are a list (positions) or a map with names as keys, not"
+            f" {'a map with other keys' if type(value) is dict else type(value).__name__}",
+        )
 
-    def _find(self, name: str, streams: bool) -> Command:
+    def _find(self, name: str, streams: bool) -> tuple[Command, FileReader]:
         try:
             function = self._adapter.find(name)
         except LoadError as exc:
@@ -70,26 +94,12 @@ class Answers:
             raise Refusal("unknown_command", self._adapter.unknown(name))
         if not streams and inspect.isgeneratorfunction(function):
             raise Refusal("not_a_stream_call", _not_a_stream_call(name))
-        return function
-
-    def arguments(self, function: Command, raw: bytes) -> tuple[list[Any], dict[str, Any]]:
-        """Positions and keywords of a call of `function`. Raises `Refusal`."""
-        reader = self._views if hasattr(function, VIEWS) else self._copies
-        try:
-            value = wire.decode(raw, reader=reader)
-        except wire.DecodeError as exc:
-            raise Refusal("decode", f"the arguments cannot be read: {exc}") from None
-        if type(value) is list:
-            return value, {}
-        if type(value) is dict and all(isinstance(key, str) for key in value):
-            return [], {str(key): item for key, item in value.items()}
-        raise Refusal(
-            "bad_arguments",
-            "arguments are a list (positions) or a map with names as keys, not"
-            f" {'a map with other keys' if type(value) is dict else type(value).__name__}",
-        )
+        return function, self._views if hasattr(function, VIEWS) else self._copies
 
     def result(self, id: int, command: str, value: Any) -> bytes:
+        term = wire.encode_plain(value)
+        if term is not None and len(term) < self._surely_fits:
+            return messages.result(id, term)
         writer = None if self._folder is None else self._folder.writer(id)
         try:
             frame = messages.result(

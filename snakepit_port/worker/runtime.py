@@ -14,6 +14,7 @@ next one begins with the look that was missed. A stream is a command for each of
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import traceback
@@ -31,6 +32,7 @@ from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import Outgoing
 from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
 from snakepit_port.worker.streams import Stream
+from snakepit_port.worker.vigil import Vigil
 
 # BSD's sysexits.h, as the supervisor uses them.
 _EX_OK, _EX_SOFTWARE = 0, 70
@@ -41,6 +43,9 @@ _EX_FAILED = 1
 #: Bytes read at once: below what malloc maps afresh each time; and once that was not enough.
 _READ_BYTES = 64 * 1024
 _READ_MORE_BYTES = 1024 * 1024
+
+#: Seconds to stay awake for the next call, once there is nothing left to do.
+_AWAKE = 0.00005
 
 
 class _Unwell(Exception):
@@ -125,7 +130,10 @@ class Runtime(Serving):
         return _EX_OK
 
     def _answer_all(self) -> None:
-        queue = self._queue
+        queue, ledger, slot, answer = self._queue, self._ledger, self._slot, self._answer
+        keep_vigil, poller = Vigil(_AWAKE).keep, select.poll()
+        poller.register(self._channel, select.POLLIN)
+        poll = poller.poll
         while True:
             while queue:
                 if queue[0][2] is CHECKUP:
@@ -133,11 +141,12 @@ class Runtime(Serving):
                     continue
                 # Counted before it leaves the queue, and never twice: whatever kills this process,
                 # the supervisor knows which calls it may have begun.
-                self._ledger[self._slot] += 1
-                self._answer(*queue.popleft())
+                ledger[slot] += 1
+                answer(*queue.popleft())
             self._flush()
             if self._ended:
                 return
+            keep_vigil(poll)
             self._arrived(self._receive())
 
     def _pinged(self, number: int) -> None:
@@ -206,6 +215,10 @@ class Runtime(Serving):
             try:
                 if isinstance(frame, Oversized):
                     self._too_large(frame)
+                    continue
+                usual = messages.open_usual_call(frame)
+                if usual is not None:
+                    self._queue.append(usual)
                 elif messages.is_call(frame):
                     self._queue.append(messages.open_call(frame))
                 else:

@@ -18,6 +18,10 @@ from snakepit_port.worker.streams import Stream, close
 #: A command that took longer than this of late has answers written before it runs.
 _QUICK_SECONDS = 0.001
 
+#: Answers that are written together, at most. It is half of what a pool sends ahead: it can send
+#: the next while the other half is worked on.
+_FLUSH_ANSWERS = 16
+
 #: How fast a long run is forgotten.
 _DECAY = 0.9
 
@@ -66,7 +70,7 @@ class Serving:
     def _answer(
         self, id: int, command: str, raw: Arguments, credit: int | None, attempt: int
     ) -> None:
-        if not isinstance(raw, bytes):
+        if type(raw) is not bytes:
             assert isinstance(raw, Settled)
             self._send(raw.answer)
             return
@@ -82,8 +86,7 @@ class Serving:
             self._flush()
         answers = self._answers
         try:
-            function = answers.command(command, streams=credit is not None)
-            positions, keywords = answers.arguments(function, raw)
+            function, positions, keywords = answers.read(command, raw, credit is not None)
         except Refusal as exc:
             self._send(answers.refusal(id, command, exc.type, str(exc)))
             return
@@ -114,7 +117,8 @@ class Serving:
         now = perf_counter()
         self._recent[command] = max(now - began, recent * _DECAY)
         self._send(answer)
-        if now - self._out.flushed_at > FLUSH_SECONDS:
+        out = self._out
+        if now - out.flushed_at > FLUSH_SECONDS or len(out.waiting) >= _FLUSH_ANSWERS:
             self._flush()
 
     def _serve(self, stream: Stream, values: Iterator[Any]) -> bytes:

@@ -12,6 +12,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snakepit_port.supervisor import pump as pumps
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump
 from snakepit_port.wire.framing import Frame, Oversized, pack
@@ -234,3 +235,27 @@ def test_frames_arrive_as_they_were_sent_however_they_are_cut(
         pump.close()
 
     trio.run(main)
+
+
+async def test_a_pump_works_where_there_is_no_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pumps, "new_poller", pumps.Selector)
+    pump = Pump()
+    peer = Peer(pump)
+    peer.theirs.sendall(pack(b"one"))
+    await pump.turn(math.inf)
+    assert peer.received == [pack(b"one")]
+    filler = [pack(b"x" * 900) for _ in range(1000)]
+    for frame in filler:
+        peer.link.send(frame)
+    await turn(pump)
+    assert peer.link.out_bytes
+    got = read_all(peer.theirs)
+    while peer.link.out_bytes:
+        assert pump.turn_at_once() or await turn(pump) is None
+        got += read_all(peer.theirs)
+    assert got == b"".join(filler)
+    peer.theirs.close()
+    await pump.turn(math.inf)
+    assert peer.closed == 1
+    peer.close()
+    pump.close()
