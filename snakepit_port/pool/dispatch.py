@@ -117,9 +117,10 @@ class Dispatch:
 
     def _worker_for(self, call: Call, now: float) -> Worker | None:
         """A worker for a call that any may have: its session's, if that has room."""
-        preferred = self._sessions.worker_of(call)
-        if preferred is not None and self._roster.has_room(preferred, call, now):
-            return preferred
+        if call.session is not None:
+            preferred = self._sessions.worker_of(call)
+            if preferred is not None and self._roster.has_room(preferred, call, now):
+                return preferred
         return self._roster.free_for(call, now)
 
     def _can_have(self, worker: Worker, call: Call, now: float) -> bool:
@@ -129,5 +130,6 @@ class Dispatch:
         return self._roster.has_room(worker, call, now)
 
     def _send(self, worker: Worker, call: Call, now: float) -> None:
-        self._sessions.taken(call, worker)
+        if call.session is not None:
+            self._sessions.taken(call, worker)
         self._roster.send(worker, call, now)

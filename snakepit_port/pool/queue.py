@@ -31,7 +31,8 @@ class Queue:
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self.waiting) + sum(map(len, self.lines.values()))
+        waiting = len(self.waiting)
+        return waiting + sum(map(len, self.lines.values())) if self.lines else waiting
 
     def calls(self) -> list[Call]:
         """All that wait: each line in its order."""
@@ -75,8 +76,10 @@ class Queue:
 
     def _stand(self, call: Call, worker: Worker | None) -> None:
         call.waits_for = worker
-        line = self.waiting if worker is None else self.lines.setdefault(worker, OrderedDict())
-        line[call.id] = call
+        if worker is None:
+            self.waiting[call.id] = call
+        else:
+            self.lines.setdefault(worker, OrderedDict())[call.id] = call
 
     def add_first(self, call: Call, now: float) -> None:
         """Back to the front: it had already waited its turn."""

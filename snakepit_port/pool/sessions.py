@@ -121,7 +121,7 @@ class Sessions:
 
     def is_tied(self, call: Call) -> bool:
         """Whether the call can go to one worker only."""
-        return self.are_strict and call.session is not None and call.session.worker is not None
+        return call.session is not None and self.are_strict and call.session.worker is not None
 
     def is_lost(self, call: Call) -> bool:
         """Whether the worker that a tied call was made for takes no more calls of its session."""
