@@ -62,6 +62,9 @@ _NO_ENTRIES = FrozenMap()
 #: and a dict of keys with one hash takes quadratic time to build.
 _MAX_SAME_HASH = 64
 
+#: Keys and values of the largest map that cannot have so many.
+_MAY_SHARE_HASH = 2 * _MAX_SAME_HASH
+
 #: Bytes copied for lists with a tail, as a multiple of the bytes decoded. An improper list holds
 #: its own external form, which contains that of every list inside it.
 _MAX_COPIES = 8
@@ -133,25 +136,26 @@ def decode_prefix(
                     pos += 2
                 elif tag in NESTED:
                     begin = pos
-                    if tag == SMALL_TUPLE:
-                        count = data[pos + 1]
-                        pos += 2
-                    else:
+                    if tag == MAP:
+                        (count,) = u32(data, pos + 1)
+                        count *= 2
+                        pos += 5
+                    elif tag == LIST:
                         (count,) = u32(data, pos + 1)
                         pos += 5
-                        if tag == MAP:
-                            count *= 2
-                    if (
-                        tag != LIST
-                        and tag != MAP
-                        and count in WRAPPERS
-                        and startswith(WRAPPERS[count], pos)
-                    ):
-                        in_key = frozen or (kind == MAP and not len(items) & 1)
-                        value, pos = unwrap(data, pos, count, reader, in_key)
-                        append(value)
-                        left -= 1
-                        continue
+                    else:
+                        if tag == SMALL_TUPLE:
+                            count = data[pos + 1]
+                            pos += 2
+                        else:
+                            (count,) = u32(data, pos + 1)
+                            pos += 5
+                        if count in WRAPPERS and startswith(WRAPPERS[count], pos):
+                            in_key = frozen or (kind == MAP and not len(items) & 1)
+                            value, pos = unwrap(data, pos, count, reader, in_key)
+                            append(value)
+                            left -= 1
+                            continue
                     if count > size - pos:
                         truncated()
                     elements += count
@@ -216,7 +220,7 @@ def decode_prefix(
 
             # A container is full.
             if kind == MAP:
-                if len(items) > 2 * _MAX_SAME_HASH:
+                if len(items) > _MAY_SHARE_HASH:
                     _check_hashes(items[::2])
                 pairs = iter(items)
                 value = dict(zip(pairs, pairs))

@@ -45,7 +45,6 @@ _SAMPLE_TERM = (
 _KEYS = frozenset((str, int))
 _LEAVES = frozenset((str, int, float, bool, type(None)))
 _CONTAINERS = frozenset((list, tuple, dict))
-_PLAIN = _LEAVES | _CONTAINERS
 
 
 def encode(value: Any, limits: Limits) -> bytes | None:
@@ -73,25 +72,28 @@ def _is_plain(value: Any, limits: Limits) -> bool:
     level = [value]
     room = limits.elements
     depth = limits.depth
+    are_leaves = _LEAVES.issuperset
     while level:
         depth -= 1
         if depth < 0:
             return False
         below: list[Any] = []
         for container in level:
-            kind = type(container)
             inside = container
-            if kind is dict:
+            if type(container) is dict:
                 room -= 2 * len(container)
                 if not _KEYS.issuperset(map(type, container)):
                     return False
                 inside = container.values()
             else:
                 room -= len(container)
-            if not _LEAVES.issuperset(map(type, inside)):
-                if not _PLAIN.issuperset(map(type, inside)):
-                    return False
-                below += [item for item in inside if type(item) in _CONTAINERS]
+            if not are_leaves(map(type, inside)):
+                for item in inside:
+                    kind = type(item)
+                    if kind in _CONTAINERS:
+                        below.append(item)
+                    elif kind not in _LEAVES:
+                        return False
         if room < 0:
             return False
         level = below
