@@ -114,6 +114,12 @@ def compile_relay(folder: Path) -> str:
     return str(program)
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """What is measured runs in this: a worker finds its adapter compiled, as it does elsewhere."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "TMPDIR": str(folder)}
+
+
 def measure(
     group: str,
     series: dict[str, list[float]],
@@ -134,7 +140,7 @@ def measure(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "TMPDIR": str(folder)},
+            env=environment(folder),
         )
     finally:
         os.sched_setaffinity(0, cpus)
