@@ -72,12 +72,12 @@ class Host:
         self._calls: dict[int, tuple[Call, Runner]] = {}
         #: Questions for stacks that are not answered yet, and until when they wait, in that order.
         self._gatherings: dict[int, tuple[Gathering, float]] = {}
-        #: Whether one has come or gone since stock was taken.
-        self._asked = False
         self._touched: list[Runner] = []
         self._due: dict[Runner, float] = {}
-        #: Those in which something has happened since it was seen what is due.
+        #: Those in which something has happened since it was seen what is due, and whether one of
+        #: them, or a question, has come or gone since.
         self._undated: set[Runner] = set()
+        self._dates_changed = False
         self._next_due = math.inf
         self._queued: dict[Runner, int] = {}
         self._queued_bytes = 0
@@ -262,7 +262,7 @@ class Host:
         else:
             if isinstance(answer, Gathering):
                 self._gatherings[id] = answer, self._clock() + PATIENCE
-                self._asked = True
+                self._dates_changed = True
                 answer.begin(lambda texts: self._gathered(id, texts))
             else:
                 self._send(messages.result(id, wire.encode(answer)))
@@ -318,7 +318,7 @@ class Host:
 
     def _gathered(self, id: int, texts: dict[str, str]) -> None:
         del self._gatherings[id]
-        self._asked = True
+        self._dates_changed = True
         self._send(messages.result(id, wire.encode(texts)))
 
     # -- reload ------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ class Host:
         for runner in self.pools.take_gone():
             self._undated.discard(runner)
             self._due.pop(runner, None)
-            self._asked = True
+            self._dates_changed = True
             self._queued_bytes -= self._queued.pop(runner, 0)
             runner.release()
             self.event("pool.removed", {}, {"pool": runner.name})
@@ -378,11 +378,11 @@ class Host:
     @property
     def next_due(self) -> float:
         """When `tick` has something to do next, if nothing else happens."""
-        if self._undated or self._asked:
+        if self._undated or self._dates_changed:
             for runner in self._undated:
                 self._due[runner] = runner.next_due
             self._undated.clear()
-            self._asked = False
+            self._dates_changed = False
             waits = (until for _, until in self._gatherings.values())
             self._next_due = min(*self._due.values(), *waits, math.inf)
         return self._next_due

@@ -19,6 +19,7 @@ from __future__ import annotations
 import select
 import selectors
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -57,27 +58,22 @@ class Selector:
         return self._selector.fileno()
 
     def register(self, fd: int, events: int) -> None:
-        self._selector.register(fd, _asked(events))
+        self._selector.register(fd, _ASKED[events])
 
     def modify(self, fd: int, events: int) -> None:
-        self._selector.modify(fd, _asked(events))
+        self._selector.modify(fd, _ASKED[events])
 
     def poll(self, timeout: float) -> list[tuple[int, int]]:
-        found = self._selector.select(timeout)
-        return [
-            (
-                key.fd,
-                (READ if events & selectors.EVENT_READ else 0)
-                | (WRITE if events & selectors.EVENT_WRITE else 0),
-            )
-            for key, events in found
-        ]
+        return [(key.fd, _TOLD[events]) for key, events in self._selector.select(timeout)]
 
 
-def _asked(events: int) -> int:
-    return (selectors.EVENT_READ if events & READ else 0) | (
-        selectors.EVENT_WRITE if events & WRITE else 0
-    )
+#: A pump's events, and a selector's.
+_ASKED = {
+    READ: selectors.EVENT_READ,
+    WRITE: selectors.EVENT_WRITE,
+    _BOTH: selectors.EVENT_READ | selectors.EVENT_WRITE,
+}
+_TOLD = {asked: events for events, asked in _ASKED.items()}
 
 
 def new_poller() -> select.epoll | Selector:
@@ -106,7 +102,9 @@ class Pump:
         if not events:
             if known:
                 del self._watched[fd]
-                self._poller.unregister(fd)
+                # It may have been closed: then it is forgotten already.
+                with suppress(OSError):
+                    self._poller.unregister(fd)
         elif known:
             self._poller.modify(fd, events)
             self._watched[fd] = ready
