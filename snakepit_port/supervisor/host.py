@@ -91,7 +91,9 @@ class Host:
         self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None
 
         def make(config: Config, pool: PoolSettings, first_number: int) -> Runner:
-            return Runner(pump, config, pool, run, self, clock, software, first_number)
+            runner = Runner(pump, config, pool, run, self, clock, software, first_number)
+            runner.pause(self._behind)
+            return runner
 
         self.pools = Pools(config, make)
         #: Pools that have been there from the beginning and were neither ready nor unavailable yet.

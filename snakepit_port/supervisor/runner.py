@@ -64,6 +64,7 @@ class Runner:
         )
         self._processes: dict[str, WorkerProcess] = {}
         self._stopping = False
+        self._paused = False
         self._answer: bytes = b""
         self._sampler: Sampler[Worker] | None = None
 
@@ -167,7 +168,8 @@ class Runner:
         return {pid for pid in pids if pid is not None}
 
     def pause(self, paused: bool) -> None:
-        """Stop reading from the workers, or go on."""
+        """Stop reading from the workers, those included that are started later, or go on."""
+        self._paused = paused
         for process in self._processes.values():
             process.pause(paused)
 
@@ -233,6 +235,8 @@ class Runner:
             )
             return
         self._processes[worker.id] = process
+        if self._paused:
+            process.pause(True)
         try:
             self._source.start(process)
         except StarterError as exc:

@@ -14,6 +14,7 @@ from snakepit_port.pool import effects
 from snakepit_port.supervisor import runner as runners
 from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD, Host
 from snakepit_port.supervisor.run import Run
+from snakepit_port.supervisor.source import Source
 from snakepit_port.wire import Atom, decode, encode, messages
 from snakepit_port.wire.framing import Oversized, pack
 
@@ -55,6 +56,8 @@ class FakeLink:
 
 
 class FakeProcess:
+    inherited = ()
+
     def __init__(self, worker: Any, pump: FakePump, source: Any) -> None:
         self.worker = worker
         self.source = source
@@ -67,26 +70,27 @@ class FakeProcess:
         self.paused = paused
 
 
+def configured(*pools: str) -> dict[str, Any]:
+    return {
+        "supervisor": {"max_frame_bytes": MAX_FRAME_BYTES},
+        "pools": [
+            {
+                "name": name,
+                "adapter": "a",
+                "pool_size": 1,
+                "call_timeout": "7s",
+                "health_check_interval": "infinity",
+            }
+            for name in pools
+        ],
+    }
+
+
 class Scene:
     """A host with two pools, whose workers are ready at once and answer when they are told to."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        config = load_terms(
-            {
-                "supervisor": {"max_frame_bytes": MAX_FRAME_BYTES},
-                "pools": [
-                    {
-                        "name": name,
-                        "adapter": "a",
-                        "pool_size": 1,
-                        "call_timeout": "7s",
-                        "health_check_interval": "infinity",
-                    }
-                    for name in ("one", "two")
-                ],
-            },
-            Path("/"),
-        )
+        config = load_terms(configured("one", "two"), Path("/"))
         monkeypatch.setitem(runners._PERFORM, effects.Start, self._started)
         self.now = 0.0
         self.pump = FakePump()
@@ -315,6 +319,25 @@ def test_workers_are_read_no_further_than_the_host_reads(scene: Scene) -> None:
     scene.say()
     assert not scene.process("one").paused
     assert not scene.link.paused
+
+
+def test_nor_are_workers_that_are_started_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started(runner: Any, source: Any, worker: Any, again: bool) -> FakeProcess:
+        return FakeProcess(worker, scene.pump, source)
+
+    monkeypatch.setitem(runners._PERFORM, effects.Start, runners.Runner._start)
+    monkeypatch.setattr(runners, "WorkerProcess", started)
+    monkeypatch.setattr(Source, "start", lambda source, process: None)
+    scene.host.log("one", None, "stdout", "info", "x" * HOST_BEHIND_BYTES)
+    scene.say()
+    terms = {"config": configured("one", "two", "three"), "base_dir": "/"}
+    scene.say(messages.control(1, "reload", encode(terms)))
+    assert scene.process("three").paused
+    scene.link.written()
+    scene.say()
+    assert not scene.process("three").paused
 
 
 def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> None:
