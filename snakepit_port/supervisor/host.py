@@ -173,8 +173,6 @@ class Host:
                 usual = read_usual_call(frame)
                 if usual is not None:
                     self._call(frame, now, *usual)
-                elif messages.is_call(frame):
-                    self._call(frame, now, *messages.read_call(frame))
                 else:
                     self._other(messages.parse(frame), frame)
             except ProtocolError as exc:

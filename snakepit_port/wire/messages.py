@@ -338,21 +338,15 @@ _SHORT_HEAD = Struct(f">4x{len(_ERROR) + 1}si")
 _u32_at = _U32.unpack_from
 
 
-def is_call(frame: Frame) -> bool:
-    """Whether this is a `call`, well-formed or not, in the encoding that SPEC recommends.
-
-    Other encodings of a call are left to `parse`.
-    """
-    return frame.startswith(_CALL_STARTS, 4)
-
-
-def read_usual_call(frame: Frame) -> tuple[int, str | None, str, None] | None:
-    """As `read_call`, of a call without options in the encoding that SPEC recommends. None for any
-    other frame."""
+def read_usual_call(
+    frame: Frame,
+) -> tuple[int, str | None, str, dict[str, Any] | None] | None:
+    """As `read_call`, of a call in the encoding that SPEC recommends. None for any other frame."""
     try:
-        id, pool_end, command_end = _seams(frame)
+        id, pool_end, command_end, args_end = _seams(frame)
         pool = None if pool_end == _POOL_AT else frame[_POOL_AT:pool_end].decode()
-        return id, pool, frame[pool_end + 5 : command_end].decode(), None
+        command = frame[pool_end + 5 : command_end].decode()
+        return id, pool, command, _options(frame, args_end)
     except _UNUSUAL:
         return None
 
@@ -369,14 +363,18 @@ def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None
     return id, pool, command, options
 
 
-def open_usual_call(frame: Frame) -> tuple[int, str, bytes, None, int] | None:
-    """As `open_call`, of a call without options in the encoding that SPEC recommends. None for any
-    other frame."""
+def open_usual_call(frame: Frame) -> tuple[int, str, bytes, int | None, int] | None:
+    """As `open_call`, of a call in the encoding that SPEC recommends. None for any other frame."""
     try:
-        id, pool_end, command_end = _seams(frame)
-        return id, frame[pool_end + 5 : command_end].decode(), frame[command_end + 5 :], None, 1
+        id, pool_end, command_end, args_end = _seams(frame)
+        command = frame[pool_end + 5 : command_end].decode()
+        args = frame[command_end + 5 : args_end]
+        options = _options(frame, args_end)
     except _UNUSUAL:
         return None
+    if options is None:
+        return id, command, args, None, 1
+    return id, command, args, stream_credit(options, id), _attempt(options, id)
 
 
 def open_call(frame: Frame) -> tuple[int, str, bytes, int | None, int]:
@@ -418,15 +416,16 @@ def stream_credit(options: Mapping[str, Any] | None, id: int) -> int | None:
         raise ProtocolError(f"option stream: {exc}", id) from None
 
 
-#: What `_seams` and the decoding of names raise for a frame that has to be read the slow way.
-_UNUSUAL = (StructError, IndexError, ValueError)
+#: What `_seams`, `_options` and the decoding of names raise for a frame that has to be read the
+#: slow way.
+_UNUSUAL = (StructError, IndexError, ValueError, DecodeError)
 
 
-def _seams(frame: Frame) -> tuple[int, int, int]:
-    """Of a call without options in the recommended encoding: its id, and where the terms of the
-    pool and the command end."""
+def _seams(frame: Frame) -> tuple[int, int, int, int]:
+    """Of a call in the recommended encoding: its id, and where the terms of the pool, the command
+    and the arguments end."""
     prefix, id_tag, id, pool_tag, length = _CALL_HEAD.unpack_from(frame)
-    if prefix == _CALL and id_tag == _INTEGER and id >= 0:
+    if id_tag == _INTEGER and id >= 0 and prefix in _CALL_STARTS:
         if pool_tag == _BINARY and length:
             pool_end = _POOL_AT + length
         elif pool_tag == _NIL_TAG and length == _NIL_REST:
@@ -436,12 +435,24 @@ def _seams(frame: Frame) -> tuple[int, int, int]:
         (length,) = _u32_at(frame, pool_end + 1)
         command_end = pool_end + 5 + length
         (length,) = _u32_at(frame, command_end + 1)
+        args_end = command_end + 5 + length
+        size = len(frame)
         if (
             frame[pool_end] == _BINARY
             and frame[command_end] == _BINARY
-            and command_end + 5 + length == len(frame)
+            and (args_end == size if prefix == _CALL else args_end < size)
         ):
-            return id, pool_end, command_end
+            return id, pool_end, command_end, args_end
+    raise ValueError
+
+
+def _options(frame: Frame, pos: int) -> dict[str, Any] | None:
+    """A call's options, from where its arguments end; None where it has none."""
+    if pos == len(frame):
+        return None
+    options, end = _decode_prefix(frame, pos)
+    if end == len(frame) and type(options) is dict:
+        return options
     raise ValueError
 
 

@@ -219,8 +219,6 @@ class Runtime(Serving):
                 usual = messages.open_usual_call(frame)
                 if usual is not None:
                     self._queue.append(usual)
-                elif messages.is_call(frame):
-                    self._queue.append(messages.open_call(frame))
                 else:
                     self._asked(frame, *messages.parse(frame))
             except messages.ProtocolError as exc:
