@@ -376,6 +376,8 @@ class Link:
         )
         if id is None:
             raise messages.ProtocolError(message)
+        if id in self._pools.reloads:
+            self._pools.reloaded(id, {})
         self._answer(id, b"", call_error("frame_too_large", message))
 
     def _answer(self, id: int, payload: bytes | None, error: CallError | None) -> None:

@@ -201,7 +201,8 @@ def _start(config: Config, pool: PoolSettings) -> Iterator[Finding]:
 
     tree = tomllib.loads(resolved(config))
     [settings] = [entry for entry in tree["pools"] if entry["name"] == pool.name]
-    tree["pools"] = [{**settings, "pool_size": 1}]
+    tree["pools"] = [{**settings, "pool_size": 1, "min_workers": "pool_size"}]
+    tree.setdefault("supervisor", {})["pooling_enabled"] = True
 
     async def start() -> list[Event]:
         async with open_host(tree) as host:

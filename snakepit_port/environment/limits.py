@@ -11,8 +11,9 @@ from pathlib import Path
 BASE_DESCRIPTORS = 32
 DESCRIPTORS_OF_A_POOL = 4
 
-#: Channel, stdout and stderr of a worker; and the ends that travel to it while it is started.
-DESCRIPTORS_OF_A_WORKER = 6
+#: Channel, stdout, stderr and stacks of a worker; and the ends that travel to it while it is
+#: started.
+DESCRIPTORS_OF_A_WORKER = 8
 
 #: What the supervisor asks a pipe to hold.
 PIPE_BYTES = 1024 * 1024

@@ -5,9 +5,11 @@ pump.py            one task that waits for every descriptor
 link.py            frames over non-blocking descriptors
 host.py            what the host says, and what is said to it
 runner.py          a pool's processes: carries out the effects of its machine
+source.py          where a pool's workers come from: its settings as they see them, and a starter
+pools.py           the pools: which run, which leave, what a reload makes of them
 outside.py         what a runner needs of the host's side
 worker_process.py  a worker's process: its descriptors, and why it went
-starter.py         the process that forks a pool's workers
+starter.py         the process that forks a source's workers
 stacks.py          the stacks of workers' threads
 output.py          what workers print, line by line
 run.py             what marks a run, and what to remove of a dead one

@@ -16,7 +16,7 @@ from snakepit_port.config import (
     load_terms,
     load_toml,
 )
-from snakepit_port.pool import Call
+from snakepit_port.pool import Call, PoolState
 from snakepit_port.pool.record import COUNTERS
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pools import Pools
@@ -151,8 +151,11 @@ class Host:
             return
         self._unsettled.discard(runner)
         if not self._unsettled:
+            # One that a reload has added since, or begun anew, tells of itself later.
             pools = {
-                name: runner.machine.state.value for name, runner in self.pools.running.items()
+                name: runner.machine.state.value
+                for name, runner in self.pools.running.items()
+                if runner.machine.state is not PoolState.STARTING
             }
             self._send(messages.ready({"pools": pools}))
 
@@ -294,7 +297,7 @@ class Host:
         if worker is None:
             return sum(runner.recycle() for runner in self._selected(args))
         for runner in self._selected(args):
-            if worker in runner.machine.workers:
+            if isinstance(worker, str) and worker in runner.machine.workers:
                 return runner.recycle(worker)
         raise CallRefused("bad_arguments", f"there is no worker {worker!r:.80}; see `workers`")
 

@@ -30,8 +30,8 @@ from snakepit_port.worker.vigil import Vigil
 READ, WRITE = 1, 4
 _BOTH = READ | WRITE
 
-#: Seconds to wait without Trio, once something has come: about what a small call takes.
-_BRIEFLY = 0.0005
+#: Seconds to wait without Trio, once something has come: the least that epoll waits for.
+_BRIEFLY = 0.001
 
 #: Seconds of that spent awake: a worker's answer to such a call, or the host's next one, mostly
 #: comes in less.

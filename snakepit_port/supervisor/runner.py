@@ -247,6 +247,7 @@ class Runner:
     def _could_not_start(self, worker: Worker, message: str) -> None:
         process = self._processes.pop(worker.id, None)
         if process is not None:
+            process.source.has_told(worker.id)
             process.close()
         error = {"type": "pool_unavailable", "message": message, "pool": self.name}
         self.perform(self.machine.worker_gone(worker, self.now(), started=0, error=error))
@@ -399,6 +400,7 @@ class Runner:
         return min(self.settings.memory_threshold_mb, self.settings.memory_limit_mb) != math.inf
 
     def _condemn(self, process: WorkerProcess, message: str, now: float) -> None:
+        process.condemned = True
         process.link.pause(True)
         worker = process.worker
         error = {

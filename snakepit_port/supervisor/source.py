@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from snakepit_port import wire
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.config.env import effective_environment
 from snakepit_port.environment.libraries import known_libraries
@@ -39,8 +40,8 @@ class Source:
         self.threads = settings.threads_per_worker if profile.kind == "thread" else None
         self._unsafe_modules = {
             library.module: library.note
-            for library in known_libraries()
-            if settings.thread_safety_checks and library.threads == "unsafe"
+            for library in (known_libraries() if settings.thread_safety_checks else ())
+            if library.threads == "unsafe"
         }
         self.starter: Starter | None = None
         #: Why the last starter went, and whether it had begun to work.
@@ -55,19 +56,9 @@ class Source:
 
     def _seen_by_workers(self) -> tuple[Any, ...]:
         settings = self.settings
-        args = settings.adapter_args
-        return (
-            self._env,
-            self.threads,
-            settings.python,
-            settings.python_path,
-            settings.preload,
-            settings.start_method,
-            settings.adapter,
-            dict(args) if isinstance(args, Mapping) else list(args),
-            settings.direct_calls,
-            settings.thread_safety_checks,
-        )
+        started_with = settings.python, settings.preload, settings.start_method
+        # As a term: to Python, 1 and True are equal.
+        return self._env, started_with, wire.encode(self.worker_hello())
 
     def worker_hello(self) -> dict[str, Any]:
         """What hello tells a worker of these settings."""

@@ -1,17 +1,19 @@
 """The process that forks a pool's workers, seen from the supervisor.
 
-One for each pool, in the pool's interpreter and environment; `worker/starter.py` is its other end.
+One for each source of a pool's workers, in the pool's interpreter and environment;
+`worker/starter.py` is its other end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
 
 #: Frames of this link are small: names, numbers, and a preload's traceback.
 _MAX_FRAME_BYTES = 1024 * 1024
+
+
+#: What to do where an interpreter cannot be started, and that is not its fault.
+_HINTS = {
+    errno.EMFILE: "raise `ulimit -n`",
+    errno.ENFILE: "raise `fs.file-max`",
+    errno.EAGAIN: "raise `ulimit -u`",
+    errno.ENOMEM: "there is no memory for a process",
+}
 
 
 class StarterError(Exception):
@@ -114,8 +125,16 @@ class Starter:
         self._told = told
         self._gone = gone
         python = _find_python(settings.python, env)
-        ours, theirs = socket.socketpair()
-        out, their_out = os.pipe()
+        with ExitStack() as undo:
+            try:
+                ours, theirs = socket.socketpair()
+                undo.callback(ours.close)
+                undo.callback(theirs.close)
+                out, their_out = os.pipe()
+            except OSError as exc:
+                message = f"no descriptors for a starter: {exc.strerror}; raise `ulimit -n`"
+                raise StarterError(message) from None
+            undo.pop_all()
         try:
             # From the main thread, and nothing runs between fork and exec: a thread of Trio's would
             # take a child armed with PR_SET_PDEATHSIG along when it ends.
@@ -131,10 +150,9 @@ class Starter:
         except OSError as exc:
             ours.close()
             os.close(out)
-            raise StarterError(
-                f"the interpreter {python!r} cannot be started: {exc.strerror};"
-                " check the pool's `python` setting"
-            ) from None
+            hint = _HINTS.get(exc.errno or 0, "check the pool's `python` setting")
+            message = f"the interpreter {python!r} cannot be started: {exc.strerror}; {hint}"
+            raise StarterError(message) from None
         finally:
             theirs.close()
             os.close(their_out)

@@ -40,6 +40,8 @@ class WorkerProcess:
         self.worker = worker
         self.os_pid: int | None = None
         self.is_ready = False
+        #: Whether it broke the protocol, and is killed for it.
+        self.condemned = False
         self.gil: Any = None
         self.idempotent: frozenset[str] = frozenset()
         self.python = ""
@@ -73,7 +75,9 @@ class WorkerProcess:
         self.runner.worker_hung_up(self)
 
     def pause(self, paused: bool) -> None:
-        self.link.pause(paused)
+        """Stop reading what it says and prints, or go on: but not with what it says if it is
+        condemned."""
+        self.link.pause(paused or self.condemned)
         self.stdout.pause(paused)
         self.stderr.pause(paused)
 

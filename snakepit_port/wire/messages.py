@@ -153,7 +153,7 @@ _OPTIONAL = {"call": 1, "result": 1}
 _U32 = Struct(">I")
 _VERSION = 131
 _SMALL_TUPLE, _SMALL_INTEGER, _INTEGER, _SMALL_BIG = 104, 97, 98, 110
-_ATOM, _SMALL_ATOM, _ATOM_UTF8, _SMALL_ATOM_UTF8, _BINARY = 100, 115, 118, 119, 109
+_SMALL_ATOM_UTF8, _BINARY = 119, 109
 
 
 def _atom_bytes(text: str) -> bytes:

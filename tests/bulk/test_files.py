@@ -131,4 +131,6 @@ def test_writers_at_the_same_time_never_take_more_than_there_is(tmp_path: Path) 
         assert process.exitcode == 0
     total = sum(file.stat().st_size for file in tmp_path.iterdir())
     assert total == folder(tmp_path).claimed()
-    assert max_bytes - 64 * KIB < total <= max_bytes
+    # Each gave up when one more file of its own was too many beside what all had written, and what
+    # the three others were about to write, and perhaps did not.
+    assert max_bytes - len(processes) * 64 * KIB < total <= max_bytes

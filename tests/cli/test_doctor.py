@@ -66,6 +66,14 @@ def test_a_pool_that_starts(folder: Path) -> None:
     assert {"supervisor", "host", "configuration", "file descriptors", "processes"} <= found.keys()
 
 
+@pytest.mark.parametrize(
+    "setting", ["pool_size = 4\nmin_workers = 2\n", "[supervisor]\npooling_enabled = false\n"]
+)
+def test_one_worker_of_it_is_started_whatever_its_size(folder: Path, setting: str) -> None:
+    status, found = findings(folder, f"{POOL}{setting}")
+    assert (status, found["start"]["message"]) == (0, "a worker loaded adapter fine")
+
+
 def test_what_people_see(folder: Path) -> None:
     status, text = doctor(folder, POOL)
     assert status == 0
@@ -174,4 +182,4 @@ def test_a_limit_that_is_too_low(folder: Path) -> None:
     few = lower(resource.RLIMIT_NOFILE, 256)
     status, text = doctor(folder, config, "--no-start", preexec_fn=few)
     assert status == 1
-    assert "failure  file descriptors: 256, about 636 needed; raise `ulimit -n`" in text
+    assert "failure  file descriptors: 256, about 836 needed; raise `ulimit -n`" in text

@@ -73,9 +73,9 @@ async def test_a_worker_that_is_stopped_is_found_and_replaced() -> None:
 
 
 async def test_a_long_call_is_no_illness() -> None:
-    terms = config(**ALWAYS, health_check_timeout="10ms")
+    terms = config(**ALWAYS, health_check_timeout="200ms")
     async with open_host(terms) as host:
         pid = await host.call(None, "pid")
-        await host.call(None, "run_for", [0.3])
+        await host.call(None, "run_for", [0.6])
         assert await host.call(None, "pid") == pid
         assert (await host.stats())["pools"]["default"]["started"] == 1

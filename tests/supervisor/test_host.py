@@ -210,6 +210,8 @@ def test_controls(scene: Scene) -> None:
     assert control("stats", []) == ("error", "bad_arguments")
     assert control("stats", {"pool": "three"}) == ("error", "unknown_pool")
     assert control("workers", {"pool": 3}) == ("error", "unknown_pool")
+    for worker in ("nobody", ["one-1"], {}):
+        assert control("recycle", {"worker": worker}) == ("error", "bad_arguments")
     tag, workers = control("workers", {"pool": "two"})
     assert [worker["id"] for worker in workers] == ["two-1"]
     ((tag, id, error),) = scene.say(messages.control(9, "stats", b"\xff"))

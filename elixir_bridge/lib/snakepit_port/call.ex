@@ -36,22 +36,17 @@ defmodule SnakepitPort.Call do
   @spec control(atom | pid, String.t(), map, timeout, (Frames.id() -> any)) ::
           {:ok, term} | {:error, Error.t()}
   def control(server, name, args, timeout, announce \\ fn _ -> :ok end) do
-    frame_of = fn id, args ->
-      announce.(id)
-      Frames.control(id, name, args)
-    end
-
-    request(server, args, frame_of, timeout)
+    request(server, args, &Frames.control(&1, name, &2), timeout, announce)
   end
 
-  defp request(server, args, frame_of, timeout) do
+  defp request(server, args, frame_of, timeout, announce \\ fn _ -> :ok end) do
     with {:ok, link} <- Link.find(server) do
       case Terms.arguments(args, link) do
         {:ok, args} ->
-          ask(link, &frame_of.(&1, args), timeout)
+          ask(link, &frame_of.(&1, args), timeout, announce)
 
         {:files, args} ->
-          answer = ask(link, &frame_of.(&1, args), timeout)
+          answer = ask(link, &frame_of.(&1, args), timeout, announce)
           SharedMemory.release(link.shm, link.table, {:sent, self()})
           answer
 
@@ -61,8 +56,8 @@ defmodule SnakepitPort.Call do
     end
   end
 
-  defp ask(link, frame_of, timeout) do
-    with {:ok, answer} <- Link.request(link, frame_of, wait(timeout)),
+  defp ask(link, frame_of, timeout, announce) do
+    with {:ok, answer} <- Link.request(link, frame_of, wait(timeout), announce),
          {:result, term} <- Frames.answer(answer) do
       Terms.decode(term)
     else

@@ -194,14 +194,16 @@ defmodule SnakepitPort.Link do
 
   @doc """
   Sends the frame that `frame_of` makes of an identifier, and waits up to `timeout` for its answer.
+  `announce` is called with the identifier before it is written, and not if it is too large for that.
   """
-  @spec request(t, (Frames.id() -> iodata), timeout) ::
+  @spec request(t, (Frames.id() -> iodata), timeout, (Frames.id() -> any)) ::
           {:ok, answer :: binary} | {:error, Error.t()} | :timeout
-  def request(link, frame_of, timeout) do
+  def request(link, frame_of, timeout, announce \\ fn _ -> :ok end) do
     id = :atomics.add_get(link.ids, 1, 1)
     frame = frame_of.(id)
 
     with :ok <- check_size(link, frame) do
+      announce.(id)
       # Made in the function that receives: so the receive skips what was in the mailbox before.
       alias = :erlang.monitor(:process, link.owner, alias: :reply_demonitor)
       register_and_write(link, id, alias, frame)

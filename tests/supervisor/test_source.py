@@ -1,0 +1,66 @@
+"""Where a pool's workers come from, and what there has to be for that."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakepit_port.config import load_terms
+from snakepit_port.supervisor.source import Source
+from snakepit_port.supervisor.starter import Starter, StarterError
+
+NOBODY: Any = None
+
+
+def source(**settings: Any) -> Source:
+    config = load_terms({"pools": [{"name": "default", "adapter": "a:A", **settings}]}, Path("/"))
+    (pool,) = config.enabled_pools
+    return Source(NOBODY, config, pool)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"adapter": "b:A"},
+        {"adapter_args": {"x": True}},
+        {"adapter_args": {"x": 1.0}},
+        {"adapter_args": {"x": 1, "y": 1}},
+        {"python": "/other/python"},
+        {"python_path": ["/other"]},
+        {"preload": ["json"]},
+        {"start_method": "spawn"},
+        {"direct_calls": ["math:*"]},
+        {"worker_profile": "thread"},
+    ],
+    ids=str,
+)
+def test_workers_are_told_apart_by_what_they_see(change: dict[str, Any]) -> None:
+    before = {"adapter_args": {"x": 1}}
+    assert source(**before).makes_the_same_as(source(**before))
+    assert not source(**{**before, **change}).makes_the_same_as(source(**before))
+
+
+def test_what_workers_do_not_see_makes_no_other() -> None:
+    assert source(pool_size=3, max_queue_size=7).makes_the_same_as(source())
+
+
+@pytest.mark.parametrize("what", ["socketpair", "pipe", "Popen"])
+def test_a_starter_without_descriptors_says_so_and_leaves_none(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    module = {"socketpair": "socket", "pipe": "os", "Popen": "subprocess"}[what]
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(f"snakepit_port.supervisor.starter.{module}.{what}", none)
+    settings: Any = source().settings
+    run: Any = type("Run", (), {"environment": {}})
+    with pytest.raises(StarterError, match="raise `ulimit -n`"):
+        Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
+    monkeypatch.undo()
+    assert os.listdir("/proc/self/fd") == before
