@@ -60,20 +60,22 @@ class Pools:
         """Become the pools of a configuration; returns, by name, what that means for each.
 
         Raises `ConfigError`, and changes nothing then, where a setting of the supervisor differs
-        that cannot change while it runs.
+        that cannot change while it runs, or there are no descriptors for another pool.
         """
         self._check(config.supervisor)
+        added = self._make_missing(config)
         self.supervisor = config.supervisor
         before, self.running = self.running, {}
         done = {}
         for pool in config.enabled_pools:
             runner = before.pop(pool.name, None)
             if runner is None:
-                self.running[pool.name] = self._add(config, pool)
+                runner = added[pool.name]
+                runner.start(is_added=True)
                 done[pool.name] = "added"
             else:
-                self.running[pool.name] = runner
                 done[pool.name] = runner.reconfigure(config, pool)
+            self.running[pool.name] = runner
         self.default = self._find_default()
         for name, runner in before.items():
             self.leaving.append(runner)
@@ -94,12 +96,24 @@ class Pools:
         if problems:
             raise ConfigError(problems)
 
-    def _add(self, config: Config, pool: PoolSettings) -> Runner:
-        # No id is used by two workers at a time, of a pool that is leaving and of its namesake.
-        numbers = [left.machine.next_number for left in self.leaving if left.name == pool.name]
-        runner = self._make(config, pool, max(numbers, default=1))
-        runner.start(is_added=True)
-        return runner
+    def _make_missing(self, config: Config) -> dict[str, Runner]:
+        """The pools that are not there yet; they are not started."""
+        made: dict[str, Runner] = {}
+        try:
+            for pool in config.enabled_pools:
+                if pool.name not in self.running:
+                    made[pool.name] = self._make(config, pool, self._first_number(pool.name))
+        except OSError as exc:
+            for runner in made.values():
+                runner.release()
+            message = f"no descriptors for another pool: {exc.strerror}; raise `ulimit -n`"
+            raise ConfigError([Problem("pools", message)]) from None
+        return made
+
+    def _first_number(self, name: str) -> int:
+        """No id is used by two workers at a time, of a pool that is leaving and of its namesake."""
+        numbers = [left.machine.next_number for left in self.leaving if left.name == name]
+        return max(numbers, default=1)
 
     def take_gone(self) -> list[Runner]:
         """Those that were leaving, and of which nothing is left, once."""

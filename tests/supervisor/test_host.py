@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from snakepit_port.config import load_terms
 from snakepit_port.pool import effects
 from snakepit_port.supervisor import runner as runners
 from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD, Host
+from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.source import Source
 from snakepit_port.wire import Atom, decode, encode, messages
@@ -340,6 +343,28 @@ def test_nor_are_workers_that_are_started_meanwhile(
     scene.link.written()
     scene.say()
     assert not scene.process("three").paused
+
+
+def test_a_reload_without_descriptors_for_its_pools_changes_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledgers: list[Any] = []
+
+    def few() -> Any:
+        if ledgers:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        ledgers.append(Ledger())
+        return ledgers[-1]
+
+    monkeypatch.setattr(runners, "Ledger", few)
+    terms = {"config": configured("two", "three", "four"), "base_dir": "/"}
+    ((_, id, error),) = scene.say(messages.control(1, "reload", encode(terms)))
+    assert (id, error["type"]) == (1, "config")
+    assert "raise `ulimit -n`" in error["message"]
+    assert list(scene.host.pools.running) == ["one", "two"]
+    assert scene.say(call(2, "one")) == []
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(ledgers[0].fd)
 
 
 def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> None:
