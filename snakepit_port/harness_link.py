@@ -364,9 +364,7 @@ class Link:
         if id is None:
             self._complaints.put(problem)
         else:
-            if id in self._pools.reloads:
-                self._pools.reloaded(id, {})
-            self._answer(id, b"", problem)
+            self._fail(id, problem)
 
     def _on_oversized(self, frame: Oversized) -> None:
         id = messages.read_head(frame.head)
@@ -376,9 +374,12 @@ class Link:
         )
         if id is None:
             raise messages.ProtocolError(message)
+        self._fail(id, call_error("frame_too_large", message))
+
+    def _fail(self, id: int, error: CallError) -> None:
         if id in self._pools.reloads:
             self._pools.reloaded(id, {})
-        self._answer(id, b"", call_error("frame_too_large", message))
+        self._answer(id, b"", error)
 
     def _answer(self, id: int, payload: bytes | None, error: CallError | None) -> None:
         waiter = self._waiters.pop(id, None)

@@ -36,19 +36,11 @@ class Dispatch:
     def place(self, call: Call, now: float) -> None:
         """Give a call that has just come to a worker, or have it wait."""
         queue = self._queue
-        only: Worker | None = None
-        if call.session is None:
-            worker = None if queue.waiting else self._roster.free_for(call, now)
-            if worker is not None:
-                self._roster.send(worker, call, now)
-                return
+        only = self._sessions.worker_of(call) if self._sessions.is_tied(call) else None
+        if only is not None:
+            worker = only if self._has_turn(only, call, now) else None
         else:
-            if self._sessions.is_tied(call):
-                only = self._sessions.worker_of(call)
-            if only is not None:
-                worker = only if self._has_turn(only, call, now) else None
-            else:
-                worker = self._worker_for(call, now) if not queue.waiting else None
+            worker = self._worker_for(call, now) if not queue.waiting else None
         if worker is not None:
             self._send(worker, call, now)
         elif only is not None and self._sessions.fail_fast:

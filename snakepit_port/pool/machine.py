@@ -139,6 +139,7 @@ class Machine:
         None: the worker was not given such a call, it breaks the protocol. What a condemned worker
         says counts no more.
         """
+        # Asked in this order, for most have no fate: see `CallState`.
         if worker.fate is not None and worker.fate is Fate.PROTOCOL_ERROR:
             return []
         call = worker.calls.pop(call_id, None)

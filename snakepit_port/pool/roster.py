@@ -12,7 +12,7 @@ from snakepit_port.pool.speed import OVERDUE_SECONDS, Speeds
 from snakepit_port.pool.worker import READY, Fate, Worker, WorkerState
 
 #: Calls with one worker at a time when `prefetch` is "auto": measured, the rate no longer grows
-#: beyond this.
+#: beyond this. A worker writes answers in halves of it (`worker/serving.py`).
 AUTO_PREFETCH = 32
 
 

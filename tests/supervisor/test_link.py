@@ -187,6 +187,7 @@ async def test_what_arrives_is_dated_when_it_came(
     pump.watch(ours.fileno(), READ, lambda _events: came.append(pump.now))
 
     async def peer() -> None:
+        # Of the mock clock: what is tested is the time that it says.
         await trio.sleep(2)
         theirs.sendall(b"x")
 
