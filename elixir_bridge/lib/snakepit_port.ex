@@ -199,7 +199,8 @@ defmodule SnakepitPort do
 
   @doc """
   All workers, as maps with `:id`, `:pool`, `:os_pid`, `:state`, `:requests`, `:uptime_ms` and
-  `:memory_bytes`. Raises as `get_stats/1`.
+  `:memory_bytes`: what it and its children have to themselves, or nil where that is not known. The
+  kernel walks all their pages for it, and calls do not wait for that. Raises as `get_stats/1`.
   """
   @spec workers(server) :: [map]
   def workers(server \\ SnakepitPort), do: Enum.map(control!(server, "workers"), &Names.keys/1)

@@ -10,6 +10,7 @@ pools.py           the pools: which run, which leave, what a reload makes of the
 outside.py         what a runner needs of the host's side
 worker_process.py  a worker's process: its descriptors, and why it went
 starter.py         the process that forks a source's workers
+gathering.py       the answer of a control call that several workers have a part in
 stacks.py          the stacks of workers' threads
 output.py          what workers print, line by line
 run.py             what marks a run, and what to remove of a dead one

@@ -18,13 +18,15 @@ from snakepit_port.config import (
 )
 from snakepit_port.pool import Call, PoolState
 from snakepit_port.pool.record import COUNTERS
+from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.link import Link
+from snakepit_port.supervisor.memory import Sampler
 from snakepit_port.supervisor.pools import Pools
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.runner import Runner
 from snakepit_port.supervisor.shm import SharedMemory
-from snakepit_port.supervisor.stacks import PATIENCE, Gathering
+from snakepit_port.supervisor.stacks import PATIENCE
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.wire.messages import ProtocolError
@@ -35,6 +37,10 @@ HOST_BEHIND_BYTES = 8 * 1024 * 1024
 
 #: Frames of the largest size that may wait for workers, beyond which the host is not read from.
 MAX_FRAMES_HELD = 2
+
+#: Seconds to wait for the memory of workers: what is not measured by then, 160 GiB on, is not told.
+#: Less than a host waits for the answer to a control call.
+MEMORY_PATIENCE = 4.0
 
 #: Characters of a session id. A pool remembers `max_sessions` of them.
 MAX_SESSION_ID = 255
@@ -70,7 +76,7 @@ class Host:
         self._born_at = clock()
         self._link: Link | None = None
         self._calls: dict[int, tuple[Call, Runner]] = {}
-        #: Questions for stacks that are not answered yet, and until when they wait, in that order.
+        #: Questions that several workers have a part in, and until when they wait for those.
         self._gatherings: dict[int, tuple[Gathering, float]] = {}
         self._touched: list[Runner] = []
         self._due: dict[Runner, float] = {}
@@ -89,6 +95,7 @@ class Host:
         can = info.get("capabilities")
         reads_files = isinstance(can, list) and "shm" in can
         self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None
+        self.sampler = Sampler(pump)
 
         def make(config: Config, pool: PoolSettings, first_number: int) -> Runner:
             runner = Runner(pump, config, pool, run, self, clock, software, first_number)
@@ -120,6 +127,7 @@ class Host:
 
     def release(self) -> None:
         """Close what the pools hold, once they have stopped."""
+        self.sampler.close()
         for runner in self.pools:
             runner.release()
 
@@ -264,9 +272,9 @@ class Host:
             self._refuse(id, "decode", str(exc), command=name)
         else:
             if isinstance(answer, Gathering):
-                self._gatherings[id] = answer, self._clock() + PATIENCE
+                self._gatherings[id] = answer, self._clock() + answer.patience
                 self._dates_changed = True
-                answer.begin(lambda texts: self._gathered(id, texts))
+                answer.begin(lambda gathered: self._gathered(id, gathered))
             else:
                 self._send(messages.result(id, wire.encode(answer)))
 
@@ -278,8 +286,18 @@ class Host:
             raise CallRefused("unknown_pool", self.pools.no_such(str(pool)))
         return [self.pools.running[pool]]
 
-    def _workers(self, args: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return [worker for runner in self._selected(args) for worker in runner.workers()]
+    def _workers(self, args: Mapping[str, Any]) -> Gathering:
+        runners = self._selected(args)
+        workers = [worker for runner in runners for worker in runner.workers()]
+        gathering = Gathering(
+            MEMORY_PATIENCE,
+            lambda sizes: [
+                {**worker, "memory_bytes": sizes.get(worker["id"])} for worker in workers
+            ],
+        )
+        for runner in runners:
+            runner.ask_memory(gathering)
+        return gathering
 
     def _stats(self, args: Mapping[str, Any]) -> dict[str, Any]:
         pools = {runner.name: runner.machine.stats() for runner in self._selected(args)}
@@ -314,15 +332,15 @@ class Host:
 
     def _stacks(self, args: Mapping[str, Any]) -> Gathering:
         only = args.get("worker")
-        gathering = Gathering()
+        gathering = Gathering(PATIENCE)
         for runner in self._selected(args):
             runner.ask_stacks(gathering, only)
         return gathering
 
-    def _gathered(self, id: int, texts: dict[str, str]) -> None:
+    def _gathered(self, id: int, gathered: Any) -> None:
         del self._gatherings[id]
         self._dates_changed = True
-        self._send(messages.result(id, wire.encode(texts)))
+        self._send(messages.result(id, wire.encode(gathered)))
 
     # -- reload ------------------------------------------------------------------------------------
 

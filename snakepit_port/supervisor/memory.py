@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from queue import SimpleQueue
-from typing import Generic, TypeVar
 
 from snakepit_port.supervisor.pump import READ, Pump
-
-_Key = TypeVar("_Key")
 
 
 def private_bytes(pid: int) -> int | None:
@@ -49,46 +46,72 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-class Sampler(Generic[_Key]):
+class Sampler:
     """Measures processes and their children in a thread of its own: the kernel walks all their
     pages for it, 25 ms for each GiB, and calls must not wait for that.
 
-    `measured(key, bytes)` is called by the pump for each `measure(key, pid)` of a process that was
-    still there. While one is being measured, it is not measured again.
+    The thread and its pipe are there from the first `measure` on.
     """
 
-    def __init__(self, pump: Pump, measured: Callable[[_Key, int], None]) -> None:
+    def __init__(self, pump: Pump) -> None:
         self._pump = pump
-        self._measured = measured
-        self._asked: set[_Key] = set()
-        self._todo: SimpleQueue[tuple[_Key, int] | None] = SimpleQueue()
-        self._done: SimpleQueue[tuple[_Key, int | None]] = SimpleQueue()
-        self._woken, self._wake = os.pipe()
-        pump.watch(self._woken, READ, self._ready)
-        self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
-        self._thread.start()
+        #: Who wants to know, by process: what is asked for twice is measured once.
+        self._asked: dict[int, list[Callable[[int | None], None]]] = {}
+        self._todo: SimpleQueue[int] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, int | None]] = SimpleQueue()
+        self._woken = self._wake = -1
+        self._thread: threading.Thread | None = None
+        self._closing = False
 
-    def measure(self, key: _Key, pid: int) -> None:
-        if key not in self._asked:
-            self._asked.add(key)
-            self._todo.put((key, pid))
+    def measure(self, pid: int, told: Callable[[int | None], None]) -> None:
+        """Have `told` called by the pump with the bytes, or with None where that is not known: the
+        process has gone, or its system does not say.
+
+        Where there are no means for a thread, `told` gets None at once.
+        """
+        if self._thread is None:
+            try:
+                self._start()
+            except (OSError, RuntimeError):
+                told(None)
+                return
+        waiting = self._asked.setdefault(pid, [])
+        waiting.append(told)
+        if len(waiting) == 1:
+            self._todo.put(pid)
+
+    def _start(self) -> None:
+        with ExitStack() as undo:
+            woken, wake = os.pipe()
+            undo.callback(os.close, woken)
+            undo.callback(os.close, wake)
+            self._pump.watch(woken, READ, self._ready)
+            undo.callback(self._pump.watch, woken, 0, self._ready)
+            thread = threading.Thread(target=self._run, name="memory", daemon=True)
+            thread.start()
+            undo.pop_all()
+        self._woken, self._wake, self._thread = woken, wake, thread
 
     def _run(self) -> None:
-        while (task := self._todo.get()) is not None:
-            key, pid = task
-            self._done.put((key, private_bytes_of_all(pid)))
+        while True:
+            pid = self._todo.get()
+            if self._closing:
+                return
+            self._done.put((pid, private_bytes_of_all(pid)))
             os.write(self._wake, b"!")
 
     def _ready(self, _events: int) -> None:
         for _ in os.read(self._woken, 4096):
-            key, size = self._done.get()
-            self._asked.discard(key)
-            if size is not None:
-                self._measured(key, size)
+            pid, size = self._done.get()
+            for told in self._asked.pop(pid):
+                told(size)
 
     def close(self) -> None:
-        """Returns when the measurement under way is done, if there is one."""
-        self._todo.put(None)
+        """Returns when the measurement under way is done, if there is one; tells nothing more."""
+        if self._thread is None:
+            return
+        self._closing = True
+        self._todo.put(0)
         self._thread.join()
         self._pump.watch(self._woken, 0, self._ready)
         os.close(self._woken)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from snakepit_port.pool import Call
+from snakepit_port.supervisor.memory import Sampler
 from snakepit_port.supervisor.shm import SharedMemory
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ class Outside(Protocol):
 
     host_max_frame_bytes: int
     shm: SharedMemory | None
+    sampler: Sampler
 
     def answer(self, call: Call, frame: bytes) -> None:
         """Send the terminal answer of a call."""

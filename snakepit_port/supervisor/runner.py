@@ -12,13 +12,13 @@ from typing import Any
 
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, effects, streams
+from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.ledger import Ledger
-from snakepit_port.supervisor.memory import Sampler, private_bytes
+from snakepit_port.supervisor.memory import private_bytes
 from snakepit_port.supervisor.outside import Outside
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.source import Source
-from snakepit_port.supervisor.stacks import Gathering
 from snakepit_port.supervisor.starter import StarterError
 from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import messages
@@ -66,7 +66,6 @@ class Runner:
         self._stopping = False
         self._paused = False
         self._answer: bytes = b""
-        self._sampler: Sampler[Worker] | None = None
 
     # -- what happens to the pool ------------------------------------------------------------------
 
@@ -174,7 +173,7 @@ class Runner:
             process.pause(paused)
 
     def workers(self) -> list[dict[str, Any]]:
-        """What the control call `workers` says of each."""
+        """What the control call `workers` says of each, but for its memory."""
         now = self.now()
         return [
             {
@@ -184,16 +183,23 @@ class Runner:
                 "state": worker.state.value,
                 "requests": worker.answered,
                 "uptime_ms": round((now - worker.started_at) * 1000),
-                "memory_bytes": private_bytes(self._processes[worker.id].os_pid or 0),
             }
             for worker in self.machine.workers.values()
         ]
 
+    def ask_memory(self, gathering: Gathering) -> None:
+        """Have it measured how much memory each worker has to itself."""
+        for id, process in self._processes.items():
+            if process.os_pid is not None:
+                self.outside.sampler.measure(process.os_pid, gathering.expect(id))
+
     def ask_stacks(self, gathering: Gathering, only: str | None) -> None:
         """Have the workers, or only one, tell their stacks."""
         for id, process in self._processes.items():
-            if only in (None, id) and gathering.ask(id, process.stacks):
-                process.source.signal(id, STACKS_SIGNAL, group=False)
+            if only in (None, id):
+                tell = gathering.expect(id, process.stacks.give_up)
+                if process.stacks.ask(tell):
+                    process.source.signal(id, STACKS_SIGNAL, group=False)
 
     # -- effects -----------------------------------------------------------------------------------
 
@@ -275,14 +281,14 @@ class Runner:
             process.source.expect(effect.worker.id)
 
     def _measure(self, effect: effects.Measure) -> None:
-        if self._sampler is None:
-            self._sampler = Sampler(self.pump, self._measured)
-        os_pid = self._processes[effect.worker.id].os_pid
+        worker = effect.worker
+        os_pid = self._processes[worker.id].os_pid
         if os_pid is not None:
-            self._sampler.measure(effect.worker, os_pid)
+            self.outside.sampler.measure(os_pid, lambda size: self._measured(worker, size))
 
-    def _measured(self, worker: Worker, size: int) -> None:
-        self.perform(self.machine.measured(worker, size, self.now()))
+    def _measured(self, worker: Worker, size: int | None) -> None:
+        if size is not None:
+            self.perform(self.machine.measured(worker, size, self.now()))
 
     def _emit(self, effect: effects.Emit) -> None:
         self.outside.event(effect.name, effect.measurements, effect.metadata)
@@ -487,8 +493,6 @@ class Runner:
     def release(self) -> None:
         """Close what the pool holds, when it has stopped."""
         self.ledger.close()
-        if self._sampler is not None:
-            self._sampler.close()
 
 
 _PERFORM: dict[type, Callable[[Runner, Any], None]] = {

@@ -21,6 +21,12 @@ _READ_BYTES = 64 * 1024
 _END = bytes([SIGNAL])
 _OTHERS = bytes(set(range(32)) - {SIGNAL} - set(b"\t\n\r"))
 
+#: In place of the stacks of a worker that does not tell them.
+SILENT = (
+    f"it has told nothing within {PATIENCE:g} s: it is only starting, or is stopped, or blocks"
+    f" {SIGNAL.name}\n"
+)
+
 
 class Stacks:
     """One end of the pipe that a worker writes its stacks to."""
@@ -45,7 +51,7 @@ class Stacks:
         told, self._told = self._told, []
         text, self._text = self._text.translate(None, _OTHERS).decode(errors="replace"), b""
         for tell in told:
-            tell(text)
+            tell(text or SILENT)
 
     def close(self) -> None:
         if self._open:
@@ -70,40 +76,3 @@ class Stacks:
             self._text += text[: _MAX_BYTES - len(self._text)]
             if end:
                 self.give_up()
-
-
-class Gathering:
-    """The stacks of several workers: `done` is called once with what each has told, by name."""
-
-    def __init__(self) -> None:
-        self.done: Callable[[dict[str, str]], None] | None = None
-        self._asked: dict[str, Stacks] = {}
-        self._texts: dict[str, str] = {}
-
-    def ask(self, worker: str, stacks: Stacks) -> bool:
-        """As `Stacks.ask`."""
-        self._asked[worker] = stacks
-        return stacks.ask(lambda text: self._told(worker, text))
-
-    def _told(self, worker: str, text: str) -> None:
-        del self._asked[worker]
-        self._texts[worker] = text or (
-            f"it has told nothing within {PATIENCE:g} s: it is only starting, or is stopped, or"
-            f" blocks {SIGNAL.name}\n"
-        )
-        self._see()
-
-    def begin(self, done: Callable[[dict[str, str]], None]) -> None:
-        """Everybody has been asked."""
-        self.done = done
-        self._see()
-
-    def _see(self) -> None:
-        if not self._asked and self.done is not None:
-            self.done(self._texts)
-            self.done = None
-
-    def give_up(self) -> None:
-        """Wait no longer for those that have told nothing."""
-        for stacks in list(self._asked.values()):
-            stacks.give_up()

@@ -49,10 +49,16 @@ class StarterError(Exception):
 class _Control(Link):
     """A link that passes descriptors along."""
 
-    def __init__(self, pump: Pump, sock: socket.socket, *callbacks: Any) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        sock: socket.socket,
+        received: Callable[[list[Frame]], None],
+        closed: Callable[[], None],
+    ) -> None:
         self._socket = sock
         self._passed: deque[tuple[int, ...]] = deque()
-        super().__init__(pump, sock.fileno(), sock.fileno(), _MAX_FRAME_BYTES, *callbacks)
+        super().__init__(pump, sock.fileno(), sock.fileno(), _MAX_FRAME_BYTES, received, closed)
 
     def send_with(self, frame: bytes, fds: tuple[int, ...]) -> None:
         """Send a frame and descriptors, which are closed here once they have gone."""

@@ -28,7 +28,8 @@ _STDERR_BYTES = 4096
 class WorkerProcess:
     """A worker's process: its channel, its output, its place in the ledger.
 
-    Raises `OSError`, and holds nothing then, where there are no descriptors for it.
+    Raises `OSError`, and holds nothing then, where there are no descriptors for it, or they cannot
+    be waited for.
     """
 
     def __init__(self, runner: Runner, source: Source, worker: Worker, again: bool) -> None:
@@ -46,6 +47,7 @@ class WorkerProcess:
         self.idempotent: frozenset[str] = frozenset()
         self.python = ""
         self.failure: dict[str, Any] | None = None
+        pump = runner.pump
         with ExitStack() as undo:
             ours, theirs = socket.socketpair()
             undo.callback(ours.close)
@@ -53,19 +55,22 @@ class WorkerProcess:
             (out, their_out), (err, their_err), (stacks, their_stacks) = (
                 _pipe(undo) for _ in range(3)
             )
+            fd, limit = ours.fileno(), runner.max_frame_bytes
+            for watched in (fd, out, err, stacks):
+                undo.callback(pump.watch, watched, 0, _ignore)
+            self.slot = runner.ledger.take()
+            undo.callback(runner.ledger.give_back, self.slot)
+            self.stdout = Output(pump, out, self._log("stdout", "info"))
+            self.stderr = Output(pump, err, self._log("stderr", "warning"))
+            self.stacks = Stacks(pump, stacks)
+            received = partial(runner.worker_said, self)
+            self.link = Link(pump, fd, fd, limit, received, self._closed)
             undo.pop_all()
         self._socket = ours
         self.inherited = (theirs.detach(), their_out, their_err, their_stacks)
-        self.slot = runner.ledger.take()
         shm = runner.outside.shm
         self.shm_writer = "" if shm is None else shm.new_writer()
-        self.stdout = Output(runner.pump, out, self._log("stdout", "info"))
-        self.stderr = Output(runner.pump, err, self._log("stderr", "warning"))
-        fd, limit = ours.fileno(), runner.max_frame_bytes
-        received = partial(runner.worker_said, self)
-        self.link = Link(runner.pump, fd, fd, limit, received, self._closed)
         self.link.send(messages.hello(runner.worker_hello(source, worker.id, self.shm_writer)))
-        self.stacks = Stacks(runner.pump, stacks)
 
     def _log(self, source: str, level: str) -> Callable[[str], None]:
         runner, worker = self.runner, self.worker
@@ -120,6 +125,9 @@ class WorkerProcess:
         if last_words:
             error["stderr"] = last_words
         return self.failure or error, status
+
+
+def _ignore(_events: int) -> None: ...
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

@@ -14,7 +14,12 @@ import pytest
 from snakepit_port.config import load_terms
 from snakepit_port.pool import effects
 from snakepit_port.supervisor import runner as runners
-from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD, Host
+from snakepit_port.supervisor.host import (
+    HOST_BEHIND_BYTES,
+    MAX_FRAMES_HELD,
+    MEMORY_PATIENCE,
+    Host,
+)
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.source import Source
@@ -219,6 +224,32 @@ def test_controls(scene: Scene) -> None:
     assert [worker["id"] for worker in workers] == ["two-1"]
     ((tag, id, error),) = scene.say(messages.control(9, "stats", b"\xff"))
     assert (tag, id, error["type"]) == ("error", 9, "decode")
+
+
+def test_nobody_waits_for_the_memory_of_workers(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[int, Callable[[int | None], None]] = {}
+    monkeypatch.setattr(scene.host.sampler, "measure", asked.__setitem__)
+    for pid, pool in ((101, "one"), (102, "two")):
+        scene.process(pool).os_pid = pid
+    assert scene.say(messages.control(9, "workers", encode({}))) == []
+    ((tag, _, _),) = scene.say(messages.control(10, "stats", encode({})))
+    assert tag == "result"
+    ((tag, _, error),) = scene.say(messages.control(9, "stats", encode({})))
+    assert (tag, error["type"]) == ("error", "protocol_error")
+    asked[101](5000)
+    assert scene.host.next_due == MEMORY_PATIENCE
+    scene.now = MEMORY_PATIENCE
+    scene.host.tick(scene.now)
+    asked[102](7000)
+    tag, id, workers = messages.parse(scene.link.sent[-1])
+    assert (tag, id) == ("result", 9)
+    assert [(worker["id"], worker["memory_bytes"]) for worker in decode(workers)] == [
+        ("one-1", 5000),
+        ("two-1", None),
+    ]
+    assert scene.host.next_due > MEMORY_PATIENCE
 
 
 @pytest.mark.parametrize(
