@@ -83,9 +83,16 @@ class Recycling:
         self._watch_idle(now)
 
     def _let_go(self, count: int, now: float) -> None:
-        """Drain so many that serve and have no successor: those first that have the least to do."""
+        """Drain so many that serve and have no successor: those first that are due anyway, and then
+        those that have the least to do."""
         serving = list(self._roster.in_state(WorkerState.READY))
-        serving.sort(key=lambda worker: (bool(worker.sessions), len(worker.calls)))
+        serving.sort(
+            key=lambda worker: (
+                worker.recycled_for is None,
+                bool(worker.sessions),
+                len(worker.calls),
+            )
+        )
         is_smaller = self.wanted == self._settings.pool_size
         for worker in serving[:count]:
             worker.recycled_for = "resized" if is_smaller else "idle"

@@ -113,6 +113,23 @@ def test_a_smaller_pool_lets_the_idle_go() -> None:
     assert len(pool.heard("pool.reloaded")) == 1
 
 
+def test_a_pool_made_smaller_while_it_is_replaced_keeps_those_that_are_new() -> None:
+    pool = Driver(pool_size=3, prefetch=1)
+    pool.up()
+    reload(pool)
+    new = starting(pool)[0]
+    pool.ready(new)
+    serving = {call.worker.id: call for call in pool.calls(3) if call.worker is not None}
+    pool.answer(new, serving.pop(new.id))
+    reload(pool, replaces=False, pool_size=1)
+    for id, call in serving.items():
+        assert call.worker is not None
+        pool.answer(call.worker, call)
+        assert id in pool.finished
+    assert new.id not in pool.finished
+    assert pool.call().worker is new
+
+
 def test_a_larger_pool_starts_what_is_missing_and_replaces_nobody() -> None:
     pool = Driver()
     (one,) = pool.up()
