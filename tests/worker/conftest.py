@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
-from kinds import PROCESSES, THREADS
-from worker_driver import Starter, Worker
-
-#: Calls at a time, where a worker has threads.
-LANES = 4
+from kinds import LANES, PROCESSES, THREADS
+from worker_driver import Fifo, Start, Starter, Worker
 
 
 @pytest.fixture(params=[*PROCESSES, *THREADS], scope="session")
@@ -32,10 +27,6 @@ def starter(request: pytest.FixtureRequest) -> Iterator[Starter]:
         yield starter
 
 
-class Start(Protocol):
-    def __call__(self, **info: Any) -> Worker: ...
-
-
 @pytest.fixture
 def start(starter: Starter) -> Iterator[Start]:
     """Starts workers, which are gone when the test is over."""
@@ -47,22 +38,6 @@ def start(starter: Starter) -> Iterator[Start]:
 def worker(start: Start) -> Worker:
     """A worker that is ready."""
     return start().ready()
-
-
-class Fifo:
-    """A named pipe for a command to wait at."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = str(path)
-        # Open both ways, so that neither opening nor writing waits for the other side.
-        self._fd = os.open(path, os.O_RDWR)
-
-    def release(self, text: str = "released") -> None:
-        os.write(self._fd, f"{text}\n".encode())
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 @pytest.fixture

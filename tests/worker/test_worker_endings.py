@@ -12,9 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import Fifo, Start
 from kinds import one_at_a_time
-from worker_driver import BOOT, Pipe, Process, Starter, Worker
+from worker_driver import BOOT, Fifo, Pipe, Process, Start, Starter, Worker
 
 from snakepit_port.wire import messages
 from snakepit_port.worker import linux, starter_frames

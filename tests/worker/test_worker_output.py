@@ -7,9 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import Start
 from kinds import one_at_a_time
-from worker_driver import Starter, Worker
+from worker_driver import Start, Starter, Worker
 
 
 def test_each_worker_prints_for_itself_and_never_into_its_channel(start: Start) -> None:

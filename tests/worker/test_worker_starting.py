@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Start
 from kinds import one_at_a_time
-from worker_driver import HERE, Starter, Worker
+from worker_driver import HERE, Start, Starter, Worker
 
 from snakepit_port import __version__
 from snakepit_port.wire import messages

@@ -7,9 +7,8 @@ import random
 from typing import Any
 
 import pytest
-from conftest import Fifo, Start
 from kinds import one_at_a_time
-from worker_driver import MAX_FRAME_BYTES, Worker
+from worker_driver import MAX_FRAME_BYTES, Fifo, Start, Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import messages

@@ -8,9 +8,8 @@ import signal
 from typing import Any
 
 import pytest
-from conftest import LANES, Fifo, Start
-from kinds import several_at_a_time
-from worker_driver import Worker
+from kinds import LANES, several_at_a_time
+from worker_driver import Fifo, Start, Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import messages

@@ -17,7 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import snakepit_port
 from snakepit_port import wire
@@ -396,3 +396,23 @@ class Worker:
     def signal_urgent(self) -> None:
         # Straight, not by way of the starter, so that a test can aim.
         os.kill(self.process.pid, signal.SIGURG)
+
+
+class Start(Protocol):
+    def __call__(self, **info: Any) -> Worker: ...
+
+
+class Fifo:
+    """A named pipe for a command to wait at."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        # Open both ways, so that neither opening nor writing waits for the other side.
+        self._fd = os.open(path, os.O_RDWR)
+
+    def release(self, text: str = "released") -> None:
+        os.write(self._fd, f"{text}\n".encode())
+
+    def close(self) -> None:
+        os.close(self._fd)
