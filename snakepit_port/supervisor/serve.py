@@ -20,7 +20,7 @@ from snakepit_port import __version__
 from snakepit_port.config import Config, ConfigError, load_terms, load_toml
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
-from snakepit_port.supervisor.pump import READ, Pump
+from snakepit_port.supervisor.pump import READ, Pump, new_poller
 from snakepit_port.supervisor.run import Run, find_leavings, remove
 from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.wire import messages
@@ -320,6 +320,19 @@ def _take_stdio() -> tuple[int, int]:
     return host_in, host_out
 
 
+def _can_be_waited_for(fd: int) -> bool:
+    """Not a file, a folder, or /dev/null."""
+    poller = new_poller()
+    try:
+        poller.register(fd, READ)
+    except PermissionError:
+        return False
+    else:
+        return True
+    finally:
+        poller.close()
+
+
 async def _run(host_in: int, host_out: int, signals: Signals, config_path: str | None) -> int:
     return await Supervisor(host_in, host_out, signals, config_path).run()
 
@@ -328,15 +341,15 @@ def main(config_path: str | None) -> int:
     """Be the supervisor of the host on stdin and stdout. Returns the exit status."""
     signals = Signals()
     host_in, host_out = _take_stdio()
-    try:
-        return trio.run(_run, host_in, host_out, signals, config_path)
-    except PermissionError:
+    if not (_can_be_waited_for(host_in) and _can_be_waited_for(host_out)):
         print(
             "snakepit-port serve: stdin and stdout have to be pipes to a host, which starts this;"
             " to try a configuration use `snakepit-port call`",
             file=sys.stderr,
         )
         return EX_PROTOCOL
+    try:
+        return trio.run(_run, host_in, host_out, signals, config_path)
     except BaseException:
         traceback.print_exc()
         return EX_SOFTWARE

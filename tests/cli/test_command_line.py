@@ -138,6 +138,24 @@ def test_an_interrupt_is_no_traceback(folder: Path) -> None:
 # -- serve ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("end", ["stdin", "stdout"])
+@pytest.mark.parametrize("where", [os.devnull, "good.toml"])
+def test_serve_without_pipes_explains_itself(folder: Path, end: str, where: str) -> None:
+    ends = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with open(where, "rb+") as file:
+        result = subprocess.run(
+            [sys.executable, "-m", "snakepit_port", "serve"],
+            **{**ends, end: file},  # type: ignore[call-overload]
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.returncode == 76
+    assert result.stderr.startswith("snakepit-port serve: stdin and stdout have to be pipes")
+    assert "snakepit-port call" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_serve_at_a_terminal_explains_itself() -> None:
     master, terminal = pty.openpty()
     try:
