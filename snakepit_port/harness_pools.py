@@ -12,8 +12,7 @@ class Pools:
     """Those of the beginning count until the supervisor says `ready`. Those that a reload has
     added, or has start anew because they could not, count until an event says how that went.
 
-    The event may come before the answer to the reload does: so a reload is followed from before it
-    is written, and who has told since is noted.
+    What comes before the answer to a reload is about the settings of before.
     """
 
     def __init__(self) -> None:
@@ -21,8 +20,8 @@ class Pools:
         self.states: dict[str, str] = {}
         #: Why those that are unavailable are.
         self.causes: dict[str, Mapping[str, Any]] = {}
-        #: Who has told since, by the id of a reload that is not answered.
-        self.reloads: dict[int, set[str]] = {}
+        #: The ids of the reloads that are not answered.
+        self.reloads: set[int] = set()
         self._is_ready = False
         self._unsettled: set[str] = set()
         self._has_ended = False
@@ -55,24 +54,22 @@ class Pools:
             self.states[pool] = name.removeprefix("pool.")
             self.causes[pool] = metadata
             self._unsettled.discard(pool)
-            for told in self.reloads.values():
-                told.add(pool)
             self._waiting.unpark_all()
 
     def reloading(self, id: int) -> None:
         """A reload with this id is about to be written."""
-        self.reloads[id] = set()
+        self.reloads.add(id)
 
     def reloaded(self, id: int, changes: Mapping[str, str]) -> None:
         """The answer to that reload: what becomes of each pool. Of none, if it was an error."""
-        told = self.reloads.pop(id)
+        self.reloads.discard(id)
         for pool, what in changes.items():
             again = what != "unchanged" and self.states.get(pool) == "unavailable"
             if what == "removed":
                 # What more it tells would be of one of that name that a later reload adds.
                 self.states.pop(pool, None)
                 self._unsettled.discard(pool)
-            elif pool not in told and (what == "added" or again):
+            elif what == "added" or again:
                 self.states[pool] = "starting"
                 self._unsettled.add(pool)
         self._waiting.unpark_all()

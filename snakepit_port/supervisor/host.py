@@ -89,6 +89,8 @@ class Host:
         self._queued_bytes = 0
         self._behind = False
         self._held = False
+        #: What is to be said after the answer to a control call that is being carried out.
+        self._later: list[bytes] | None = None
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         limit = info.get("max_frame_bytes")
         self.host_max_frame_bytes = limit if isinstance(limit, int) else self.max_frame_bytes
@@ -135,7 +137,10 @@ class Host:
 
     def _send(self, frame: bytes) -> None:
         assert self._link is not None
-        self._link.send(frame)
+        if self._later is None:
+            self._link.send(frame)
+        else:
+            self._later.append(frame)
 
     def answer(self, call: Call, frame: bytes) -> None:
         self._calls.pop(call.id, None)
@@ -168,7 +173,7 @@ class Host:
             self._send(messages.ready({"pools": pools}))
 
     def _refuse(self, id: int | None, type: str, message: str, **more: Any) -> None:
-        self._send(messages.error(id, {"type": type, "message": message, **more}))
+        self._send(_refusal(id, type, message, **more))
 
     # -- from the host -----------------------------------------------------------------------------
 
@@ -257,6 +262,23 @@ class Host:
             raise ProtocolError(f"a {tag} is not for the host to send here")
 
     def _control(self, id: int, name: str, raw: bytes) -> None:
+        # What it causes at once is told after its answer: told before, it could as well be about
+        # what was before.
+        later: list[bytes] = []
+        self._later = later
+        answer = self._controlled(id, name, raw)
+        self._later = None
+        if isinstance(answer, Gathering):
+            self._gatherings[id] = answer, self._clock() + answer.patience
+            self._dates_changed = True
+            answer.begin(lambda gathered: self._gathered(id, gathered))
+        else:
+            self._send(answer)
+        for frame in later:
+            self._send(frame)
+
+    def _controlled(self, id: int, name: str, raw: bytes) -> Gathering | bytes:
+        """Carry out a control call. Returns its answer, or what that will be made of."""
         handler = _CONTROLS.get(name)
         try:
             if handler is None:
@@ -267,16 +289,12 @@ class Host:
                 raise CallRefused("bad_arguments", f"{name} takes a map, not {args!r:.80}")
             answer = handler(self, args)
         except CallRefused as exc:
-            self._refuse(id, exc.type, str(exc), command=name, **exc.more)
+            return _refusal(id, exc.type, str(exc), command=name, **exc.more)
         except wire.DecodeError as exc:
-            self._refuse(id, "decode", str(exc), command=name)
-        else:
-            if isinstance(answer, Gathering):
-                self._gatherings[id] = answer, self._clock() + answer.patience
-                self._dates_changed = True
-                answer.begin(lambda gathered: self._gathered(id, gathered))
-            else:
-                self._send(messages.result(id, wire.encode(answer)))
+            return _refusal(id, "decode", str(exc), command=name)
+        if isinstance(answer, Gathering):
+            return answer
+        return messages.result(id, wire.encode(answer))
 
     def _selected(self, args: Mapping[str, Any]) -> list[Runner]:
         pool = args.get("pool")
@@ -440,6 +458,10 @@ class Host:
         if held is not self._held:
             self._held = held
             self._link.pause(held)
+
+
+def _refusal(id: int | None, type: str, message: str, **more: Any) -> bytes:
+    return messages.error(id, {"type": type, "message": message, **more})
 
 
 def _session(options: Mapping[str, Any], id: int) -> str | None:

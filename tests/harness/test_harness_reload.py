@@ -87,13 +87,16 @@ async def test_a_pool_that_was_added_is_waited_for(
         assert (await unavailable(host)).message == "no module"
 
 
-async def test_a_pool_that_has_told_before_the_answer_is_not_waited_for() -> None:
+async def test_what_a_pool_has_told_before_the_answer_is_about_the_settings_of_before(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async with connected() as (host, supervisor):
         await supervisor.send(messages.ready({"pools": {}}))
-        await reload(host, supervisor, "added", UNAVAILABLE)
-        assert (await unavailable(host)).pool == "a"
-        await reload(host, supervisor, "replaced", UNAVAILABLE)
-        assert (await unavailable(host)).pool == "a"
+        for what in ("added", "replaced"):
+            await reload(host, supervisor, what, UNAVAILABLE)
+            assert await waits(host)
+            await supervisor.send(UNAVAILABLE)
+            assert (await unavailable(host)).pool == "a"
 
 
 async def test_a_pool_that_could_not_start_is_waited_for_when_it_starts_anew(

@@ -13,6 +13,7 @@ import pytest
 
 from snakepit_port.config import load_terms
 from snakepit_port.pool import effects
+from snakepit_port.supervisor import host as hosts
 from snakepit_port.supervisor import runner as runners
 from snakepit_port.supervisor.host import (
     HOST_BEHIND_BYTES,
@@ -224,6 +225,26 @@ def test_controls(scene: Scene) -> None:
     assert [worker["id"] for worker in workers] == ["two-1"]
     ((tag, id, error),) = scene.say(messages.control(9, "stats", b"\xff"))
     assert (tag, id, error["type"]) == ("error", 9, "decode")
+
+
+def test_what_a_control_call_causes_is_told_after_its_answer(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(host: Host, args: Any) -> None:
+        host.event("pool.unavailable", {}, {})
+        raise hosts.CallRefused("config", "no")
+
+    def done(host: Host, args: Any) -> None:
+        host.event("pool.unavailable", {}, {})
+        host.event("pool.ready", {}, {})
+
+    monkeypatch.setitem(hosts._CONTROLS, "refused", refused)
+    monkeypatch.setitem(hosts._CONTROLS, "done", done)
+    frames = scene.say(messages.control(9, "refused", encode({})))
+    assert [frame[:2] for frame in frames] == [("error", 9), ("event", "pool.unavailable")]
+    frames = scene.say(messages.control(9, "done", encode({})))
+    assert [frame[0] for frame in frames] == ["result", "event", "event"]
+    assert [frame[1] for frame in frames[1:]] == ["pool.unavailable", "pool.ready"]
 
 
 def test_nobody_waits_for_the_memory_of_workers(

@@ -3,20 +3,20 @@ defmodule SnakepitPort.Pools do
   Which pools are still starting, and which cannot: what `SnakepitPort.await_ready/2` waits for and says. Pure.
 
   Those of the beginning count until the supervisor says `ready`. Those that a reload has added, or has
-  start anew because they could not, count until an event says how that went. The event may come before the answer
-  to the reload does: so the owner follows a reload from before it is written, and notes who has told since.
+  start anew because they could not, count until an event says how that went. What comes before the answer to the
+  reload is about the settings of before. The owner follows a reload from before it is written.
   """
 
   alias SnakepitPort.{Error, Frames, Terms}
 
-  # Pool => error; names; id of a reload that is not answered => names.
-  defstruct ready?: false, unavailable: %{}, unsettled: MapSet.new(), reloads: %{}
+  # Pool => error; names; ids of the reloads that are not answered.
+  defstruct ready?: false, unavailable: %{}, unsettled: MapSet.new(), reloads: MapSet.new()
 
   @type t :: %__MODULE__{
           ready?: boolean,
           unavailable: %{String.t() => Error.t()},
           unsettled: MapSet.t(String.t()),
-          reloads: %{Frames.id() => MapSet.t(String.t())}
+          reloads: MapSet.t(Frames.id())
         }
 
   @doc "The supervisor says that the pools of the beginning have settled."
@@ -27,48 +27,41 @@ defmodule SnakepitPort.Pools do
   @spec event(t, {String.t(), String.t(), map}) :: t
   def event(pools, {"pool.unavailable", pool, why}) do
     error = Error.from_wire(Map.put(why, "type", "pool_unavailable"))
-    told(%{pools | unavailable: Map.put(pools.unavailable, pool, error)}, pool)
+    settle(%{pools | unavailable: Map.put(pools.unavailable, pool, error)}, pool)
   end
 
   def event(pools, {"pool.ready", pool, _}) do
-    told(%{pools | unavailable: Map.delete(pools.unavailable, pool)}, pool)
+    settle(%{pools | unavailable: Map.delete(pools.unavailable, pool)}, pool)
   end
 
   def event(pools, _), do: pools
 
-  defp told(pools, pool) do
-    %{
-      pools
-      | unsettled: MapSet.delete(pools.unsettled, pool),
-        reloads: Map.new(pools.reloads, fn {id, told} -> {id, MapSet.put(told, pool)} end)
-    }
-  end
+  defp settle(pools, pool), do: %{pools | unsettled: MapSet.delete(pools.unsettled, pool)}
 
   @doc "A reload with this id is about to be written."
   @spec reloading(t, Frames.id()) :: t
-  def reloading(pools, id), do: %{pools | reloads: Map.put(pools.reloads, id, MapSet.new())}
+  def reloading(pools, id), do: %{pools | reloads: MapSet.put(pools.reloads, id)}
 
   @doc "The answer to that reload."
   @spec reloaded(t, Frames.id(), binary) :: t
   def reloaded(pools, id, frame) do
-    {told, reloads} = Map.pop!(pools.reloads, id)
-    pools = %{pools | reloads: reloads}
+    pools = %{pools | reloads: MapSet.delete(pools.reloads, id)}
 
     with {:result, term} <- Frames.answer(frame),
          {:ok, %{"pools" => %{} = changes}} <- Terms.decode(term) do
-      Enum.reduce(changes, pools, &change(&2, &1, told))
+      Enum.reduce(changes, pools, &change(&2, &1))
     else
       _ -> pools
     end
   end
 
   # Its events, should more of them come, are about one of that name that a later reload adds.
-  defp change(pools, {pool, "removed"}, _told), do: forget(pools, pool)
+  defp change(pools, {pool, "removed"}), do: forget(pools, pool)
 
-  defp change(pools, {pool, what}, told) do
+  defp change(pools, {pool, what}) do
     again? = what in ["replaced", "resized"] and is_map_key(pools.unavailable, pool)
 
-    if (what == "added" or again?) and pool not in told do
+    if what == "added" or again? do
       pools = forget(pools, pool)
       %{pools | unsettled: MapSet.put(pools.unsettled, pool)}
     else
@@ -77,11 +70,7 @@ defmodule SnakepitPort.Pools do
   end
 
   defp forget(pools, pool) do
-    %{
-      pools
-      | unavailable: Map.delete(pools.unavailable, pool),
-        unsettled: MapSet.delete(pools.unsettled, pool)
-    }
+    settle(%{pools | unavailable: Map.delete(pools.unavailable, pool)}, pool)
   end
 
   @doc "How the pools have started; `:wait` if some have not settled yet."
