@@ -86,6 +86,9 @@ defmodule SnakepitPort do
     :exit, {{%Error{} = error, _}, _} ->
       {:error, error}
 
+    :exit, {{:shutdown, {%Error{} = error, _}}, _} ->
+      {:error, error}
+
     :exit, {reason, _} ->
       message = "#{inspect(server)}: #{Exception.format_exit(reason)}"
       {:error, %Error{type: :supervisor_down, message: message}}
@@ -261,7 +264,8 @@ defmodule SnakepitPort do
   def bytes(binary) when is_binary(binary), do: {:"$bytes", binary}
 
   @doc """
-  Has events and log lines sent to the calling process until it exits:
+  Has events and log lines sent to the calling process, until it exits or the server does (monitor the
+  server, and subscribe again to the next):
 
       {:snakepit_port, :event, [:snakepit_port, :worker, :started], measurements, metadata}
       {:snakepit_port, :log, %{level: :info, line: "hello", pool: "default", worker: "default-1", ...}}
@@ -269,6 +273,14 @@ defmodule SnakepitPort do
   @spec subscribe(server) :: :ok | {:error, Error.t()}
   def subscribe(server \\ SnakepitPort) do
     with {:ok, link} <- Link.find(server), do: Reporter.subscribe(link.reporter)
+  catch
+    :exit, {:timeout, _} ->
+      {:error,
+       %Error{type: :timeout, message: "Logger or a telemetry handler holds the reporter up"}}
+
+    :exit, {reason, _} ->
+      message = "#{inspect(server)}: #{Exception.format_exit(reason)}"
+      {:error, %Error{type: :supervisor_down, message: message}}
   end
 
   @doc """

@@ -83,6 +83,17 @@ defmodule SnakepitPort.BulkTest do
     await_nothing(link)
   end
 
+  test "calls that cannot be made leave the owner one monitor", context do
+    {server, link} = start_shm!(context)
+    none = %Tensor{type: {:u, 8}, shape: {2}, data: :binary.copy("x", @large)}
+    call = fn -> SnakepitPort.execute("echo", [none], server: server) end
+    for _ <- 1..10, do: assert({:error, %Error{type: :encode}} = call.())
+    # What it was sent is dealt with.
+    :sys.get_state(server)
+    {:monitors, monitors} = Process.info(link.owner, :monitors)
+    assert Enum.count(monitors, &(&1 == {:process, self()})) == 1
+  end
+
   test "what has no room travels in frames", context do
     for limit <- [0, 1000, @large + 1000] do
       {server, _} = start_shm!(%{context | test: :"limit #{limit}"}, shm_max_bytes: limit)

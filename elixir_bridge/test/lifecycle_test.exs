@@ -2,7 +2,7 @@ defmodule SnakepitPort.LifecycleTest do
   @moduledoc "Starting, stopping, dying, and what is left afterwards, with a real supervisor."
   use ExUnit.Case, async: true
   import SnakepitPort.Support
-  alias SnakepitPort.Error
+  alias SnakepitPort.{Error, Frames, Link, Terms}
 
   describe "starting" do
     test "all mistakes of a configuration are told", context do
@@ -10,6 +10,40 @@ defmodule SnakepitPort.LifecycleTest do
       assert {:error, %Error{type: :config} = error} = SnakepitPort.start_link(opts)
       assert length(error.problems) >= 2
       assert Exception.message(error) =~ "pool_size"
+    end
+
+    test "bad options are raised where they are given" do
+      for wrong <- [
+            [python: :python3],
+            [python: ~c"python3"],
+            [start_timeout: -1],
+            [start_timeout: nil],
+            [start_timeout: "5s"],
+            [start_timeout: 5.0e3],
+            [stop_timeout: nil],
+            [stop_timeout: -1],
+            [name: nil],
+            [name: :undefined]
+          ],
+          start <- [&SnakepitPort.start_link/1, &SnakepitPort.child_spec/1] do
+        [{key, _}] = wrong
+        assert_raise ArgumentError, ~r/^#{key}: has to be/, fn -> start.(wrong) end
+      end
+    end
+
+    test "a name that an ETS table has is an error, and nothing starts", context do
+      :ets.new(name(context), [:named_table])
+      opts = [name: name(context), config: config()]
+      assert {:error, %Error{type: :config} = error} = SnakepitPort.start_link(opts)
+      assert Exception.message(error) =~ "ETS table"
+    end
+
+    test "who waits for a server that cannot start has its error", context do
+      opts = peer(context, "silent", start_timeout: 300)
+      start = Task.async(fn -> SnakepitPort.start_link(opts) end)
+      await(fn -> Process.whereis(opts[:name]) != nil end)
+      assert {:error, %Error{type: :timeout}} = SnakepitPort.await_ready(opts[:name])
+      assert {:error, %Error{type: :timeout}} = Task.await(start)
     end
 
     test "a configuration file that is not there is told", context do
@@ -134,6 +168,30 @@ defmodule SnakepitPort.LifecycleTest do
       Enum.each(workers, &await_gone/1)
     end
 
+    # Both servers number their calls alike.
+    @tag :capture_log
+    test "that is killed leaves nobody who could take a call of the next one", context do
+      server = start!(context, [[pool_size: 2]])
+      :ok = SnakepitPort.await_ready(server)
+      owner = Process.whereis(server)
+      {:ok, before} = Link.find(server)
+      endless = &Frames.call(&1, nil, "endless", Terms.encode([]), %{"stream" => 1})
+      {:ok, {id, _} = stream} = Link.open(before, endless)
+      kill(os_pid(server), "KILL")
+      await(fn -> Process.whereis(server) not in [nil, owner] end)
+      :ok = SnakepitPort.await_ready(server)
+      fifo = fifo!()
+      call = Task.async(fn -> SnakepitPort.execute("finish_with", [fifo], server: server) end)
+      {:ok, link} = Link.find(server)
+      await(fn -> :ets.member(link.table, id) end)
+      Link.close(before, stream)
+      assert {:error, %Error{}} = Link.request(before, &Frames.ping/1, 1000)
+      assert Link.watch(before) == :ok
+      File.write!(fifo, "done")
+      assert Task.await(call) == {:ok, "done"}
+      refute :ets.member(link.table, self())
+    end
+
     test "that is stopped by SIGSTOP holds no caller, and serves again after SIGCONT", context do
       server = start!(context)
       :ok = SnakepitPort.await_ready(server)
@@ -188,6 +246,21 @@ defmodule SnakepitPort.LifecycleTest do
       assert Task.await(stop, 15_000) == :ok
       refute alive?(os_pid) or alive?(worker)
       assert Process.whereis(server) == nil
+    end
+
+    test "that is stopped does not wait for the call of a caller that died", context do
+      server = name(context)
+      {:ok, _} = SnakepitPort.start_link(name: server, logs: false, config: config())
+      :ok = SnakepitPort.await_ready(server)
+      :ok = SnakepitPort.subscribe(server)
+      caller = spawn(fn -> SnakepitPort.execute("block", [], server: server) end)
+      assert_receive {:snakepit_port, :log, %{line: "begun"}}
+      stop = Task.async(fn -> SnakepitPort.stop(server) end)
+      probe = fn -> SnakepitPort.execute("add", [1, 2], server: server, queue_timeout: 0) end
+      await(fn -> match?({:error, %Error{type: :shutting_down}}, probe.()) end)
+      Process.exit(caller, :kill)
+      assert_receive {:snakepit_port, :log, %{line: "interrupted"}}
+      assert Task.await(stop, 60_000) == :ok
     end
 
     test "of a script is stopped after it, whatever the script did", context do

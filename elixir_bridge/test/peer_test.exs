@@ -170,6 +170,22 @@ defmodule SnakepitPort.PeerTest do
       assert length(String.split(log, "cannot be read is dropped")) == 3
     end
 
+    @tag :capture_log
+    test "cannot be had of a reporter that is held up, or gone", context do
+      server = start!(context)
+      {:ok, link} = Link.find(server)
+      :sys.suspend(link.reporter)
+      assert {:error, %Error{type: :timeout}} = SnakepitPort.subscribe(server)
+      :sys.resume(link.reporter)
+
+      :sys.replace_state(server, fn state ->
+        :ets.insert(link.table, {:link, %{link | reporter: spawn(fn -> :ok end)}})
+        state
+      end)
+
+      assert {:error, %Error{type: :supervisor_down}} = SnakepitPort.subscribe(server)
+    end
+
     test "stop when the subscriber is gone", context do
       server = start_peer!(context, "good")
       {:ok, link} = Link.find(server)

@@ -203,6 +203,22 @@ defmodule SnakepitPort.StreamTest do
     nothing_left(link)
   end
 
+  test "the timeout counts whatever has arrived meanwhile", %{opts: opts, link: link} do
+    seen = :counters.new(1, [])
+
+    # It takes twice the time that there is for the one, with others waiting.
+    slow = fn n ->
+      :counters.add(seen, 1, 1)
+      if n == 99, do: Process.sleep(2_000)
+    end
+
+    assert {:error, %Error{type: :timeout}} =
+             SnakepitPort.execute_stream("endless", [], slow, [timeout: 1_000] ++ opts)
+
+    assert :counters.get(seen, 1) == 100
+    nothing_left(link)
+  end
+
   test "a worker that is killed fails its stream", %{opts: opts, link: link} do
     assert {:error, %Error{type: :worker_crashed, signal: "SIGKILL"}} =
              SnakepitPort.execute_stream("die_after", [1000], &send(self(), {:seen, &1}), opts)

@@ -17,6 +17,22 @@ defmodule SnakepitPort.TermsTest do
     ]
   end
 
+  # In a BEAM of its own: this one has loaded what names them.
+  test "every atom of SPEC section 2 is known, whatever else is loaded" do
+    names = ~w(nan infinity neg_infinity s u f bf c)
+
+    term =
+      <<131, 108, length(names)::32>> <> for(name <- names, into: <<>>, do: atom(name)) <> <<106>>
+
+    code =
+      "{:ok, [_ | _]} = SnakepitPort.Terms.decode(Base.decode64!(#{inspect(Base.encode64(term))}))"
+
+    ebin = Application.app_dir(:snakepit_port, "ebin")
+    assert {_, 0} = System.cmd("elixir", ["-pa", ebin, "-e", code], stderr_to_stdout: true)
+  end
+
+  defp atom(name), do: <<119, byte_size(name), name::binary>>
+
   test "terms come back" do
     for term <- everything(), do: assert(Terms.decode(Terms.encode(term)) == {:ok, term})
   end

@@ -94,7 +94,8 @@ defmodule SnakepitPort.Chunks do
   end
 
   defp take(chunks) do
-    with {:ok, frame} <- Link.await(chunks.handle, left(chunks.deadline)),
+    with ms when ms != 0 <- left(chunks.deadline),
+         {:ok, frame} <- Link.await(chunks.handle, ms),
          {:chunk, term} <- Frames.answer(frame),
          {:ok, value} <- Terms.decode(term) do
       {owed, window} = Window.taken(chunks.window, byte_size(term))
@@ -107,7 +108,7 @@ defmodule SnakepitPort.Chunks do
       {:result, _, _, _} ->
         :ended
 
-      :timeout ->
+      late when late in [0, :timeout] ->
         {:error, Call.about(Call.late(chunks.call.timeout), chunks.call, chunks.command)}
 
       {:error, error} ->

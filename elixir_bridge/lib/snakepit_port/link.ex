@@ -54,7 +54,7 @@ defmodule SnakepitPort.Link do
   defstruct [:shm | @enforce_keys]
 
   @type t :: %__MODULE__{
-          table: atom,
+          table: :ets.tid(),
           streams: :ets.tid(),
           outbox: :ets.tid(),
           owner: pid,
@@ -85,7 +85,8 @@ defmodule SnakepitPort.Link do
     busy = :atomics.new(1, [])
 
     link = %__MODULE__{
-      table: table,
+      # Not the name: the next server of that name has a table of its own, and the same identifiers.
+      table: :ets.whereis(table),
       streams: :ets.new(:streams, [:ordered_set, :public]),
       outbox: outbox,
       owner: self(),
@@ -309,8 +310,16 @@ defmodule SnakepitPort.Link do
   @spec watch(t) :: :ok
   def watch(link) do
     # First the message, then a row: if it is killed between the two, nothing stays for ever.
-    unless :ets.member(link.table, self()), do: send(link.owner, {:watch, self()})
+    unless :ets.member(link.table, self()) do
+      send(link.owner, {:watch, self()})
+      # No call has this id.
+      :ets.insert(link.table, {self(), 0})
+    end
+
     :ok
+  rescue
+    # The table is gone, so the owner is going too.
+    ArgumentError -> :ok
   end
 
   defp register_and_write(link, id, alias, frame) do

@@ -33,16 +33,28 @@ defmodule SnakepitPort.Server do
     stop_timeout: 10_000
   ]
 
+  # The longest that a `receive` can wait.
+  @longest 0xFFFFFFFF
+
   @doc "All options, with defaults. Raises `ArgumentError` for an unknown one."
   @spec options([option]) :: keyword
   def options(opts) do
     opts = Keyword.validate!(opts, @defaults)
 
-    unless is_atom(opts[:name]) and opts[:name] != nil do
-      raise ArgumentError, "name: has to be an atom, not #{inspect(opts[:name])}"
+    check!(:name, opts, "an atom", &(is_atom(&1) and &1 not in [nil, :undefined]))
+    check!(:python, opts, "a string", &(&1 == nil or is_binary(&1)))
+
+    for key <- [:start_timeout, :stop_timeout] do
+      check!(key, opts, "milliseconds or :infinity", &(&1 == :infinity or &1 in 0..@longest))
     end
 
     opts
+  end
+
+  defp check!(key, opts, what, ok?) do
+    unless ok?.(opts[key]) do
+      raise ArgumentError, "#{key}: has to be #{what}, not #{inspect(opts[key])}"
+    end
   end
 
   @doc """
@@ -70,7 +82,10 @@ defmodule SnakepitPort.Server do
           {:error, error} ->
             # The name is free by the time the caller tries again.
             Process.unregister(opts[:name])
+            Process.unlink(parent)
             :proc_lib.init_ack(parent, {:error, error})
+            # Who waits for the pools already finds the error here.
+            exit({:shutdown, {error, []}})
         end
 
       {:error, reason} ->
@@ -86,7 +101,8 @@ defmodule SnakepitPort.Server do
   end
 
   defp start(opts) do
-    with {:ok, port, os_pid, offer} <- Handshake.run(opts) do
+    with :ok <- free_table(opts[:name]),
+         {:ok, port, os_pid, offer} <- Handshake.run(opts) do
       reporter = Reporter.start(opts[:name], opts[:logs])
       Process.monitor(reporter.pid)
       link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
@@ -106,6 +122,15 @@ defmodule SnakepitPort.Server do
     end
   end
 
+  defp free_table(name) do
+    if :ets.whereis(name) == :undefined do
+      :ok
+    else
+      message = "name: there is an ETS table #{inspect(name)} already; give the server another name"
+      {:error, %Error{type: :config, message: message}}
+    end
+  end
+
   # -- what arrives -------------------------------------------------------------------------------
 
   # Never called: `boot/2` enters the loop when it has a state.
@@ -118,6 +143,8 @@ defmodule SnakepitPort.Server do
       {:answer, id} ->
         state = note_reload(id, frame, state)
         Link.deliver(state.link, id, frame)
+        # What arrives next may be long in coming; until then its bytes would stay.
+        if byte_size(frame) > 1_000_000, do: send(self(), :collect)
         {:noreply, state}
 
       {:answer, id, names} ->
@@ -140,6 +167,11 @@ defmodule SnakepitPort.Server do
         Program.kill(port, state.os_pid)
         down(%Error{type: :protocol_error, message: message}, state)
     end
+  end
+
+  def handle_info(:collect, state) do
+    :erlang.garbage_collect()
+    {:noreply, state}
   end
 
   def handle_info({:watch, caller}, state) do
@@ -188,7 +220,7 @@ defmodule SnakepitPort.Server do
   end
 
   defp note_reload(id, frame, %{pools: pools} = state) do
-    if is_map_key(pools.reloads, id),
+    if MapSet.member?(pools.reloads, id),
       do: tell_waiting(%{state | pools: Pools.reloaded(pools, id, frame)}),
       else: state
   end
@@ -259,6 +291,14 @@ defmodule SnakepitPort.Server do
 
       {:EXIT, ^port, _} ->
         :gone
+
+      {:watch, caller} ->
+        Process.monitor(caller)
+        drain(state)
+
+      {:DOWN, _, _, caller, _} ->
+        Link.forget(state.link, caller)
+        drain(state)
 
       :stop_timeout ->
         :timeout

@@ -10,6 +10,10 @@ defmodule SnakepitPort.Terms do
   @compressed 80
   @export_ext 113
 
+  # Named in the module that decodes with `:safe`: others may not be loaded yet.
+  @doc false
+  def atoms, do: [:nan, :infinity, :neg_infinity, :s, :u, :f, :bf, :c]
+
   @doc "One external term. Atoms are written as UTF-8, as the protocol recommends."
   @spec encode(term) :: binary
   def encode(term), do: :erlang.term_to_binary(term, minor_version: 2)
