@@ -30,6 +30,7 @@ from snakepit_port.supervisor.stacks import PATIENCE
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.wire.messages import ProtocolError
+from snakepit_port.wire.terms import show
 
 #: Bytes waiting for a host that reads slowly, beyond which workers are no longer read from (their
 #: pipes fill, and then they wait), nor is the host. Some frames of the size that batching makes.
@@ -283,10 +284,12 @@ class Host:
         try:
             if handler is None:
                 known = ", ".join(sorted(_CONTROLS))
-                raise CallRefused("unknown_control", f"there is no control {name!r}; use {known}")
+                raise CallRefused(
+                    "unknown_control", f"there is no control {show(name)}; use {known}"
+                )
             args = wire.decode(raw)
             if not isinstance(args, dict):
-                raise CallRefused("bad_arguments", f"{name} takes a map, not {args!r:.80}")
+                raise CallRefused("bad_arguments", f"{name} takes a map, not {show(args)}")
             answer = handler(self, args)
         except CallRefused as exc:
             return _refusal(id, exc.type, str(exc), command=name, **exc.more)
@@ -300,9 +303,14 @@ class Host:
         pool = args.get("pool")
         if pool is None:
             return list(self.pools.running.values())
-        if not isinstance(pool, str) or pool not in self.pools.running:
-            raise CallRefused("unknown_pool", self.pools.no_such(str(pool)))
-        return [self.pools.running[pool]]
+        return [self._pool(pool)]
+
+    def _pool(self, name: Any) -> Runner:
+        runner = self.pools.running.get(name) if isinstance(name, str) else None
+        if runner is None:
+            shown = name if isinstance(name, str) else show(name)
+            raise CallRefused("unknown_pool", self.pools.no_such(shown))
+        return runner
 
     def _workers(self, args: Mapping[str, Any]) -> Gathering:
         runners = self._selected(args)
@@ -335,17 +343,15 @@ class Host:
         for runner in self._selected(args):
             if isinstance(worker, str) and worker in runner.machine.workers:
                 return runner.recycle(worker)
-        raise CallRefused("bad_arguments", f"there is no worker {worker!r:.80}; see `workers`")
+        raise CallRefused("bad_arguments", f"there is no worker {show(worker)}; see `workers`")
 
     def _close_session(self, args: Mapping[str, Any]) -> bool:
         pool, session = args.get("pool"), args.get("session")
-        runner = self.pools.default if pool is None else self.pools.running.get(str(pool))
+        runner = self.pools.default if pool is None else self._pool(pool)
         if runner is None:
-            raise CallRefused(
-                "unknown_pool", self.pools.no_such(None if pool is None else str(pool))
-            )
+            raise CallRefused("unknown_pool", self.pools.no_such(None))
         if not isinstance(session, str):
-            raise CallRefused("bad_arguments", f"a session is a text, not {session!r:.80}")
+            raise CallRefused("bad_arguments", f"a session is a text, not {show(session)}")
         return runner.close_session(str(session))
 
     def _stacks(self, args: Mapping[str, Any]) -> Gathering:
@@ -471,7 +477,7 @@ def _session(options: Mapping[str, Any], id: int) -> str | None:
     if isinstance(value, str) and 0 < len(value) <= MAX_SESSION_ID:
         return str(value)
     raise ProtocolError(
-        f"option session is a text of 1 to {MAX_SESSION_ID} characters, not {value!r:.80}", id
+        f"option session is a text of 1 to {MAX_SESSION_ID} characters, not {show(value)}", id
     )
 
 
@@ -482,9 +488,9 @@ def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> f
     value = options[key]
     if value is None:
         return math.inf
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value <= messages.MAX_ID:
         return int(value) / 1000
-    raise ProtocolError(f"option {key} is milliseconds or nil, not {value!r:.80}", id)
+    raise ProtocolError(f"option {key} is milliseconds or nil, not {show(value)}", id)
 
 
 _CONTROLS: dict[str, Callable[[Host, Mapping[str, Any]], Any]] = {

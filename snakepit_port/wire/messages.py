@@ -64,9 +64,9 @@ def _id_or_nil(value: Any) -> int | None:
 
 
 def _count(value: Any) -> int:
-    if type(value) is int and value >= 0:
+    if type(value) is int and 0 <= value <= MAX_ID:
         return value
-    raise ValueError(f"a non-negative integer belongs here, not {show(value)}")
+    raise ValueError(f"an integer from 0 to 2^60-1 belongs here, not {show(value)}")
 
 
 def _credit(value: Any) -> int:

@@ -273,6 +273,42 @@ def test_nobody_waits_for_the_memory_of_workers(
     assert scene.host.next_due > MEMORY_PATIENCE
 
 
+#: More digits than Python makes a text of, and more than a float or a small term can hold.
+HUGE = 10**5000
+
+
+@pytest.mark.parametrize(
+    ("frame", "id", "type"),
+    [
+        (call(3, timeout=10**400), 3, "protocol_error"),
+        (call(3, timeout=-HUGE), 3, "protocol_error"),
+        (call(3, queue_timeout=HUGE), 3, "protocol_error"),
+        (call(3, session=HUGE), 3, "protocol_error"),
+        (call(3, stream=HUGE), 3, "protocol_error"),
+        (pack(encode((Atom("ping"), 2**3000))), None, "protocol_error"),
+        (messages.control(3, "stats", encode(HUGE)), 3, "bad_arguments"),
+        (messages.control(3, "stats", encode({"pool": HUGE})), 3, "unknown_pool"),
+        (messages.control(3, "stacks", encode({"pool": HUGE})), 3, "unknown_pool"),
+        (messages.control(3, "recycle", encode({"worker": HUGE})), 3, "bad_arguments"),
+        (messages.control(3, "close_session", encode({"session": HUGE})), 3, "unknown_pool"),
+        (
+            messages.control(3, "close_session", encode({"pool": HUGE, "session": "s"})),
+            3,
+            "unknown_pool",
+        ),
+        (
+            messages.control(3, "close_session", encode({"pool": "one", "session": HUGE})),
+            3,
+            "bad_arguments",
+        ),
+    ],
+)
+def test_integers_out_of_all_bounds(scene: Scene, frame: bytes, id: int | None, type: str) -> None:
+    ((tag, answered, error),) = scene.say(frame)
+    assert (tag, answered, error["type"]) == ("error", id, type)
+    assert len(error["message"]) < 200
+
+
 @pytest.mark.parametrize(
     "frame",
     [

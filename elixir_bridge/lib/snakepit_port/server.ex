@@ -18,7 +18,7 @@ defmodule SnakepitPort.Server do
 
   @type option ::
           {:config, Path.t() | map | keyword}
-          | {:python, Path.t()}
+          | {:python, String.t()}
           | {:name, atom}
           | {:logs, boolean}
           | {:start_timeout, timeout}
