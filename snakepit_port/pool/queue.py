@@ -29,6 +29,8 @@ class Queue:
         #: None of them is empty.
         self.lines: dict[Worker, Line] = {}
         self.bytes = 0
+        #: Whether calls that wait may take more memory, in all pools together.
+        self.has_bytes_left = True
 
     def __len__(self) -> int:
         waiting = len(self.waiting)
@@ -50,7 +52,7 @@ class Queue:
 
     @property
     def is_full(self) -> bool:
-        return len(self) >= self._record.settings.max_queue_size
+        return not self.has_bytes_left or len(self) >= self._record.settings.max_queue_size
 
     def refuse(self, call: Call) -> None:
         """Answer a call for which there is no room. An event tells when that begins."""
@@ -59,10 +61,17 @@ class Queue:
         if not self._refusing:
             self._refusing = True
             record.emit("pool.saturated", {"queued": count})
-        message = (
-            f"pool {record.name!r} already has {count} calls queued (max_queue_size);"
-            " try again later, or raise pool_size or max_queue_size"
-        )
+        if self.has_bytes_left:
+            message = (
+                f"pool {record.name!r} already has {count} calls queued (max_queue_size);"
+                " try again later, or raise pool_size or max_queue_size"
+            )
+        else:
+            message = (
+                "the calls that wait for workers, of all pools, take too much memory (twice"
+                " max_frame_bytes); try again later, raise pool_size, or max_frame_bytes in"
+                " [supervisor]"
+            )
         record.fail(call, "pool_saturated", message)
 
     def add(self, call: Call, now: float, worker: Worker | None = None) -> None:

@@ -39,6 +39,11 @@ HOST_BEHIND_BYTES = 8 * 1024 * 1024
 #: Frames of the largest size that may wait for workers, beyond which the host is not read from.
 MAX_FRAMES_HELD = 2
 
+#: Seconds after which it is read from all the same, and calls that would have to wait are refused:
+#: what frees workers may be behind those, a stream's credit or a cancel. It is twice the usual
+#: `queue_timeout`, which mostly makes room before.
+MAX_HOLD = 10.0
+
 #: Seconds to wait for the memory of workers: what is not measured by then, 160 GiB on, is not told.
 #: Less than a host waits for the answer to a control call.
 MEMORY_PATIENCE = 4.0
@@ -90,6 +95,10 @@ class Host:
         self._queued_bytes = 0
         self._behind = False
         self._held = False
+        #: Whether too much waits for workers, and until when the host is not read from for that.
+        self._is_full = False
+        self._full_until = math.inf
+        self._refuses = False
         #: What is to be said after the answer to a control call that is being carried out.
         self._later: list[bytes] | None = None
         self.max_frame_bytes = config.supervisor.max_frame_bytes
@@ -419,6 +428,10 @@ class Host:
         for gathering, until in list(self._gatherings.values()):
             if until <= now:
                 gathering.give_up()
+        if self._full_until <= now:
+            self._full_until = math.inf
+            self._dates_changed = True
+            self._balance()
 
     @property
     def next_due(self) -> float:
@@ -429,7 +442,7 @@ class Host:
             self._undated.clear()
             self._dates_changed = False
             waits = (until for _, until in self._gatherings.values())
-            self._next_due = min(*self._due.values(), *waits, math.inf)
+            self._next_due = min(*self._due.values(), *waits, self._full_until)
         return self._next_due
 
     def take_stock(self) -> None:
@@ -446,7 +459,7 @@ class Host:
             self._touched.clear()
             if self.pools.leaving:
                 self._see_off()
-        if self._queued_bytes or self._pump.out_bytes or self._behind or self._held:
+        if self._queued_bytes or self._pump.out_bytes or self._behind or self._is_full:
             self._balance()
 
     def _balance(self) -> None:
@@ -456,11 +469,21 @@ class Host:
             self._behind = behind
             for runner in self.pools:
                 runner.pause(behind)
-        limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._held else 1)
+        limit = self.max_frame_bytes * MAX_FRAMES_HELD // (2 if self._is_full else 1)
         to_workers = self._pump.out_bytes - self._link.out_bytes
+        is_full = to_workers + self._queued_bytes > limit
+        if is_full is not self._is_full:
+            self._is_full = is_full
+            self._full_until = self._clock() + MAX_HOLD if is_full else math.inf
+            self._dates_changed = True
+        refuses = is_full and self._full_until == math.inf
+        if refuses or self._refuses:
+            self._refuses = refuses
+            for runner in self.pools:
+                runner.machine.queue.has_bytes_left = not refuses
         # What it asks is answered at once where it is refused: a host that does not read is not
         # asked for more.
-        held = behind or to_workers + self._queued_bytes > limit
+        held = behind or (is_full and not refuses)
         if held is not self._held:
             self._held = held
             self._link.pause(held)

@@ -64,9 +64,9 @@ def _id_or_nil(value: Any) -> int | None:
 
 
 def _count(value: Any) -> int:
-    if type(value) is int and 0 <= value <= MAX_ID:
+    if type(value) is int and value >= 0:
         return value
-    raise ValueError(f"an integer from 0 to 2^60-1 belongs here, not {show(value)}")
+    raise ValueError(f"a non-negative integer belongs here, not {show(value)}")
 
 
 def _credit(value: Any) -> int:
@@ -152,7 +152,7 @@ _OPTIONAL = {"call": 1, "result": 1}
 
 _U32 = Struct(">I")
 _VERSION = 131
-_SMALL_TUPLE, _SMALL_INTEGER, _INTEGER, _SMALL_BIG = 104, 97, 98, 110
+_SMALL_TUPLE, _SMALL_INTEGER, _INTEGER, _SMALL_BIG, _LARGE_BIG = 104, 97, 98, 110, 111
 _SMALL_ATOM_UTF8, _BINARY = 119, 109
 
 
@@ -171,6 +171,8 @@ def _int_bytes(value: int) -> bytes:
     if -(2**31) <= value < 2**31:
         return b"b" + value.to_bytes(4, "big", signed=True)
     raw = abs(value).to_bytes((abs(value).bit_length() + 7) // 8, "little")
+    if len(raw) > 255:
+        return bytes((_LARGE_BIG,)) + _U32.pack(len(raw)) + bytes((value < 0,)) + raw
     return bytes((_SMALL_BIG, len(raw), value < 0)) + raw
 
 

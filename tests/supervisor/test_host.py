@@ -18,6 +18,7 @@ from snakepit_port.supervisor import runner as runners
 from snakepit_port.supervisor.host import (
     HOST_BEHIND_BYTES,
     MAX_FRAMES_HELD,
+    MAX_HOLD,
     MEMORY_PATIENCE,
     Host,
 )
@@ -285,7 +286,6 @@ HUGE = 10**5000
         (call(3, queue_timeout=HUGE), 3, "protocol_error"),
         (call(3, session=HUGE), 3, "protocol_error"),
         (call(3, stream=HUGE), 3, "protocol_error"),
-        (pack(encode((Atom("ping"), 2**3000))), None, "protocol_error"),
         (messages.control(3, "stats", encode(HUGE)), 3, "bad_arguments"),
         (messages.control(3, "stats", encode({"pool": HUGE})), 3, "unknown_pool"),
         (messages.control(3, "stacks", encode({"pool": HUGE})), 3, "unknown_pool"),
@@ -307,6 +307,11 @@ def test_integers_out_of_all_bounds(scene: Scene, frame: bytes, id: int | None, 
     ((tag, answered, error),) = scene.say(frame)
     assert (tag, answered, error["type"]) == ("error", id, type)
     assert len(error["message"]) < 200
+
+
+def test_a_ping_may_have_any_number(scene: Scene) -> None:
+    for number in (0, 255, 2**31, 2**60, 2**3000):
+        assert scene.say(messages.ping(number)) == [("pong", number)]
 
 
 @pytest.mark.parametrize(
@@ -473,3 +478,31 @@ def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> Non
         worker.link.written()
     scene.say()
     assert not scene.link.paused
+
+
+def test_a_host_that_was_held_for_long_is_read_and_calls_that_would_wait_are_refused(
+    scene: Scene,
+) -> None:
+    size = MAX_FRAME_BYTES - 1000
+    for number in range(4):
+        scene.say(call(number, "one", ["x" * size], timeout=None, queue_timeout=None))
+    worker = scene.process("one")
+    worker.link.written()
+    scene.say()
+    assert scene.link.paused
+    assert scene.host.next_due == MAX_HOLD
+    scene.now = MAX_HOLD
+    scene.host.tick(scene.now)
+    assert not scene.link.paused
+    # What need not wait is done; what a caller does not want any more is let go.
+    assert scene.say(call(4, "two", [1])) == []
+    assert len(scene.process("two").link.sent) == 1
+    event, (tag, id, error) = scene.say(call(5, "one", [1]))
+    assert event[:2] == ("event", "pool.saturated")
+    assert (tag, id, error["type"]) == ("error", 5, "pool_saturated")
+    assert "max_frame_bytes" in error["message"]
+    frames = scene.say(*map(messages.cancel, range(1, 4)))
+    assert [frame[:2] for frame in frames] == [("error", id) for id in range(1, 4)]
+    assert scene.say(call(6, "one", [1])) == []
+    assert not scene.link.paused
+    assert scene.host.next_due > MAX_HOLD
