@@ -209,7 +209,8 @@ defmodule SnakepitPort.StreamTest do
     # It takes twice the time that there is for the one, with others waiting.
     slow = fn n ->
       :counters.add(seen, 1, 1)
-      if n == 99, do: Process.sleep(2_000)
+      until = System.monotonic_time(:millisecond) + 2_000
+      if n == 99, do: await(fn -> System.monotonic_time(:millisecond) > until end)
     end
 
     assert {:error, %Error{type: :timeout}} =

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable
 
 from snakepit_port.pool.effects import Ping
-from snakepit_port.pool.record import Record, in_words
+from snakepit_port.pool.record import CATCHING_UP, Record, in_words
 from snakepit_port.pool.worker import Worker, WorkerState
 
 
@@ -73,7 +73,9 @@ class Health:
         checkup = worker.checkup
         if worker.state is not WorkerState.READY or checkup is None:
             return
-        if checkup.due:
+        if self._record.may_have_missed(now):
+            worker.health_timer = self._record.timers.at(now + CATCHING_UP, self._look, worker)
+        elif checkup.due:
             limit = in_words(self._record.settings.health_check_timeout)
             self._unwell(worker, f"it did not answer a ping within {limit}", now)
         else:

@@ -324,6 +324,10 @@ class Machine:
             self._go_on(now)
         return self._record.take()
 
+    def hear(self, hears: bool, now: float) -> None:
+        """Workers are not read from any more, or are again."""
+        self._record.hear(hears, now)
+
     def close_session(self, id: str, now: float) -> tuple[bool, list[Effect]]:
         """End a session; whether there was one, and the effects."""
         return self._sessions.close(id, now), self._record.take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,10 @@ COUNTERS = (
 )
 
 
+#: Seconds that it takes, once workers are read from again, until what they have said is read.
+CATCHING_UP = 1.0
+
+
 class Record:
     """Shared by the parts of one machine: its settings, which a reload changes; its timers; its
     effects in the order they are to be carried out; its counts."""
@@ -35,6 +40,20 @@ class Record:
         self.timers = Timers()
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.effects: list[Effect] = []
+        #: Whether workers are not read from, and since when they are again.
+        self._is_deaf = False
+        self._hears_since = -math.inf
+
+    def hear(self, hears: bool, now: float) -> None:
+        """Workers are read from again, or not any more: nothing that one has not said since is its
+        fault."""
+        if hears and self._is_deaf:
+            self._hears_since = now
+        self._is_deaf = not hears
+
+    def may_have_missed(self, now: float) -> bool:
+        """Whether a worker may have said something that was not read yet."""
+        return self._is_deaf or now - self._hears_since < CATCHING_UP
 
     def take(self) -> list[Effect]:
         """Hand the effects over."""

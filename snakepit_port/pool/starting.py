@@ -11,7 +11,7 @@ from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool import backoff
 from snakepit_port.pool.backoff import Backoff
 from snakepit_port.pool.effects import Start
-from snakepit_port.pool.record import Record, in_words, milliseconds
+from snakepit_port.pool.record import CATCHING_UP, Record, in_words, milliseconds
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.worker import Fate, Worker, WorkerState
 
@@ -85,7 +85,11 @@ class Starting:
         self._go_on(now)
 
     def _not_ready_in_time(self, worker: Worker, now: float) -> None:
-        self._roster.kill(worker, Fate.STARTUP_TIMEOUT)
+        if self._record.may_have_missed(now):
+            later = now + CATCHING_UP
+            worker.timer = self._record.timers.at(later, self._not_ready_in_time, worker)
+        else:
+            self._roster.kill(worker, Fate.STARTUP_TIMEOUT)
 
     def begin_anew(self, now: float) -> None:
         """The settings have changed: what failed with those of before does not count any more."""

@@ -9,7 +9,7 @@ from typing import Any
 from snakepit_port.pool.call import QUEUED, Call
 from snakepit_port.pool.effects import Interrupt
 from snakepit_port.pool.queue import Queue
-from snakepit_port.pool.record import Record, in_words
+from snakepit_port.pool.record import CATCHING_UP, Record, in_words
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.worker import Worker
@@ -97,6 +97,9 @@ class Withdrawal:
 
     def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
         worker, call = what
-        if worker.listens:
+        if self._record.may_have_missed(now):
+            later = now + CATCHING_UP
+            call.deadline_timer = self._record.timers.at(later, self._did_not_yield, what)
+        elif worker.listens:
             worker.stuck.add(call.id)
             self._is_stuck(worker, now)

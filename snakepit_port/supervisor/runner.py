@@ -169,6 +169,7 @@ class Runner:
     def pause(self, paused: bool) -> None:
         """Stop reading from the workers, those included that are started later, or go on."""
         self._paused = paused
+        self.machine.hear(not paused, self.now())
         for process in self._processes.values():
             process.pause(paused)
 

@@ -8,6 +8,7 @@ import pytest
 from pool_driver import Driver, at
 
 from snakepit_port.pool import Call
+from snakepit_port.pool.record import CATCHING_UP
 
 #: How a call is ended early, and what it is answered with.
 Ending = tuple[Callable[[Driver, Call], None], str, str]
@@ -96,6 +97,22 @@ def test_a_worker_that_goes_on_is_killed_after_the_grace_and_replaced_at_once(
     (stopped,) = pool.heard("worker.stopped")
     assert stopped.metadata["reason"] == "cancelled"
     assert pool.machine.stats()["worker_crashes"] == 0
+
+
+@pytest.mark.parametrize("grace", [0.0, 1.0])
+def test_the_grace_does_not_end_while_a_worker_is_not_read_from(grace: float) -> None:
+    pool = Driver(cancel_grace_period=grace, pool_size=2)
+    yields, goes_on = pool.up()
+    calls = pool.calls(2)
+    pool.machine.hear(False, pool.now)
+    for call in calls:
+        pool.cancel(call)
+    pool.wait(60.0)
+    assert pool.killed == []
+    pool.machine.hear(True, pool.now)
+    pool.answer(yields)
+    pool.wait(2 * CATCHING_UP)
+    assert pool.killed == [goes_on.id]
 
 
 def test_a_call_that_waits_at_a_worker_has_its_grace_when_its_turn_comes(ending: Ending) -> None:

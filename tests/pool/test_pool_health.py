@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from pool_driver import Driver
 
+from snakepit_port.pool.record import CATCHING_UP
+
 
 def pool(**settings: Any) -> Driver:
     driver = Driver(
@@ -53,6 +55,33 @@ def test_a_worker_that_is_silent_is_replaced_and_reported() -> None:
     (event,) = driver.heard("worker.stopped")
     assert event.metadata["reason"] == "health_check_failed"
     assert driver.machine.stats()["worker_crashes"] == 0
+
+
+def test_nothing_is_held_against_a_worker_that_is_not_read_from() -> None:
+    driver = pool()
+    (worker,) = driver.machine.workers.values()
+    driver.wait(11.0)
+    driver.machine.hear(False, driver.now)
+    driver.wait(100.0)
+    driver.machine.hear(True, driver.now)
+    driver.wait(CATCHING_UP / 2)
+    assert driver.killed == []
+    # Its answer is read.
+    driver.perform(driver.machine.ponged(worker, 1, driver.now))
+    driver.wait(11.9)
+    assert driver.killed == []
+    driver.wait(0.1)
+    assert driver.killed == ["p-1"]
+
+
+def test_a_worker_that_still_says_nothing_once_it_is_read_from_is_replaced() -> None:
+    driver = pool()
+    driver.wait(11.0)
+    driver.machine.hear(False, driver.now)
+    driver.wait(100.0)
+    driver.machine.hear(True, driver.now)
+    driver.wait(2 * CATCHING_UP)
+    assert driver.killed == ["p-1"]
 
 
 def test_a_worker_that_says_it_is_not_well_is_replaced() -> None:

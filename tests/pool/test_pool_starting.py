@@ -7,6 +7,7 @@ from pool_driver import Driver
 
 from snakepit_port.pool import WorkerState
 from snakepit_port.pool.backoff import FIRST_SECONDS, MAX_SECONDS
+from snakepit_port.pool.record import CATCHING_UP
 
 IMPORT_ERROR = {
     "type": "exception",
@@ -232,6 +233,18 @@ class TestStartupTimeout:
         assert pool.state == "unavailable"
         assert "pool_startup_timeout" in pool.error(call)["message"]
         assert "within 30 s" in pool.error(call)["message"]
+
+    def test_a_worker_that_is_not_read_from_may_be_ready(self) -> None:
+        pool = Driver(pool_startup_timeout=30.0, pool_size=2)
+        pool.start()
+        ready, late = pool.workers
+        pool.machine.hear(False, pool.now)
+        pool.wait(40.0)
+        pool.machine.hear(True, pool.now)
+        assert pool.killed == []
+        pool.ready(ready)
+        pool.wait(2 * CATCHING_UP)
+        assert pool.killed == [late.id]
 
     def test_a_worker_that_was_ready_in_time_is_left_alone(self) -> None:
         pool = Driver(pool_startup_timeout=30.0)
