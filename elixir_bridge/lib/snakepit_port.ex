@@ -97,8 +97,9 @@ defmodule SnakepitPort do
   @doc """
   Runs a command of a pool's adapter and waits for its result.
 
-  A map of arguments becomes keywords, a list positions. A binary arrives as `str` and has to be UTF-8;
-  see `bytes/1` for the others.
+  A map of arguments becomes keywords, a list positions. A keyword list is neither and raises `ArgumentError`,
+  as options in the place of arguments do. A binary arrives as `str` and has to be UTF-8; see `bytes/1` for the
+  others.
 
     * `:pool` - default: the pool named `default`, else the only one
     * `:timeout` - ms until the call fails with `:timeout` and its work is stopped, or `:infinity`.
@@ -156,7 +157,7 @@ defmodule SnakepitPort do
   @spec execute_in_session(String.t() | atom, String.t() | atom, map | list, keyword) ::
           {:ok, term} | {:error, Error.t()}
   def execute_in_session(session_id, command, args \\ %{}, opts \\ []) do
-    Call.execute(command, args, Keyword.put(opts, :session_id, session_id))
+    Call.execute(command, args, of_session(opts, session_id))
   end
 
   @doc """
@@ -170,8 +171,12 @@ defmodule SnakepitPort do
           keyword
         ) :: :ok | {:error, Error.t()}
   def execute_in_session_stream(session_id, command, args, fun, opts \\ []) do
-    execute_stream(command, args, fun, Keyword.put(opts, :session_id, session_id))
+    execute_stream(command, args, fun, of_session(opts, session_id))
   end
+
+  # What is no list is told by whoever reads the options.
+  defp of_session(opts, id) when is_list(opts), do: Keyword.put(opts, :session_id, id)
+  defp of_session(opts, _id), do: opts
 
   @doc """
   Ends a session, so that its worker need not keep anything for it; returns whether there was one. Options:
@@ -180,7 +185,7 @@ defmodule SnakepitPort do
   @spec close_session(String.t() | atom, keyword) :: {:ok, boolean} | {:error, Error.t()}
   def close_session(session_id, opts \\ []) do
     opts = Keyword.validate!(opts, [:pool, server: SnakepitPort])
-    args = %{session: to_string(session_id)}
+    args = %{session: Call.text(session_id, "a session")}
     args = if opts[:pool], do: Map.put(args, :pool, opts[:pool]), else: args
     Call.control(opts[:server], "close_session", args, @control_timeout)
   end

@@ -37,7 +37,8 @@ defmodule SnakepitPort.ExecuteTest do
           ~c"charlist",
           Enum.to_list(1..1000),
           {},
-          {:ok, 1},
+          {1, :ok},
+          {:ok, 1, 2},
           %{},
           %{"a" => 1, :b => %{1 => [2]}, nil => {}},
           %{[] => []},
@@ -116,6 +117,56 @@ defmodule SnakepitPort.ExecuteTest do
           [queue_timeout: :never]
         ] do
       assert_raise ArgumentError, fn -> SnakepitPort.execute("echo", [1], opts ++ wrong) end
+    end
+  end
+
+  test "keyword lists are neither arguments nor options in their place", %{opts: opts} do
+    calls = [
+      &SnakepitPort.execute("echo", &1, opts),
+      &SnakepitPort.execute!("echo", &1, opts),
+      &SnakepitPort.stream("echo", &1, opts),
+      &SnakepitPort.execute_stream("echo", &1, fn _ -> :ok end, opts),
+      &SnakepitPort.execute_in_session("s", "echo", &1, opts),
+      &SnakepitPort.execute_in_session_stream("s", "echo", &1, fn _ -> :ok end, opts)
+    ]
+
+    for call <- calls do
+      error = assert_raise ArgumentError, fn -> call.(rows: [1]) end
+      assert Exception.message(error) =~ "[rows: [1]]. Write a map"
+      assert Exception.message(error) =~ "%{rows: ...}"
+
+      assert_raise ArgumentError, ~r/options.* come after the arguments/, fn ->
+        call.(timeout: 5)
+      end
+
+      assert_raise ArgumentError, ~r/a map, for names, or a list/, fn -> call.(5) end
+    end
+
+    # These only look like one.
+    assert SnakepitPort.execute("add", [{:a, 1}, 2], opts) |> elem(1) |> Map.get(:type) ==
+             :exception
+
+    assert SnakepitPort.execute("echo", %{value: {:ok, 1}}, opts) == {:ok, {:ok, 1}}
+    bytes = SnakepitPort.bytes("x")
+    assert SnakepitPort.execute("echo", [bytes], opts) == {:ok, bytes}
+    assert SnakepitPort.execute("pid", [], opts) |> elem(0) == :ok
+  end
+
+  test "what is of the wrong type is told", %{server: server, opts: opts} do
+    for {what, call} <- [
+          {"a command is named by a string or an atom, not by 12",
+           fn -> SnakepitPort.execute(12, [], opts) end},
+          {"a command", fn -> SnakepitPort.stream({}, [], opts) end},
+          {"a session is named by", fn -> SnakepitPort.execute_in_session(3, "pid", [], opts) end},
+          {"a session", fn -> SnakepitPort.close_session(3, server: server) end},
+          {"a pool", fn -> SnakepitPort.execute("pid", [], [{:pool, 1} | opts]) end},
+          {"options are a keyword list", fn -> SnakepitPort.execute(:add, [1, 2], 500) end},
+          {"options are", fn -> SnakepitPort.execute(:add, [1, 2], %{timeout: 1}) end},
+          {"options are", fn -> SnakepitPort.stream(:count, [2], 500) end},
+          {"options are", fn -> SnakepitPort.execute_in_session("s", "pid", [], 500) end}
+        ] do
+      error = assert_raise ArgumentError, call
+      assert Exception.message(error) =~ what
     end
   end
 

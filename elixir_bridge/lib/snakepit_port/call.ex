@@ -15,6 +15,9 @@ defmodule SnakepitPort.Call do
   # The longest that a `receive` can wait.
   @longest 0xFFFFFFFF - @grace
 
+  # The first elements of pairs that stand for a value: section 2 of the protocol.
+  @marks [:"$bytes", :"$shm"]
+
   # `window` is of stream calls only; see `SnakepitPort.Chunks`.
   defstruct server: SnakepitPort, pool: nil, timeout: @default_timeout, wire: %{}, window: nil
 
@@ -24,7 +27,8 @@ defmodule SnakepitPort.Call do
   @spec execute(String.t() | atom, map | list, keyword) :: {:ok, term} | {:error, Error.t()}
   def execute(command, args, opts) do
     call = options(opts, %__MODULE__{})
-    command = text(command)
+    command = text(command, "a command")
+    args = arguments(args)
     frame_of = &Frames.call(&1, call.pool, command, &2, call.wire)
 
     with {:error, error} <- request(call.server, args, frame_of, call.timeout) do
@@ -108,11 +112,15 @@ defmodule SnakepitPort.Call do
   def options([{:session_id, nil} | rest], call), do: options(rest, call)
 
   def options([{:session_id, id} | rest], call) do
-    options(rest, %{call | wire: Map.put(call.wire, "session", text(id))})
+    options(rest, %{call | wire: Map.put(call.wire, "session", text(id, "a session"))})
   end
 
   def options([{:pool, nil} | rest], call), do: options(rest, call)
-  def options([{:pool, pool} | rest], call), do: options(rest, %{call | pool: text(pool)})
+
+  def options([{:pool, pool} | rest], call) do
+    options(rest, %{call | pool: text(pool, "a pool")})
+  end
+
   def options([{:server, server} | rest], call), do: options(rest, %{call | server: server})
 
   def options([{:window, n} | rest], %{window: window} = call)
@@ -126,6 +134,10 @@ defmodule SnakepitPort.Call do
     raise ArgumentError, "unknown option #{inspect(other)}; there is #{known}"
   end
 
+  def options(other, _) do
+    raise ArgumentError, "options are a keyword list, like [timeout: 1_000], not #{inspect(other)}"
+  end
+
   defp wire_timeout(:infinity), do: nil
   defp wire_timeout(ms) when ms in 0..@longest, do: ms
 
@@ -134,8 +146,41 @@ defmodule SnakepitPort.Call do
           "a timeout is a number of milliseconds or :infinity, not #{inspect(other)}"
   end
 
-  @doc "A name that may be given as an atom."
-  @spec text(String.t() | atom) :: String.t()
-  def text(name) when is_binary(name), do: name
-  def text(name) when is_atom(name), do: Atom.to_string(name)
+  @doc """
+  The arguments of a call, if they are some. Raises `ArgumentError` for a keyword list: whoever writes one
+  means names, or options, and as a list it would become positions, each a tuple.
+  """
+  @spec arguments(map | list) :: map | list
+  # What `SnakepitPort.bytes/1` makes is no pair of a keyword list, though it looks like one.
+  def arguments([{key, _} | _] = args) when is_atom(key) and key not in @marks do
+    if Enum.all?(args, &pair?/1), do: raise(ArgumentError, keywords(args)), else: args
+  end
+
+  def arguments(args) when is_list(args) or is_map(args), do: args
+
+  def arguments(other) do
+    raise ArgumentError,
+          "arguments are a map, for names, or a list, for positions; not #{shown(other)}"
+  end
+
+  defp pair?({key, _}), do: is_atom(key) and key not in @marks
+  defp pair?(_), do: false
+
+  defp keywords(args) do
+    "a keyword list is no list of arguments: #{shown(args)}. Write a map for arguments with names, " <>
+      "like %{#{elem(hd(args), 0)}: ...}; options, like [timeout: 1_000], come after the arguments, " <>
+      "which are [] where there are none; and a tuple that begins with an atom can be given by name"
+  end
+
+  # Arguments can be large, and what is in them is nobody's business but the caller's.
+  defp shown(term), do: inspect(term, limit: 5, printable_limit: 100)
+
+  @doc "A name that may be given as an atom; `what` is named, for the `ArgumentError` if it is neither."
+  @spec text(String.t() | atom, String.t()) :: String.t()
+  def text(name, _) when is_binary(name), do: name
+  def text(name, _) when is_atom(name), do: Atom.to_string(name)
+
+  def text(other, what) do
+    raise ArgumentError, "#{what} is named by a string or an atom, not by #{shown(other)}"
+  end
 end

@@ -63,7 +63,7 @@ defmodule SnakepitPort.Chunks do
   defp prepare(command, args, opts) do
     call = Call.options(opts, %Call{window: @window})
     # In the frame, whatever their size: the files of a process go with the call it waits for.
-    {call, Call.text(command), Terms.arguments(args, nil)}
+    {call, Call.text(command, "a command"), Terms.arguments(Call.arguments(args), nil)}
   end
 
   defp open({call, command, args}) do
