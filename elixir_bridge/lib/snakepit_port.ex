@@ -26,9 +26,13 @@ defmodule SnakepitPort do
   alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reload, Reporter, Server}
 
   @control_timeout 5_000
+  @start_timeout 30_000
 
   @typedoc "The name of a running server, or its pid."
   @type server :: atom | pid
+
+  @typedoc "What `recycle/2` has replaced."
+  @type recycled :: {:worker, String.t()} | {:pool, String.t() | atom}
 
   @doc """
   Starts the Python supervisor and returns as soon as it has accepted the configuration; its pools
@@ -73,12 +77,22 @@ defmodule SnakepitPort do
 
   Of the latter the error, of type `:pool_unavailable`, names all and says why; the others can be used,
   and the supervisor keeps trying. After `reload/2` it waits for the pools that were added, too, and for
-  those that could not start before.
+  those that could not start before. The timeout can be given alone, for the default server.
   """
-  @spec await_ready(server, timeout) :: :ok | {:error, Error.t()}
-  def await_ready(server \\ SnakepitPort, timeout \\ 30_000) do
+  @spec await_ready(server | timeout, timeout) :: :ok | {:error, Error.t()}
+  def await_ready(server \\ SnakepitPort, timeout \\ @start_timeout)
+
+  def await_ready(timeout, @start_timeout) when is_integer(timeout) or timeout == :infinity do
+    await_ready(SnakepitPort, timeout)
+  end
+
+  def await_ready(server, timeout) do
+    :ok = Link.check(server)
     GenServer.call(server, :await_ready, timeout)
   catch
+    :exit, {:noproc, _} ->
+      Link.not_running(server)
+
     :exit, {:timeout, _} ->
       message = "the pools have neither started nor failed within #{timeout} ms"
       {:error, %Error{type: :timeout, message: message}}
@@ -216,11 +230,15 @@ defmodule SnakepitPort do
   @doc """
   Has workers replaced, and returns how many that are: the worker with the id `:worker`, all workers of the
   pool `:pool`, or all. They serve on until their successors are ready; the event `worker.recycled` tells
-  of each.
+  of each. What is replaced can be given alone, for the default server.
+
+      {:ok, 1} = SnakepitPort.recycle(worker: "default-1")
   """
-  @spec recycle(server, worker: String.t(), pool: String.t() | atom) ::
-          {:ok, non_neg_integer} | {:error, Error.t()}
-  def recycle(server \\ SnakepitPort, what \\ []) do
+  @spec recycle(server | [recycled], [recycled]) :: {:ok, non_neg_integer} | {:error, Error.t()}
+  def recycle(server \\ SnakepitPort, what \\ [])
+  def recycle(what, []) when is_list(what), do: recycle(SnakepitPort, what)
+
+  def recycle(server, what) do
     args = what |> Keyword.validate!([:worker, :pool]) |> Map.new()
     Call.control(server, "recycle", args, @control_timeout)
   end
@@ -241,12 +259,16 @@ defmodule SnakepitPort do
 
   A configuration with mistakes changes nothing: the error is of type `:config`, with `problems`. It is also
   for a setting of the supervisor that cannot change while it runs. A supervisor that is started again by OTP has
-  the `:config` of `start_link/1`.
+  the `:config` of `start_link/1`. The option can be given alone, for the default server.
   """
-  @spec reload(server, config: Path.t() | map | keyword) ::
+  @spec reload(server | [{:config, config}], [{:config, config}]) ::
           {:ok, %{String.t() => :added | :removed | :replaced | :resized | :unchanged}}
           | {:error, Error.t()}
-  def reload(server \\ SnakepitPort, opts \\ []) do
+        when config: Path.t() | map | keyword
+  def reload(server \\ SnakepitPort, opts \\ [])
+  def reload(opts, []) when is_list(opts), do: reload(SnakepitPort, opts)
+
+  def reload(server, opts) do
     opts = Keyword.validate!(opts, [:config])
     Reload.run(server, opts[:config], @control_timeout)
   end
@@ -294,6 +316,7 @@ defmodule SnakepitPort do
   """
   @spec stop(server) :: :ok
   def stop(server \\ SnakepitPort) do
+    :ok = Link.check(server)
     GenServer.stop(server)
   catch
     :exit, _ -> :ok
@@ -307,7 +330,7 @@ defmodule SnakepitPort do
   """
   @spec run_as_script((() -> result), keyword) :: result when result: term
   def run_as_script(fun, opts \\ []) when is_function(fun, 0) do
-    {timeout, opts} = Keyword.pop(opts, :timeout, 30_000)
+    {timeout, opts} = Keyword.pop(opts, :timeout, @start_timeout)
     server = started!(start_link(opts))
 
     try do

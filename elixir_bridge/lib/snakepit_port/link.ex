@@ -161,9 +161,26 @@ defmodule SnakepitPort.Link do
 
   # -- the callers' part --------------------------------------------------------------------------
 
-  @doc "The link of a running server, by its name or pid."
+  @doc """
+  The link of a running server, by its name or pid. Raises `ArgumentError` as `check/1`.
+  """
   @spec find(atom | pid) :: {:ok, t} | {:error, Error.t()}
   def find(server) do
+    :ok = check(server)
+    lookup(server)
+  end
+
+  @doc "Raises `ArgumentError` for what cannot be a server."
+  @spec check(atom | pid) :: :ok
+  def check(server) when is_atom(server) or is_pid(server), do: :ok
+
+  def check(other) do
+    raise ArgumentError,
+          "a SnakepitPort server is given by its name, an atom, or by its pid, and comes first " <>
+            "where a function takes one: this is none: #{inspect(other)}"
+  end
+
+  defp lookup(server) do
     name = if is_pid(server), do: registered_name(server), else: server
     [{_, link}] = :ets.lookup(name, :link)
     {:ok, link}
@@ -181,8 +198,13 @@ defmodule SnakepitPort.Link do
     _ in [ArgumentError, MatchError] -> not_running(link.table)
   end
 
-  defp not_running(server) do
-    message = "no SnakepitPort server #{inspect(server)} is running"
+  @doc "The error of a server that is not there."
+  @spec not_running(atom | pid) :: {:error, Error.t()}
+  def not_running(server) do
+    message =
+      "no SnakepitPort server #{inspect(server)} is running: none was started by that name, or it has " <>
+        "stopped, which the log says why, and its supervisor may be starting it again"
+
     {:error, %Error{type: :supervisor_down, message: message}}
   end
 

@@ -1,0 +1,47 @@
+defmodule SnakepitPort.ServerTest do
+  @moduledoc "Which server a function is for, where it is left out, and where it is none."
+  # The name of the default server is everybody's.
+  use ExUnit.Case, async: false
+  import SnakepitPort.Support
+  alias SnakepitPort.Error
+
+  test "what cannot be a server is told, rather than looked for" do
+    for call <- [
+          fn -> SnakepitPort.get_stats(pool: "x") end,
+          fn -> SnakepitPort.list_workers(pool: "x") end,
+          fn -> SnakepitPort.workers("x") end,
+          fn -> SnakepitPort.stacks(worker: "x") end,
+          fn -> SnakepitPort.subscribe(pool: "x") end,
+          fn -> SnakepitPort.stop(timeout: 1) end,
+          fn -> SnakepitPort.await_ready(timeout: 1) end,
+          fn -> SnakepitPort.await_ready(1, 2) end,
+          fn -> SnakepitPort.recycle([worker: "x"], pool: "x") end,
+          fn -> SnakepitPort.reload("pools.toml") end,
+          fn -> SnakepitPort.execute("add", [1, 2], server: "x") end
+        ] do
+      assert_raise ArgumentError, ~r/a SnakepitPort server is given by its name.*comes first/, call
+    end
+  end
+
+  test "where there is none, that says what to look for" do
+    for answer <- [
+          SnakepitPort.execute("add", [1, 2], server: :no_such_server),
+          SnakepitPort.subscribe(:no_such_server),
+          SnakepitPort.recycle(:no_such_server),
+          SnakepitPort.await_ready(:no_such_server)
+        ] do
+      assert {:error, %Error{type: :supervisor_down, message: message}} = answer
+      assert message =~ "no SnakepitPort server :no_such_server is running"
+      assert message =~ "its supervisor may be starting it again"
+    end
+  end
+
+  test "what is asked of the default server can come without it" do
+    start_supervised!({SnakepitPort, logs: false, config: config()})
+    assert SnakepitPort.await_ready(60_000) == :ok
+    assert SnakepitPort.await_ready(:infinity) == :ok
+    assert SnakepitPort.recycle(worker: "default-1") == {:ok, 1}
+    assert {:ok, _} = SnakepitPort.recycle(pool: :default)
+    assert SnakepitPort.reload(config: config()) == {:ok, %{"default" => :unchanged}}
+  end
+end
