@@ -57,6 +57,25 @@ defmodule SnakepitPort.ErrorTest do
     assert Exception.message(error) == "killed\n\nThe worker's last words on stderr:\noops"
   end
 
+  test "problems that the message has in it are not said again" do
+    error =
+      Error.from_wire(%{
+        "type" => "config",
+        "message" => "the configuration: pools[0]: nme: unknown (name?)",
+        "problems" => [%{"place" => "pools[0]: nme", "message" => "unknown", "hint" => "name?"}]
+      })
+
+    assert Exception.message(error) == "the configuration: pools[0]: nme: unknown (name?)"
+    assert Exception.message(%{error | message: nil}) =~ "pools[0]: nme: unknown (name?)"
+  end
+
+  test "reports of a child that does not start have the message in them as it is" do
+    error = %Error{type: :config, message: "the configuration has 2 problems:\n  one\n  two"}
+    report = Exception.format_exit({:shutdown, {:failed_to_start_child, SnakepitPort, error}})
+    assert report =~ "** (EXIT) #SnakepitPort.Error<config: #{error.message}>"
+    assert inspect(error, structs: false) =~ "__exception__: true"
+  end
+
   test "a type nobody knows, and values of the wrong kind, do no harm" do
     assert %Error{type: :unknown, message: ~s[early (an error of type "novel_1")]} =
              Error.from_wire(%{"type" => "novel_1", "message" => "early"})

@@ -60,6 +60,27 @@ defmodule SnakepitPort.PeerTest do
     assert {:error, %Error{type: :supervisor_down}} = SnakepitPort.reload(:no_such_server)
   end
 
+  test "what is logged of a server whose supervisor was killed is the message and little more",
+       context do
+    opts = peer(context, "good")
+    start_supervised!({SnakepitPort, opts}, restart: :temporary)
+    monitor = Process.monitor(opts[:name])
+
+    log =
+      capture_log(fn ->
+        assert {:error, %Error{type: :supervisor_down, signal: "SIGKILL"}} =
+                 SnakepitPort.execute("kill", [], server: opts[:name])
+
+        assert_receive {:DOWN, ^monitor, _, _, {%Error{signal: "SIGKILL"}, _}}
+      end)
+
+    # Other tests may log at the same time.
+    [_, log] = String.split(log, "GenServer #{inspect(opts[:name])} terminating\n")
+    [what, state | _] = String.split(log, ~r/Last message: .*\n/)
+    assert what =~ ~r/\A\*\* \(SnakepitPort.Error\) the supervisor was killed by SIGKILL\n/
+    assert state =~ ~r/\AState: %{name: #{Regex.escape(inspect(opts[:name]))}, os_pid: \d+}/
+  end
+
   describe "answers" do
     setup context, do: {:ok, server: start_peer!(context, "good")}
 

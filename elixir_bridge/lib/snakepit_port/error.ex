@@ -12,7 +12,8 @@ defmodule SnakepitPort.Error do
       exit status, and the last lines a worker wrote
     * `problems` - of a configuration: maps with `:place`, `:message`, `:hint`, `:file`, `:line`
 
-  `Exception.message/1` puts all of it into one text.
+  `Exception.message/1` puts all of it into one text, and `inspect/2` shows that text after the type: so OTP's
+  reports of a server that stopped, or could not start, can be read. `structs: false` shows the fields.
   """
 
   @types ~w(
@@ -55,7 +56,7 @@ defmodule SnakepitPort.Error do
 
   @impl true
   def message(%__MODULE__{} = error) do
-    [headline(error), Enum.map(error.problems, &problem/1), quoted(error)]
+    [headline(error), problems_left(error), quoted(error)]
     |> List.flatten()
     |> Enum.join("\n")
   end
@@ -119,6 +120,18 @@ defmodule SnakepitPort.Error do
     "#{class}#{error.message}" <> if(where == [], do: "", else: " (#{Enum.join(where, ", ")})")
   end
 
+  # The supervisor's own message has them in it mostly.
+  defp problems_left(error) do
+    for problem <- error.problems,
+        not Enum.all?([problem.place, problem.message], &says?(error.message, &1)),
+        do: problem(problem)
+  end
+
+  defp says?(_, nil), do: true
+
+  defp says?(text, words),
+    do: is_binary(text) and is_binary(words) and String.contains?(text, words)
+
   defp problem(%{} = problem) do
     at =
       for {word, value} when value != nil <- [{"", problem.file}, {"line ", problem.line}],
@@ -137,4 +150,8 @@ defmodule SnakepitPort.Error do
         ],
         do: ["", title, String.trim_trailing(text)]
   end
+end
+
+defimpl Inspect, for: SnakepitPort.Error do
+  def inspect(error, _opts), do: "#SnakepitPort.Error<#{error.type}: #{Exception.message(error)}>"
 end

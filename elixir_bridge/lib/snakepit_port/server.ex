@@ -110,6 +110,7 @@ defmodule SnakepitPort.Server do
 
       {:ok,
        %{
+         name: opts[:name],
          port: port,
          os_pid: os_pid,
          link: link,
@@ -130,6 +131,14 @@ defmodule SnakepitPort.Server do
       {:error, %Error{type: :config, message: message}}
     end
   end
+
+  # What a report of its end shows: nothing of the rest helps whoever reads that.
+  @impl true
+  def format_status(:terminate, [_dictionary, state]) do
+    Map.take(state, [:name, :os_pid])
+  end
+
+  def format_status(_, [_dictionary, state]), do: [data: [{~c"State", state}]]
 
   # -- what arrives -------------------------------------------------------------------------------
 
@@ -209,8 +218,11 @@ defmodule SnakepitPort.Server do
 
   def handle_info(_unexpected, state), do: {:noreply, state}
 
-  # Callers find the error in the exit reason, which they monitor.
-  defp down(error, state), do: {:stop, {error, []}, %{state | port: nil}}
+  # Callers find the error in the exit reason, which they monitor. Only with an entry in its stacktrace do
+  # OTP's and Elixir's reports take it for an exception, and print its message.
+  defp down(error, state) do
+    {:stop, {error, [{__MODULE__, :handle_info, 2, []}]}, %{state | port: nil}}
+  end
 
   defp note_pool(frame, state) do
     case Frames.pool_event(frame) do
