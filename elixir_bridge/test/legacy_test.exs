@@ -97,8 +97,21 @@ defmodule SnakepitPort.LegacyTest do
            ]
   end
 
-  test "without any configuration there is an error", context do
-    assert {:error, %Error{type: :config}} = SnakepitPort.start_link(name: name(context))
+  test "without any configuration there is an error that says what to give", context do
+    assert {:error, %Error{type: :config, message: message}} =
+             SnakepitPort.start_link(name: name(context))
+
+    assert message =~ ~r/there is no configuration: give config:.*or set config :snakepit/
+  end
+
+  test "a reload finds none either when the application's is gone", context do
+    # A report of its own: another test's is to be the first of its kind.
+    Application.put_all_env([{:snakepit, v05(context.folder) ++ [pool_queue_timeout: 1_234]}])
+    server = name(context)
+    capture_log(fn -> start_supervised!({SnakepitPort, name: server, logs: false}) end)
+    for {key, _} <- Application.get_all_env(:snakepit), do: Application.delete_env(:snakepit, key)
+    assert {:error, %Error{type: :config, message: message}} = SnakepitPort.reload(server)
+    assert message =~ "there is no configuration: give config:"
   end
 
   describe "mix snakepit_port.convert" do

@@ -23,9 +23,8 @@ defmodule SnakepitPort.Handshake do
   """
   @spec run(keyword) :: {:ok, port, pos_integer | nil, offer} | {:error, Error.t()}
   def run(opts) do
-    config = opts[:config] || Legacy.config()
-
-    with {:ok, port} <- Program.open(opts[:python], if(is_binary(config), do: config)) do
+    with {:ok, config} <- Legacy.config(opts[:config]),
+         {:ok, port} <- Program.open(opts[:python], if(is_binary(config), do: config)) do
       os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
 
       case greet(port, hello(config), opts[:start_timeout]) do
@@ -53,8 +52,8 @@ defmodule SnakepitPort.Handshake do
   end
 
   @doc "What tells a supervisor a configuration; nothing where that is a file it was started with."
-  @spec terms(Path.t() | map | keyword | nil) :: map
-  def terms(config) when config == nil or is_binary(config), do: %{}
+  @spec terms(Path.t() | map | keyword) :: map
+  def terms(config) when is_binary(config), do: %{}
   def terms(config), do: %{"config" => config, "base_dir" => File.cwd!()}
 
   defp version do

@@ -5,6 +5,7 @@ defmodule SnakepitPort.Legacy do
   """
 
   require Logger
+  alias SnakepitPort.Error
 
   @doc "What `config :snakepit, ...` set, or `nil` if nothing."
   @spec config() :: keyword | nil
@@ -12,6 +13,26 @@ defmodule SnakepitPort.Legacy do
     case Application.get_all_env(:snakepit) do
       [] -> nil
       config -> config
+    end
+  end
+
+  @doc """
+  The configuration that was given, else the application's; an error where there is neither, for what the
+  supervisor would say of that is for those who start it by hand.
+  """
+  @spec config(Path.t() | map | keyword | nil) ::
+          {:ok, Path.t() | map | keyword} | {:error, Error.t()}
+  def config(given) do
+    case given || config() do
+      nil ->
+        message =
+          "there is no configuration: give config: (the path of a TOML file, or its keys as a map or " <>
+            "keyword list), or set config :snakepit, as for Snakepit"
+
+        {:error, %Error{type: :config, message: message}}
+
+      config ->
+        {:ok, config}
     end
   end
 

@@ -14,9 +14,9 @@ defmodule SnakepitPort.Reload do
   def run(server, config, timeout) do
     with {:ok, link} <- Link.find(server),
          {:ok, started_with} <- origin(link),
+         {:ok, args} <- arguments(config, started_with),
          announce = fn id -> send(link.owner, {:reloading, id}) end,
-         {:ok, answer} <-
-           Call.control(server, "reload", arguments(config, started_with), timeout, announce) do
+         {:ok, answer} <- Call.control(server, "reload", args, timeout, announce) do
       Legacy.report(Map.get(answer, "converted", []))
       {:ok, Map.new(answer["pools"], fn {pool, what} -> {pool, Names.change(what)} end)}
     end
@@ -41,7 +41,10 @@ defmodule SnakepitPort.Reload do
   end
 
   # The supervisor knows the file it was started with.
-  defp arguments(nil, started_with), do: Handshake.terms(started_with || Legacy.config())
-  defp arguments(path, _) when is_binary(path), do: %{"file" => Path.expand(path)}
-  defp arguments(config, _), do: Handshake.terms(config)
+  defp arguments(nil, started_with) do
+    with {:ok, config} <- Legacy.config(started_with), do: {:ok, Handshake.terms(config)}
+  end
+
+  defp arguments(path, _) when is_binary(path), do: {:ok, %{"file" => Path.expand(path)}}
+  defp arguments(config, _), do: {:ok, Handshake.terms(config)}
 end

@@ -37,7 +37,7 @@ defmodule SnakepitPort.Support do
 
     File.chmod!(path, 0o755)
     on_exit(fn -> Enum.each([path, path <> ".pid"], &File.rm/1) end)
-    Keyword.merge([name: name(context), python: path, logs: false], opts)
+    Keyword.merge([name: name(context), python: path, logs: false, config: []], opts)
   end
 
   @doc "The process id of the program that was started with options of `peer/3`."
