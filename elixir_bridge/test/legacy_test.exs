@@ -160,6 +160,22 @@ defmodule SnakepitPort.LegacyTest do
 
       File.write!(path, "import Config\nconfig :other, key: 1\n")
       assert_raise Mix.Error, ~r/there is no `config :snakepit`/, fn -> Convert.run([path]) end
+
+      for {code, what} <- [
+            {~s(import Config\nimport_config "nowhere.exs"\n), ~r/could not read .*nowhere.exs/},
+            {"import Config\nconfig :snakepit, [\n", ~r/missing terminator/},
+            {"import Config\nconfig :snakepit, )\n", ~r/wrong.exs:2/}
+          ] do
+        File.write!(path, code)
+        assert_raise Mix.Error, what, fn -> Convert.run([path]) end
+      end
+
+      missing = Path.join(folder, "nofile.exs")
+
+      assert_raise Mix.Error, ~s(could not read file "#{missing}": no such file or directory), fn ->
+        Convert.run([missing])
+      end
+
       assert_raise Mix.Error, ~r/which file/, fn -> Convert.run([]) end
     end
   end

@@ -52,6 +52,10 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
       |> Enum.reduce(&Config.Reader.merge(&2, &1))
 
     config[:snakepit] || Mix.raise("there is no `config :snakepit` in #{Enum.join(files, ", ")}")
+  rescue
+    # A file that is not there, or that no Elixir can read. What its code raises has a stacktrace that helps.
+    error in [File.Error, SyntaxError, TokenMissingError, CompileError] ->
+      Mix.raise(Exception.message(error))
   end
 
   defp convert(path, opts) do
