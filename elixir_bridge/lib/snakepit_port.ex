@@ -15,12 +15,19 @@ defmodule SnakepitPort do
   Results are `{:ok, term}` or `{:error, %SnakepitPort.Error{}}`. How terms become Python values and come
   back is the table in section 2 of `protocol/SPEC.md`.
 
-  ## Telemetry
+  ## Logs and telemetry
 
   Events of pools, workers and requests (section 10 of `protocol/SPEC.md`) are emitted to `:telemetry` as
   `[:snakepit_port, :worker, :started]` where the application has it, and are sent to subscribers.
   Metadata have the name of the server as `:server` besides what the section lists. Lines that Python
   prints or logs go to Logger with the metadata `:pool`, `:worker`, `:source` and `:server`.
+
+  Of events that tell of something wrong Logger gets a line, too, with the same metadata: a pool that is
+  unavailable (an error), workers that do not start, crash or are killed for what they did, a reload whose workers do
+  not start, doubts about threads (warnings). `SnakepitPort.Warnings` lists them. `logs: false` does not silence
+  these; Logger does, and telemetry has them still:
+
+      Logger.put_module_level(SnakepitPort.Warnings, :none)
   """
 
   alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reload, Reporter, Server}
@@ -46,7 +53,8 @@ defmodule SnakepitPort do
       `$SNAKEPIT_PORT_PYTHON`, else `.venv/bin/python` of the checkout this was compiled in, else
       `python3`. Workers run in their own pool's interpreter, whichever this is
     * `:name` - an atom, default `SnakepitPort`. An ETS table of the same name is made
-    * `:logs` - whether Python's output goes to Logger, default `true`
+    * `:logs` - whether Python's output goes to Logger, default `true`. What goes wrong does in any case, see
+      "Logs and telemetry" above
     * `:start_timeout` - ms until the supervisor must have said hello, default 15,000
     * `:stop_timeout` - ms it may take to stop before it is killed, default 10,000; make it longer than
       the configuration's `shutdown_grace_period`

@@ -1,6 +1,7 @@
 defmodule SnakepitPort.Reporter do
   @moduledoc """
-  Hands the supervisor's events and log lines on: to `:telemetry`, to Logger, to subscribers.
+  Hands the supervisor's events and log lines on: to `:telemetry`, to Logger, to subscribers. Events
+  that tell of something wrong go to Logger, too (`SnakepitPort.Warnings`).
 
   A process of its own, because telemetry handlers are the application's code and Logger may make its
   callers wait: neither must hold up answers. When it cannot keep up, what is over
@@ -11,7 +12,7 @@ defmodule SnakepitPort.Reporter do
 
   use GenServer
   require Logger
-  alias SnakepitPort.{Frames, Names}
+  alias SnakepitPort.{Frames, Names, Warnings}
 
   @max_waiting 10_000
   @waiting 1
@@ -108,6 +109,7 @@ defmodule SnakepitPort.Reporter do
     measurements = Names.keys(measurements)
     metadata = metadata |> Names.keys() |> Map.put(:server, state.server)
 
+    Warnings.log(name, measurements, metadata)
     if state.telemetry, do: state.telemetry.execute(name, measurements, metadata)
     publish({:snakepit_port, :event, name, measurements, metadata}, state)
   end
