@@ -36,6 +36,15 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
+  test "one that has gone in between is named by its pid, for its table has no name", context do
+    server = start_peer!(context, "good")
+    pid = Process.whereis(server)
+    {:ok, link} = SnakepitPort.Link.find(server)
+    :ok = SnakepitPort.stop(server)
+    assert {:error, %Error{message: message}} = SnakepitPort.Link.origin(link)
+    assert message =~ "server #{inspect(pid)} is running"
+  end
+
   test "what is asked of the default server can come without it" do
     start_supervised!({SnakepitPort, logs: false, config: config()})
     assert SnakepitPort.await_ready(60_000) == :ok

@@ -195,7 +195,7 @@ defmodule SnakepitPort.Link do
     [{_, config, capabilities}] = :ets.lookup(link.table, :origin)
     {:ok, config, capabilities}
   rescue
-    _ in [ArgumentError, MatchError] -> not_running(link.table)
+    _ in [ArgumentError, MatchError] -> not_running(link.owner)
   end
 
   @doc "The error of a server that is not there."
