@@ -55,6 +55,7 @@ defmodule SnakepitPort.WarningsTest do
           {"worker.stopped", %{reason: "recycled", status: "0"}},
           {"worker.stopped", %{reason: "shutdown", status: "SIGTERM"}},
           {"worker.stopped", %{reason: "of_tomorrow", status: "0"}},
+          {"worker.gil_enabled", %{module: nil}},
           {"worker.promoted", %{}}
         ] do
       assert line(event, metadata) == nil

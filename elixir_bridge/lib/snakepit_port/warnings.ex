@@ -9,7 +9,7 @@ defmodule SnakepitPort.Warnings do
   | `pool.reload_failed` | warning, with Python's traceback |
   | `worker.start_failed`, `worker.health_check_failed` | warning |
   | `worker.stopped` of a worker that crashed, or was killed for what it did; not for recycling and shutdown | warning |
-  | `worker.thread_safety`, `worker.gil_enabled` | warning |
+  | `worker.thread_safety`; `worker.gil_enabled` by a module | warning |
 
   There are no more lines than events, and of those the supervisor sends a bounded number: it waits longer and
   longer, up to 15 s, before it tries what has failed again, and pauses a pool that crashes too often.
@@ -55,6 +55,9 @@ defmodule SnakepitPort.Warnings do
   def line([:snakepit_port, :worker, :stopped], _, metadata) do
     if why = why(metadata[:reason]), do: warning(metadata, "#{why} (#{status(metadata[:status])})")
   end
+
+  # A Python that has a GIL anyway, whose threads were asked for: that is no mishap.
+  def line([:snakepit_port, :worker, :gil_enabled], _, %{module: nil}), do: nil
 
   def line([:snakepit_port, :worker, event], _, metadata)
       when event in [:thread_safety, :gil_enabled] do
