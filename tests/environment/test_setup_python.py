@@ -130,12 +130,72 @@ def test_configurations_that_name_none(tmp_path: Path, config: str, says: str) -
     assert says in err
 
 
-def test_a_name_that_venv_does_not_make(tmp_path: Path) -> None:
-    path = tmp_path / "pools.toml"
-    path.write_text('[[pools]]\nname = "a"\nadapter = "a"\npython = "env/bin/snake"\n')
-    status, _, err = finished(setup_python(path))
-    assert status == 1
-    assert "has no snake" in err
+def refused(config: Path, *pythons: str) -> str:
+    """What is said about pools with these interpreters, none of which is made."""
+    config.write_text(
+        "".join(
+            f'[[pools]]\nname = "{number}"\nadapter = "a"\npython = "{python}"\n'
+            for number, python in enumerate(pythons)
+        )
+    )
+    before = everything_in(config.parent)
+    status, lines, err = finished(setup_python(config))
+    assert (status, lines) == (1, [])
+    assert everything_in(config.parent) == before
+    [line] = err.splitlines()
+    return line
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(str(path) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["snake", "python3.8", "python3.99", "python2"])
+def test_a_name_that_venv_does_not_make(tmp_path: Path, name: str) -> None:
+    said = refused(tmp_path / "pools.toml", "first/bin/python", f"env/bin/{name}")
+    assert f"has an interpreter called {name}: " in said
+    assert f"name {tmp_path}/env/bin/python (there will be python python3 " in said
+
+
+def test_a_folder_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "system" / "bin").mkdir(parents=True)
+    (tmp_path / "system" / "bin" / "tool").touch()
+    (tmp_path / "link").symlink_to("system")
+    for folder in ("system", "link"):
+        said = refused(tmp_path / "pools.toml", "first/bin/python", f"{folder}/bin/python")
+        assert f"{tmp_path}/{folder} is no virtual environment, and is not empty" in said
+        assert "name an interpreter that exists, or one in a folder that does not" in said
+
+
+def test_an_environment_that_is_there_is_not_made_over(tmp_path: Path) -> None:
+    """With another Python, that would leave neither's."""
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "pyvenv.cfg").touch()
+    (tmp_path / "env" / "bin" / "python").symlink_to(sys.executable)
+    said = refused(tmp_path / "pools.toml", "env/bin/python3")
+    assert "is an environment already, and has no python3: " in said
+    assert f"name what is there ({tmp_path}/env/bin/python), or remove {tmp_path}/env" in said
+    (tmp_path / "env" / "bin" / "python").unlink()
+    (tmp_path / "env" / "bin" / "python").symlink_to(tmp_path / "gone")
+    said = refused(tmp_path / "pools.toml", "env/bin/python")
+    assert f"is a link to a Python that is gone: remove {tmp_path}/env, and" in said
+
+
+def test_an_empty_folder_becomes_an_environment(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    config = tmp_path / "pools.toml"
+    config.write_text(POOL.format("one"))
+    status, lines, err = finished(setup_python(config))
+    assert (status, err, lines[-1]) == (0, "", str(tmp_path / "one" / "bin" / "python"))
+
+
+def test_something_else_than_a_python_makes_no_environment(tmp_path: Path) -> None:
+    config = tmp_path / "pools.toml"
+    config.write_text(POOL.format("one"))
+    status, lines, err = finished(setup_python(config, PYTHON="/bin/false"))
+    assert (status, lines) == (1, [])
+    assert err.startswith("setup_python: /bin/false does not run as a Python 3.9 or newer: ")
+    assert not (tmp_path / "one").exists()
 
 
 def test_an_interpreter_is_verified(free_threaded_python: str) -> None:
