@@ -28,6 +28,8 @@ seconds(1)
 print(2 * min(seconds(1) for _ in range(3)) / min(seconds(2) for _ in range(3)))
 """
 
+NAME_ANOTHER = "give it the path of a Python 3.9 or newer, or a name that is on PATH"
+
 
 def main(want: str, pythons: list[str]) -> int:
     status = 0
@@ -35,14 +37,22 @@ def main(want: str, pythons: list[str]) -> int:
         try:
             found = look_at(python)
         except ProbeError as exc:
-            print(exc)
+            complain(exc.message, *exc.said.splitlines(), NAME_ANOTHER)
             status = 1
             continue
-        print("\n".join(describe(found)))
+        print("\n".join(describe(found)), flush=True)
+        if not found.is_new_enough:
+            complain(found.too_old, NAME_ANOTHER)
+            status = 1
         if want == "off" and found.gil_enabled:
-            print(f"verify_python: the GIL of {python} is on", file=sys.stderr)
+            complain(f"the GIL of {python} is on")
             status = 1
     return status
+
+
+def complain(*lines: str) -> None:
+    for line in lines:
+        print(f"verify_python: {line}", file=sys.stderr)
 
 
 def describe(found: Interpreter) -> list[str]:

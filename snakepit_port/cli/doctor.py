@@ -40,6 +40,12 @@ _COLOURS = {"ok": GREEN, "note": DIM, "warning": "33", "failure": RED}
 _ELIXIR_SECONDS = 20.0
 
 
+#: What to do about an interpreter that runs no worker.
+_NAME_ANOTHER = (
+    "Have the pool's `python` name a Python 3.9 or newer. `scripts/setup_python FILE` of a checkout"
+    " makes the environments that a configuration names."
+)
+
 #: What a worker says of itself that somebody should know.
 _WORKER_WARNINGS = ("worker.gil_enabled", "worker.thread_safety")
 
@@ -164,11 +170,11 @@ def _interpreter(config: Config, pool: PoolSettings) -> Iterator[Finding]:
     try:
         found = look_at(pool.python, {name: value for name, (value, _) in layers.items()})
     except ProbeError as exc:
-        yield say("interpreter", "failure", str(exc))
+        said = f"\n{exc.said}" if exc.said else ""
+        yield say("interpreter", "failure", f"{exc.message}{said}\n{_NAME_ANOTHER}")
         return
     if not found.is_new_enough:
-        message = f"{found.executable} is Python {found.version}; a worker needs 3.9 or newer"
-        yield say("interpreter", "failure", message)
+        yield say("interpreter", "failure", f"{found.too_old}\n{_NAME_ANOTHER}")
         return
     yield say("interpreter", "ok", _described(found))
     advice = advise(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,9 +21,24 @@ OLDEST = (3, 9)
 #: few; an interpreter that takes longer hangs.
 PROBE_SECONDS = 30.0
 
+#: Of what a program said that failed; the end has the reason.
+_MAX_SAID_CHARS = 2000
+
+
+#: Any Python runs it, where the probe takes one that is not all too old.
+ASK_VERSION = "import sys; sys.stdout.write('%d.%d.%d' % sys.version_info[:3])"
+
 
 class ProbeError(Exception):
-    """The interpreter could not be asked; the text has the exact command, and what it said."""
+    """The interpreter could not be asked, or is too old to be.
+
+    ``message`` is one line that says why; ``said`` what the interpreter itself said, or nothing.
+    """
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(f"{message}\n{said}" if said else message)
+        self.message = message
+        self.said = said
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +67,11 @@ class Interpreter:
         return self.version_info >= OLDEST
 
     @property
+    def too_old(self) -> str:
+        """That no worker runs on it, in words."""
+        return _too_old(self.executable, self.version)
+
+    @property
     def gil(self) -> str:
         """The state of the GIL, in words."""
         if not self.free_threading_build:
@@ -64,38 +85,89 @@ def look_at(python: str, env: Mapping[str, str] | None = None) -> Interpreter:
     *python* is a path or a name to look up on the ``PATH`` of *env*. Nothing of the user's is
     imported, except what the interpreter's own ``site`` does at every start.
 
-    Raises ProbeError if it cannot be run, fails, takes longer than 30 s, or says nonsense.
+    Raises ProbeError if it cannot be run, fails, takes longer than 30 s, says nonsense, or is a
+    Python so old that it cannot say more than its version.
     """
     environment = dict(os.environ if env is None else env)
     path = python
     if "/" not in python:
         found = shutil.which(python, path=environment.get("PATH", os.defpath))
         if found is None:
-            raise ProbeError(f"there is no {python!r} on PATH; check the pool's `python` setting")
+            raise ProbeError(f"there is no {python!r} on PATH")
         path = found
     command = [path, str(PROBE)]
-    shown = shlex.join(command)
     try:
-        ran = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=PROBE_SECONDS,
-        )
+        ran = _run(command, environment)
     except OSError as exc:
-        hint = "; check the pool's `python` setting" if not os.path.exists(path) else ""
-        raise ProbeError(f"{shown}: {exc.strerror}{hint}") from None
+        raise ProbeError(_cannot_run(path, exc)) from None
     except subprocess.TimeoutExpired:
-        raise ProbeError(f"{shown}: no answer within {PROBE_SECONDS:g} s") from None
+        message = f"{shlex.join(command)} gave no answer within {PROBE_SECONDS:g} s"
+        raise ProbeError(f"{message}, and was killed") from None
+    if ran.returncode == 0:
+        try:
+            # Something that `site` imports may print; the probe's line comes last.
+            said = json.loads(ran.stdout.splitlines()[-1])
+            said["version_info"] = tuple(said["version_info"])
+            return Interpreter(**said)
+        except (IndexError, ValueError, TypeError, KeyError):
+            pass
+    raise _failed(path, command, ran, environment)
+
+
+def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=PROBE_SECONDS,
+    )
+
+
+def _too_old(path: str, version: str) -> str:
+    return f"{path} is Python {version}; a worker needs {'.'.join(map(str, OLDEST))} or newer"
+
+
+def _cannot_run(path: str, exc: OSError) -> str:
+    """Why the system did not run a program. Its own words do not say which file they mean: for a
+    script whose interpreter is missing they are the same as for one that is missing itself."""
+    if os.path.isdir(path):
+        return f"{path} is a folder, not an interpreter"
+    if not os.path.lexists(path):
+        return f"there is no {path}"
+    if not os.path.exists(path):
+        return f"{path} is a link to {os.path.realpath(path)}, which is not there"
+    if isinstance(exc, FileNotFoundError):
+        return f"{path} is there, but not the program that its first line names, or its loader"
+    return f"{path} cannot be run: {exc.strerror}"
+
+
+def _failed(
+    path: str,
+    command: list[str],
+    ran: subprocess.CompletedProcess[str],
+    env: Mapping[str, str],
+) -> ProbeError:
+    """What is wrong with a program that was run and did not answer the probe."""
+    version = _version(path, env)
+    if version and tuple(map(int, version.split("."))) < OLDEST:
+        return ProbeError(_too_old(path, version))
+    what = f"is Python {version}, but fails" if version else "is no Python that works"
+    said = (ran.stderr.strip() or ran.stdout.strip())[-_MAX_SAID_CHARS:]
     if ran.returncode != 0:
-        raise ProbeError(f"{shown}: status {ran.returncode}: {ran.stderr.strip()[-2000:]}")
+        answer = f"ended with status {ran.returncode} and said {'this:' if said else 'nothing'}"
+    else:
+        answer = "said something else:" if said else "said nothing"
+    asked = f"asked what it is with `{shlex.join(command)}`, it {answer}"
+    return ProbeError(f"{path} {what}: {asked}", said)
+
+
+def _version(path: str, env: Mapping[str, str]) -> str:
+    """The version of what may be a Python; empty if it does not say."""
     try:
-        # Something that `site` imports may print; the probe's line comes last.
-        said = json.loads(ran.stdout.splitlines()[-1])
-        said["version_info"] = tuple(said["version_info"])
-        return Interpreter(**said)
-    except (IndexError, ValueError, TypeError, KeyError):
-        raise ProbeError(f"{shown}: printed {ran.stdout[-200:]!r}, which is no answer") from None
+        said = _run([path, "-c", ASK_VERSION], env).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said[-1] if said and re.fullmatch(r"\d+\.\d+\.\d+", said[-1]) else ""

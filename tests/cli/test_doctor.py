@@ -124,7 +124,8 @@ def test_what_thread_safety_checks_find(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("python", "says"),
     [
-        ("no/such/python", "No such file or directory"),
+        ("no/such/python", "there is no /"),
+        ("/bin/false", "`, it ended with status 1 and said nothing"),
         ("no-such-python", "there is no 'no-such-python' on PATH"),
         ("old", "is Python 3.8.18; a worker needs 3.9 or newer"),
     ],
@@ -150,7 +151,9 @@ def test_interpreters_that_run_no_worker(folder: Path, python: str, says: str) -
     named = "./old_python" if python == "old" else python
     status, found = findings(folder, f'{POOL}python = "{named}"\n')
     assert (status, found["interpreter"]["level"]) == (1, "failure")
-    assert says in found["interpreter"]["message"]
+    what, *_, next = found["interpreter"]["message"].splitlines()
+    assert says in what
+    assert next.startswith("Have the pool's `python` name a Python 3.9 or newer.")
     assert "start" not in found
 
 

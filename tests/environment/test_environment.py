@@ -17,6 +17,7 @@ from snakepit_port.environment import (
     known_libraries,
     look_at,
 )
+from snakepit_port.environment.interpreter import PROBE
 
 GIL = Interpreter(
     executable="/usr/bin/python3",
@@ -71,25 +72,59 @@ def script(tmp_path: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "says", "said"),
     [
-        ("echo no such option >&2; exit 3", "status 3: no such option"),
-        ("echo hello", "printed 'hello\\n', which is no answer"),
-        ("true", "printed '', which is no answer"),
-        ("echo '{}'", "which is no answer"),
+        ("echo no such option >&2; exit 3", "ended with status 3 and said this:", "no such option"),
+        ("exit 1", "ended with status 1 and said nothing", ""),
+        ("echo hello", "said something else:", "hello"),
+        ("true", "said nothing", ""),
+        ("echo '{}'", "said something else:", "{}"),
     ],
 )
-def test_what_fails_is_shown_with_its_command(tmp_path: Path, text: str, says: str) -> None:
+def test_what_is_no_python(tmp_path: Path, text: str, says: str, said: str) -> None:
     python = script(tmp_path, text)
     with pytest.raises(ProbeError) as caught:
         look_at(python)
-    assert str(caught.value).startswith(f"{python} ")
-    assert says in str(caught.value)
+    assert caught.value.message == (
+        f"{python} is no Python that works: asked what it is with `{python} {PROBE}`, it {says}"
+    )
+    assert caught.value.said == said
+    assert str(caught.value).splitlines() == [caught.value.message, *said.splitlines()]
 
 
-def test_a_path_without_an_interpreter(tmp_path: Path) -> None:
-    with pytest.raises(ProbeError, match=r"No such file or directory; check the pool's `python`"):
-        look_at(str(tmp_path / "python"))
+def test_a_python_that_fails_is_told_by_its_version(tmp_path: Path) -> None:
+    python = script(tmp_path, 'if [ "$1" = -c ]; then echo 3.12.1; else echo oh >&2; exit 1; fi')
+    with pytest.raises(ProbeError) as caught:
+        look_at(python)
+    assert caught.value.message.startswith(f"{python} is Python 3.12.1, but fails: ")
+    assert caught.value.said == "oh"
+
+
+def test_a_python_too_old_for_the_probe(tmp_path: Path) -> None:
+    """Its own word for that is a SyntaxError."""
+    python = script(tmp_path, 'if [ "$1" = -c ]; then echo 2.7.18; else exit 1; fi')
+    with pytest.raises(ProbeError) as caught:
+        look_at(python)
+    assert str(caught.value) == f"{python} is Python 2.7.18; a worker needs 3.9 or newer"
+
+
+def test_paths_without_an_interpreter(tmp_path: Path) -> None:
+    def refused(path: Path) -> str:
+        with pytest.raises(ProbeError) as caught:
+            look_at(str(path))
+        return str(caught.value)
+
+    python = tmp_path / "python"
+    assert refused(python) == f"there is no {python}"
+    assert refused(tmp_path) == f"{tmp_path} is a folder, not an interpreter"
+    python.symlink_to(tmp_path / "gone")
+    assert refused(python) == f"{python} is a link to {tmp_path}/gone, which is not there"
+    python.unlink()
+    python.touch()
+    assert refused(python) == f"{python} cannot be run: Permission denied"
+    python.write_text(f"#!{tmp_path}/gone\n")
+    python.chmod(0o755)
+    assert refused(python).startswith(f"{python} is there, but not the program that its first line")
 
 
 def test_a_name_is_looked_up_on_the_pools_path(tmp_path: Path) -> None:

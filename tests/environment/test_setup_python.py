@@ -222,6 +222,23 @@ def test_one_whose_gil_is_on_does_not_pass_for_free_threaded() -> None:
     assert ran.stderr == f"verify_python: the GIL of {sys.executable} is on\n"
 
 
+@pytest.mark.parametrize("says", ["3.8.18", "oh no"])
+def test_interpreters_that_run_no_worker(tmp_path: Path, says: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] || exec >&2\necho {says}\n')
+    python.chmod(0o755)
+    ran = subprocess.run([SCRIPTS / "verify_python", python], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    what, *said, next = ran.stderr.splitlines()
+    if says == "3.8.18":
+        assert what == f"verify_python: {python} is Python 3.8.18; a worker needs 3.9 or newer"
+        assert said == []
+    else:
+        assert what.startswith(f"verify_python: {python} is no Python that works: ")
+        assert said == ["verify_python: oh no"]
+    assert next.startswith("verify_python: give it the path of a Python 3.9 or newer")
+
+
 # A machine's apt files, and what is made of them for another release.
 LISTS = """
 deb http://mirror.example/debian bookworm main contrib
