@@ -100,7 +100,8 @@ class Rank:
         for pool in sorted({pool for pool, _, _ in workers}):
             rows.append((f"  {pool}", f"{sum(n for name, _, n in workers if name == pool):,}"))
             rows += [(f"    {who}", f"{n:,}") for name, who, n in sorted(workers) if name == pool]
-        rows += [("", ""), ("failures", "")]
+        if failures:
+            rows += [("", ""), ("failures", "")]
         for name, count, traced in sorted(failures, key=lambda row: (-row[1], row[0])):
             rows.append((f"  {name}", f"{count:,}, {traced:,} with a traceback"))
         width = max(len(left) for left, _ in rows)
