@@ -257,7 +257,8 @@ POOL = _section(
             "worker_max_requests",
             Integer(1, infinity=True),
             "How many calls a worker answers before it is recycled. It serves on until its "
-            "successor is ready, so it may answer a few more.",
+            "successor is ready, so it may answer a few more. With a strict `affinity` it then "
+            "goes on with its sessions until they end, for `session_ttl` at most.",
         ),
         Setting(
             "recycle_jitter",
