@@ -1,12 +1,14 @@
-"""Everything README.md shows is tried.
+"""Everything that pages for users show is tried, and what they point to exists.
 
 The info string of each fenced block says how:
 
     bash help             every line is run from the root with --help appended
-    bash run              run in the folder of the README's adapters and configurations
+    bash run              run in the folder of the page's adapters, configurations, programs; in a
+                          shell that was given the line that scripts/setup ends with
+    bash run elixir       the same, where there is Elixir
     python adapter=NAME   NAME.py of that folder; it must compile
     toml config=FILE      FILE of that folder; it must load
-    elixir run            run in that folder, with the bridge on the code path
+    elixir file=FILE      FILE of that folder; a "bash run elixir" block must run it
     text                  nothing to try
 """
 
@@ -25,9 +27,15 @@ from checkout import ROOT
 
 from snakepit_port.config import load_toml
 
-EBIN = ROOT / "elixir_bridge/_build/dev/lib/snakepit_port/ebin"
+PAGES = ["README.md"]
+
+#: Where Elixir finds the bridge.
+ERL_LIBS = ROOT / "elixir_bridge/_build/dev/lib"
+
 FENCE = re.compile(r"^ *(`{3,}|~{3,})[ \t]*(.*)$")
-KNOWN = re.compile(r"bash help|bash run|python adapter=\w+|toml config=[\w.-]+|elixir run|text")
+KNOWN = re.compile(
+    r"bash help|bash run( elixir)?|python adapter=\w+|toml config=[\w.-]+|elixir file=[\w.-]+|text"
+)
 
 
 class Block(NamedTuple):
@@ -61,29 +69,35 @@ def unknown(found: list[Block]) -> list[str]:
     return [f"line {b.line}: {b.info!r}" for b in found if not KNOWN.fullmatch(b.info)]
 
 
-def readme(kind: str = "") -> list[Block]:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def shown(page: str, kind: str = "") -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
     return [block for block in blocks(text) if block.info.startswith(kind)]
 
 
+@pytest.fixture(scope="module", params=PAGES)
+def page(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All adapters and configurations of the README, side by side."""
-    folder = tmp_path_factory.mktemp("readme")
-    for block in readme("python adapter="):
+def folder(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All adapters, configurations and programs of the page, side by side."""
+    folder = tmp_path_factory.mktemp("page")
+    for block in shown(page, "python adapter="):
         (folder / f"{block.name}.py").write_text(block.text, encoding="utf-8")
-    for block in readme("toml config="):
+    for block in [*shown(page, "toml config="), *shown(page, "elixir file=")]:
         (folder / block.name).write_text(block.text, encoding="utf-8")
     return folder
 
 
-def run(command: list[str], cwd: Path, line: int) -> None:
+def run(command: list[str], cwd: Path, where: str) -> None:
     """Runs what a block says, with this interpreter's programs first on PATH."""
     bin = Path(sys.executable).parent
     env = {
         "LC_ALL": "C.UTF-8",
         **os.environ,
         "PATH": f"{bin}{os.pathsep}{os.environ['PATH']}",
+        "ERL_LIBS": str(ERL_LIBS),
         "SNAKEPIT_PORT_PYTHON": sys.executable,
     }
     done = subprocess.run(
@@ -96,45 +110,116 @@ def run(command: list[str], cwd: Path, line: int) -> None:
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, f"README.md, line {line}: {shlex.join(command)}\n{done.stdout}"
+    assert done.returncode == 0, f"{where}: {shlex.join(command)}\n{done.stdout}"
 
 
-def test_every_block_says_how_it_is_tried() -> None:
-    assert unknown(readme()) == []
+def run_block(page: str, block: Block, folder: Path) -> None:
+    run(["bash", "-euo", "pipefail", "-c", block.text], folder, f"{page}, line {block.line}")
 
 
-def test_no_two_blocks_are_the_same_file() -> None:
-    names = [block.info for block in readme() if block.name]
+def test_every_block_says_how_it_is_tried(page: str) -> None:
+    assert unknown(shown(page)) == []
+
+
+def test_no_two_blocks_are_the_same_file(page: str) -> None:
+    names = [block.info for block in shown(page) if block.name]
     assert sorted(set(names)) == sorted(names)
 
 
-def test_commands_exist() -> None:
-    for block in readme("bash help"):
+def test_commands_exist(page: str) -> None:
+    for block in shown(page, "bash help"):
         for line in block.text.splitlines():
             if words := shlex.split(line, comments=True):
-                run([*words, "--help"], ROOT, block.line)
+                run([*words, "--help"], ROOT, f"{page}, line {block.line}")
 
 
-def test_commands_run(folder: Path) -> None:
-    for block in readme("bash run"):
-        run(["bash", "-euo", "pipefail", "-c", block.text], folder, block.line)
+def test_commands_run(page: str, folder: Path) -> None:
+    for block in shown(page, "bash run"):
+        if block.info == "bash run":
+            run_block(page, block, folder)
 
 
-def test_adapters_compile() -> None:
-    for block in readme("python adapter="):
-        compile(block.text, f"README.md, line {block.line}", "exec")
+def test_adapters_compile(page: str) -> None:
+    for block in shown(page, "python adapter="):
+        compile(block.text, f"{page}, line {block.line}", "exec")
 
 
-def test_configurations_load(folder: Path) -> None:
-    for block in readme("toml config="):
+def test_configurations_load(page: str, folder: Path) -> None:
+    for block in shown(page, "toml config="):
         load_toml(folder / block.name)
 
 
-def test_elixir_programs_run(folder: Path) -> None:
-    for block in readme("elixir run"):
-        program = folder / f"line_{block.line}.exs"
-        program.write_text(block.text, encoding="utf-8")
-        run(["elixir", "-pa", str(EBIN), program.name], folder, block.line)
+def test_elixir_programs_run(page: str, folder: Path) -> None:
+    running = shown(page, "bash run elixir")
+    for block in running:
+        run_block(page, block, folder)
+    for program in shown(page, "elixir file="):
+        assert any(program.name in block.text for block in running), program.name
+
+
+# -- what pages point to ---------------------------------------------------------------------------
+
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
+PLAIN_PAGE = re.compile(r"(?<!\[)`[\w/]+\.md`")
+
+
+def prose(text: str) -> str:
+    """A Markdown text without its fenced blocks."""
+    lines, fence = list[str](), ""
+    for line in text.splitlines():
+        match = FENCE.match(line)
+        if match and not fence:
+            fence = match[1]
+        elif match and match[1].startswith(fence) and not match[2]:
+            fence = ""
+        elif not fence:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def anchors(text: str) -> set[str]:
+    """What a link may name in a Markdown text, as GitHub makes it of headings."""
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in HEADING.findall(prose(text))
+    }
+
+
+def dead_links(text: str, folder: Path) -> list[str]:
+    """The links of a page in a folder that lead nowhere; only those to files are looked at."""
+    found = []
+    for link in LINK.findall(prose(text)):
+        name, _, anchor = link.partition("#")
+        if ":" in name:
+            continue
+        target = folder / name
+        if not target.exists() or (
+            anchor and anchor not in anchors(target.read_text(encoding="utf-8") if name else text)
+        ):
+            found.append(link)
+    return found
+
+
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert dead_links(text, (ROOT / page).parent) == []
+
+
+def test_pages_are_named_by_links(page: str) -> None:
+    assert PLAIN_PAGE.findall(prose((ROOT / page).read_text(encoding="utf-8"))) == []
+
+
+def test_dead_links_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# `one` Two\n```text\n# three\n```\n## 4. Five, six\n")
+    links = ["a.md", "a.md#one-two", "a.md#4-five-six", "#here", "https://x.example/b.md"]
+    dead = ["b.md", "a.md#three", "#there"]
+    text = "# Here\n" + " ".join(f"[x]({link})" for link in [*links, *dead])
+    assert dead_links(f"{text}\n~~~\n[x](c.md)\n~~~\n", tmp_path) == dead
+    assert PLAIN_PAGE.findall("`a/B.md` and [`C.md`](C.md)") == ["`a/B.md`"]
+
+
+# -- how blocks are read ---------------------------------------------------------------------------
 
 
 def test_blocks_are_found_and_unknown_ones_are_named() -> None:
@@ -156,4 +241,4 @@ def test_a_block_that_does_not_end_is_refused() -> None:
 
 def test_a_command_that_fails_is_told(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="line 7"):
-        run(["bash", "-c", "exit 3"], tmp_path, 7)
+        run(["bash", "-c", "exit 3"], tmp_path, "README.md, line 7")
