@@ -1,4 +1,4 @@
-"""What authors of adapters import.
+"""What authors of adapters import. The guide is ADAPTERS.md, beside this file.
 
 An adapter is a module of commands:
 

@@ -14,6 +14,7 @@ The info string of each fenced block says how:
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -25,9 +26,10 @@ from typing import NamedTuple
 import pytest
 from checkout import ROOT
 
+from snakepit_port import adapter
 from snakepit_port.config import load_toml
 
-PAGES = ["README.md"]
+PAGES = ["README.md", "snakepit_port/ADAPTERS.md"]
 
 #: Where Elixir finds the bridge.
 ERL_LIBS = ROOT / "elixir_bridge/_build/dev/lib"
@@ -208,6 +210,20 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_pages_are_named_by_links(page: str) -> None:
     assert PLAIN_PAGE.findall(prose((ROOT / page).read_text(encoding="utf-8"))) == []
+
+
+def test_the_guide_for_adapters_has_all_that_they_may_use() -> None:
+    names = {
+        name
+        for name, value in vars(adapter).items()
+        if getattr(value, "__module__", "") == adapter.__name__ and not name.startswith("_")
+    }
+    names |= inspect.signature(adapter.command).parameters.keys() - {"function"}
+    assert {"command", "CallCancelled", "attempt", "zero_copy"} <= names
+    names |= {"health", "close", "thread_safe", "adapter_args", "async def"}
+    text = (ROOT / "snakepit_port/ADAPTERS.md").read_text(encoding="utf-8")
+    missing = {name for name in names if not re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", text)}
+    assert missing == set()
 
 
 def test_dead_links_are_named(tmp_path: Path) -> None:
