@@ -92,7 +92,8 @@ defmodule Measure do
   @mib 1024 * 1024
 
   def main([folder, relay, repetitions, scale, group]) do
-    Logger.configure(level: :warning)
+    # What is read from stdout is measurements.
+    Logger.configure(level: :none)
 
     context = %{
       folder: folder,
