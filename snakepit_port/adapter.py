@@ -90,7 +90,8 @@ def command(
     zero_copy: bool = False,
     idempotent: bool = False,
 ) -> Any:
-    """Let the host call this function, under its own name or another.
+    """Let the host call this function, under its own name or another. An adapter with two commands
+    of one name is refused.
 
     With `zero_copy` every `bytes` in its arguments arrives as a read-only memoryview, large ones of
     the shared memory that the host wrote them to (`numpy.frombuffer` takes it). The memory is free

@@ -27,7 +27,7 @@ class LoadError(Exception):
 class Adapter:
     """The commands of `module` or `module:Class`, and what `direct_calls` lets through.
 
-    Raises `LoadError` if it cannot be imported or made, or has no command.
+    Raises `LoadError` if it cannot be imported or made, has no command, or two of one name.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Adapter:
                 sys.path.insert(0, folder)
         try:
             self._holder = _make(name, args)
+            self.commands = _commands(self._holder, name)
         except LoadError:
             raise
         except BaseException as exc:
             raise LoadError(import_error(f"adapter {name} failed to load", exc)) from None
         self._direct = frozenset(direct_calls)
-        self.commands: dict[str, Command] = dict(_marked(self._holder))
         if not self.commands and not direct_calls:
             raise _refused(f"adapter {name} has no command: mark its functions with @command")
         for command, function in self.commands.items():
@@ -138,7 +138,50 @@ def _make(name: str, args: Any) -> Any:
     return cls(**args) if isinstance(args, Mapping) else cls(*args)
 
 
-def _marked(holder: Any) -> list[tuple[str, Command]]:
+def _commands(holder: Any, adapter: str) -> dict[str, Command]:
+    """The commands by name. Raises `LoadError` where two functions are commands of one name: which
+    of them runs would be chance."""
+    named: dict[str, dict[str, Command]] = {}
+    for name, key, function in _marked(holder):
+        named.setdefault(name, {})[key] = function
+    return {name: _only(name, functions, adapter) for name, functions in named.items()}
+
+
+def _only(name: str, functions: dict[str, Command], adapter: str) -> Command:
+    """The one function among those that are marked with a name, by the names they are found
+    under."""
+    (first, chosen), *others = functions.items()
+    second = next((key for key, other in others if not _is_same(chosen, other)), None)
+    if second is None:
+        return chosen
+    # functools.wraps copies the mark: a wrapper that is kept beside what it wraps is no second
+    # command. The one that has the function's own name is meant.
+    roots = {id(inspect.unwrap(_bare(function))) for function in functions.values()}
+    own = functions.get(getattr(chosen, "__name__", ""))
+    if len(roots) == 1 and own is not None:
+        return own
+    raise _refused(
+        f"adapter {adapter} has two commands named {name}: the functions {first} and {second};"
+        ' give one of them another name, as in @command(name="other")'
+    )
+
+
+def _is_same(one: Command, other: Command) -> bool:
+    """Whether two functions are one, bound to the same object if to any: each look at a method
+    makes another object of it."""
+    return _bare(one) is _bare(other) and (
+        getattr(one, "__self__", None) is getattr(other, "__self__", None)
+    )
+
+
+def _bare(function: Command) -> Command:
+    """The function of a method."""
+    bare: Command = getattr(function, "__func__", function)
+    return bare
+
+
+def _marked(holder: Any) -> list[tuple[str, str, Command]]:
+    """Every function that is marked: its command, the name it is found under, and itself."""
     found = []
     for key in dir(holder):
         if key.startswith("__"):
@@ -148,7 +191,7 @@ def _marked(holder: Any) -> list[tuple[str, Command]]:
         function = getattr(static, "__func__", static)
         name = getattr(function, MARK, None) if callable(function) else None
         if isinstance(name, str):
-            found.append((name, getattr(holder, key)))
+            found.append((name, key, getattr(holder, key)))
     return found
 
 
