@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from snakepit_port.adapter import IDEMPOTENT, MARK
+from snakepit_port.worker.advice import closest, no_class, no_function, no_module
 
 Command = Callable[..., Any]
 
@@ -65,7 +65,7 @@ class Adapter:
         """The function behind a command, or None.
 
         Raises whatever the module of a direct call does when it is imported, and `LoadError` for a
-        function that cannot be a command.
+        function that it has not, or that cannot be a command.
         """
         found = self.commands.get(command)
         if found is None and ":" in command:
@@ -74,22 +74,28 @@ class Adapter:
 
     def _find_direct(self, command: str) -> Command | None:
         module, _, function = command.partition(":")
-        allowed = command in self._direct or f"{module}:*" in self._direct
-        if not allowed or function.startswith("_"):
+        if command not in self._direct and f"{module}:*" not in self._direct:
             return None
-        found = getattr(importlib.import_module(module), function, None)
+        if function.startswith("_"):
+            raise _refused(f"{command}: what begins with _ is private, and not called directly")
+        holder = importlib.import_module(module)
+        found = getattr(holder, function, None)
         if not callable(found):
-            return None
+            raise _refused(no_function(holder, module, function))
         _check(found, command)
         self.commands[command] = found
         return found  # type: ignore[no-any-return]
 
     def unknown(self, command: str) -> str:
         """What to say about a command that does not exist."""
-        close = difflib.get_close_matches(command, self.commands, 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        known = ", ".join(sorted(self.commands)) or "none"
-        return f"there is no command {command!r}{hint} (commands: {known})"
+        named = [name for name in self._direct if not name.endswith(":*")]
+        close = closest(command, sorted({*self.commands, *named}))
+        hint = f"; did you mean {close!r}?" if close else ""
+        known = f"commands: {', '.join(sorted(self.commands)) or 'none'}"
+        if ":" not in command:
+            return f"there is no command {command!r}{hint} ({known})"
+        known += f"; direct_calls: {', '.join(sorted(self._direct)) or 'none'}"
+        return f"there is no command {command!r}, and it is not among direct_calls{hint} ({known})"
 
     @property
     def is_thread_safe(self) -> bool | None:
@@ -126,15 +132,17 @@ class Adapter:
 
 def _make(name: str, args: Any) -> Any:
     module_name, _, class_name = name.partition(":")
-    module = importlib.import_module(module_name)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as exc:
+        if advice := no_module(name, exc):
+            raise _refused(advice) from None
+        raise
     if not class_name:
         return module
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        close = difflib.get_close_matches(class_name, classes, 1)
-        hint = f"; did you mean {module_name}:{close[0]}?" if close else ""
-        raise _refused(f"module {module_name} has no class {class_name}{hint}")
+        raise _refused(no_class(module, module_name, class_name))
     return cls(**args) if isinstance(args, Mapping) else cls(*args)
 
 

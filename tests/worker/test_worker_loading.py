@@ -126,3 +126,100 @@ def test_wrappers_of_which_none_has_the_functions_name_are_refused(write: Write)
     text = "import functools\n@command\ndef add(a, b): pass\none = functools.lru_cache(add)\n"
     write("hello.py", f"{text}other = functools.lru_cache(add)\ndel add")
     assert "the functions one and other" in refused("hello")
+
+
+# -- names that name nothing -----------------------------------------------------------------------
+
+HELLO = """
+@command
+def add(a, b): return a + b
+class Adder:
+    @command
+    def add(self, a, b): return a + b
+"""
+
+
+@pytest.mark.parametrize(
+    ("adapter", "told"),
+    [
+        ("hello.py", "there is no module hello.py: a module is named without .py; write hello"),
+        (
+            "hello.py:Adder",
+            "there is no module hello.py: a module is named without .py; write hello:Adder",
+        ),
+        # It is not on the path either, which is told once it is written right.
+        ("other.py", "there is no module other.py: a module is named without .py; write other"),
+        (
+            "hello.Adder",
+            "there is no module hello.Adder: Adder is a class in hello; write hello:Adder",
+        ),
+        (
+            "package.Model",
+            "there is no module package.Model: Model is a class in package; write package:Model",
+        ),
+        ("hello.Addr", "module hello has no class Addr; did you mean hello:Adder?"),
+        ("hello:Addr", "module hello has no class Addr; did you mean hello:Adder?"),
+        (
+            "hello.add",
+            "module hello has no class add, it is a function; commands of a module need no name:"
+            " write hello",
+        ),
+        (
+            "hello:add",
+            "module hello has no class add, it is a function; commands of a module need no name:"
+            " write hello",
+        ),
+        ("hello:nothing", "module hello has no class nothing"),
+    ],
+)
+def test_an_adapter_that_is_named_wrongly_is_told_what_to_write(
+    write: Write, adapter: str, told: str
+) -> None:
+    write("hello.py", HELLO)
+    write("package/__init__.py", "class Model: pass")
+    assert refused(adapter) == told
+
+
+@pytest.mark.parametrize(
+    "adapter", ["package.other", "importing", "package.importing", "other.Model"]
+)
+def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(
+    write: Write, adapter: str
+) -> None:
+    write("package/__init__.py", "")
+    write("package/importing.py", "import package.absent")
+    write("importing.py", "import no_such_module")
+    message = refused(adapter)
+    assert message.startswith(f"adapter {adapter} failed to load: ModuleNotFoundError: No module")
+    assert "see python_path" in message
+
+
+def test_a_direct_call_that_is_named_wrongly_is_told_why(write: Write) -> None:
+    write("hello.py", HELLO)
+    adapter = Adapter("hello", [], [], ["math:*", "os:getpid"])
+
+    def told(command: str) -> str:
+        with pytest.raises(LoadError) as caught:
+            adapter.find(command)
+        return str(caught.value)
+
+    assert told("math:sqrtt") == "module math has no function sqrtt; did you mean sqrt?"
+    assert told("math:qqq") == "module math has no function qqq"
+    assert told("math:") == "module math has no function ''"
+    assert told("math:pi") == "pi of module math is not a function"
+    assert told("math:__doc__") == (
+        "math:__doc__: what begins with _ is private, and not called directly"
+    )
+
+
+def test_a_direct_call_that_is_not_allowed_is_told_so(write: Write) -> None:
+    write("hello.py", HELLO)
+    adapter = Adapter("hello", [], [], ["math:*", "os:getpid"])
+    for command, hint in (("os:abort", ""), ("os:getpd", "; did you mean 'os:getpid'?")):
+        assert adapter.find(command) is None
+        assert adapter.unknown(command) == (
+            f"there is no command {command!r}, and it is not among direct_calls{hint}"
+            " (commands: add; direct_calls: math:*, os:getpid)"
+        )
+    assert adapter.unknown("sub") == "there is no command 'sub' (commands: add)"
+    assert Adapter("hello", [], [], []).unknown("os:abort").endswith("; direct_calls: none)")
