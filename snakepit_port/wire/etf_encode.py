@@ -379,19 +379,19 @@ def _lower(value: Any, limits: Limits) -> Any:
     try:
         tensor = tensor_of(value)
     except Exception as exc:  # Of a dtype that has no type; or what a property raises.
-        _fail(f"an array that has no term: {exc}")
+        from .no_term import ARRAY
+
+        _fail(f"an array that has no term: {exc}; {ARRAY}")
     if tensor is not None:
         return tensor
-    kind = type(value)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else _full_name(kind)
-    _fail(f"a value of type {name} has no term")
+    _fail(_no_term(type(value)))
 
 
 def _number(value: Any, limits: Limits) -> Any:
     """One of NumPy's numbers as one of Python's."""
     number = value.item()
     if type(number) not in (int, float, bool):
-        _fail(f"a value of type {_full_name(type(value))} has no term")
+        _fail(_no_term(type(value)))
     return number if type(number) is float else _Term(encode(number, limits=limits)[1:])
 
 
@@ -410,8 +410,13 @@ def _tensor_head(tensor: Tensor) -> bytes:
     return b"".join((_TENSOR, type_term, _SMALL_TUPLES[len(shape)], *sizes))
 
 
-def _full_name(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__qualname__}"
+def _no_term(kind: type) -> str:
+    from .no_term import hint  # Whoever has none of these need not load it.
+
+    name = kind.__qualname__
+    if kind.__module__ != "builtins":
+        name = f"{kind.__module__}.{name}"
+    return f"a value of type {name} has no term; {hint(kind)}"
 
 
 def _fields(value: Any) -> dict[str, Any]:

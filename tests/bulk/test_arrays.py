@@ -120,12 +120,16 @@ def test_a_subclass_counts_as_an_array() -> None:
 def test_what_is_no_number_is_refused_with_its_place(array: Any) -> None:
     message = failure({"a": [1, array]})
     assert message.startswith("an array that has no term: ")
-    assert message.endswith('(at ["a"][1])')
+    assert message.endswith('or .tolist() (at ["a"][1])')
 
 
 def test_numbers_without_a_term_are_refused() -> None:
-    assert failure(np.complex64(1)) == "a value of type numpy.complex64 has no term"
-    assert failure(np.datetime64("2020-01-01")) == "a value of type numpy.datetime64 has no term"
+    for number, hint in (
+        (np.complex64(1), "use [z.real, z.imag]"),
+        (np.datetime64("2020-01-01"), "use str(...)"),
+    ):
+        name = type(number).__name__
+        assert failure(number) == f"a value of type numpy.{name} has no term; {hint}"
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime
 import enum
+import subprocess
+import sys
 import threading
+from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pytest
@@ -198,6 +203,64 @@ def test_what_has_no_term_is_named_with_its_place(value, message, path):
     with pytest.raises(EncodeError, match=message) as caught:
         wire.encode(value)
     assert caught.value.path == path
+
+
+class Plain(enum.Enum):
+    RED = 1
+
+
+def class_of(module, name, **more):
+    """A class as a library has it that need not be installed."""
+    return type(name, (), {"__module__": module, **more})
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({1}, "set has no term; use list(...)"),
+        ({"a": 1}.keys(), "dict_keys has no term; use list(...)"),
+        ((n for n in ()), "generator has no term; use list(...)"),
+        (collections.deque(), "collections.deque has no term; use list(...)"),
+        (datetime.datetime.now(), "datetime.datetime has no term; use .isoformat()"),
+        (datetime.timedelta(1), "datetime.timedelta has no term; use .total_seconds()"),
+        (
+            Decimal(1),
+            "decimal.Decimal has no term; use str(...), or float(...) where that is exact enough",
+        ),
+        (PurePosixPath("/"), "PurePosixPath has no term; use str(...)"),
+        (ValueError(), "ValueError has no term; use str(...)"),
+        (Plain.RED, "test_codec.Plain has no term; use .value or .name"),
+        (1j, "complex has no term; use [z.real, z.imag]"),
+        (
+            class_of("pandas.core.frame", "DataFrame")(),
+            'DataFrame has no term; use .to_dict("list"), or .to_numpy() for an array',
+        ),
+        (
+            class_of("test", "Point", __attrs_attrs__=())(),
+            "test.Point has no term; use attrs.asdict(...)",
+        ),
+        (
+            class_of("test", "set")(),
+            "test.set has no term; what has one stands in section 2 of protocol/SPEC.md",
+        ),
+        (
+            class_of(None, "Odd")(),
+            "None.Odd has no term; what has one stands in section 2 of protocol/SPEC.md",
+        ),
+    ],
+)
+def test_what_has_no_term_is_told_what_to_use_instead(value, told):
+    with pytest.raises(EncodeError) as caught:
+        wire.encode(value)
+    assert caught.value.message.endswith(told)
+
+
+def test_encoding_needs_no_hints():
+    """They are loaded with the first value that has no term, not with the codec."""
+    program = "import sys; from snakepit_port import wire; wire.encode([1.5, {1: b'a'}])"
+    check = "print([name for name in sys.modules if name.endswith('no_term')])"
+    told = subprocess.check_output([sys.executable, "-c", f"{program}; {check}"], text=True)
+    assert told == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""What to use instead of a value that has no term. Imported when there is one, and not before."""
+
+from __future__ import annotations
+
+_LIST = "use list(...)"
+_DICT = "use dict(...)"
+_TEXT = "use str(...)"
+_COMPLEX = "use [z.real, z.imag]"
+
+#: By the package and the name of the class, or of one that it is built on.
+_HINTS = {
+    **dict.fromkeys(
+        [
+            *(("builtins", name) for name in ("set", "frozenset", "range", "generator")),
+            *(("builtins", f"dict_{name}") for name in ("keys", "values", "items")),
+            *(("builtins", name) for name in ("map", "filter", "zip", "enumerate", "reversed")),
+            *(("collections", name) for name in ("deque", "UserList")),
+        ],
+        _LIST,
+    ),
+    **dict.fromkeys(
+        [
+            *(("collections", name) for name in ("UserDict", "ChainMap")),
+            ("builtins", "mappingproxy"),
+            ("sqlite3", "Row"),
+        ],
+        _DICT,
+    ),
+    **dict.fromkeys(
+        [
+            *(("pathlib", "PurePath"), ("uuid", "UUID"), ("collections", "UserString")),
+            *(("builtins", "BaseException"), ("numpy", "datetime64")),
+        ],
+        _TEXT,
+    ),
+    ("datetime", "date"): "use .isoformat()",
+    ("datetime", "time"): "use .isoformat()",
+    ("datetime", "timedelta"): "use .total_seconds()",
+    ("decimal", "Decimal"): "use str(...), or float(...) where that is exact enough",
+    ("fractions", "Fraction"): "use str(...), or float(...) where that is exact enough",
+    ("builtins", "complex"): _COMPLEX,
+    ("numpy", "complexfloating"): _COMPLEX,
+    ("numpy", "timedelta64"): "use .astype(int)",
+    ("enum", "Enum"): "use .value or .name",
+    ("types", "SimpleNamespace"): "use vars(...)",
+    ("argparse", "Namespace"): "use vars(...)",
+    ("array", "array"): "use .tolist()",
+    ("pandas", "DataFrame"): 'use .to_dict("list"), or .to_numpy() for an array',
+    ("pandas", "Series"): "use .to_list(), or .to_numpy() for an array",
+    ("pandas", "Index"): "use .to_list(), or .to_numpy() for an array",
+    ("polars", "DataFrame"): "use .to_dict(as_series=False), or .to_numpy() for an array",
+    ("polars", "Series"): "use .to_list(), or .to_numpy() for an array",
+    ("torch", "Tensor"): "use .detach().cpu().numpy()",
+    ("pydantic", "BaseModel"): 'use .model_dump(mode="json")',
+}
+
+#: Where it says what has a term.
+_TABLE = "what has one stands in section 2 of protocol/SPEC.md"
+
+ARRAY = "use .astype(...) with a dtype that has one, or .tolist()"
+
+
+def hint(kind: type) -> str:
+    """What to use instead of a value of this type. No code of the type runs."""
+    for cls in kind.__mro__:
+        # A module that is private to its package, as pandas.core.frame, is of no interest; and
+        # there are classes whose module is no text.
+        package = str(cls.__module__).partition(".")[0]
+        found = _HINTS.get((package, cls.__qualname__))
+        if found is not None:
+            return found
+        if "__attrs_attrs__" in vars(cls):
+            return "use attrs.asdict(...)"
+    return _TABLE
