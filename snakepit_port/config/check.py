@@ -87,7 +87,7 @@ def _config(tree: Mapping[str, Any], at: At) -> Config | None:
         return None
     unknown = [key for key in tree if key not in SECTIONS]
     for key in unknown:
-        hint = did_you_mean(key, SECTIONS) or f"known here: {', '.join(SECTIONS)}"
+        hint = did_you_mean(key, SECTIONS) or f"remove it; known here: {', '.join(SECTIONS)}"
         at.child(key).wrong("unknown setting", _elsewhere(key) or hint)
     supervisor = _read(SUPERVISOR, tree.get("supervisor", {}), at.child("supervisor"))
     profiles = _profiles(tree.get("profiles", {}), at.child("profiles"))
@@ -115,7 +115,7 @@ def _read(section: Section, value: object, at: At) -> Any:
     values = {}
     for key in table:
         if key not in section.settings:
-            hint = _elsewhere(key) or did_you_mean(key, section.settings)
+            hint = _elsewhere(key) or did_you_mean(key, section.settings) or section.unknown
             values[key] = at.child(key).wrong("unknown setting", hint)
     for name, setting in section.settings.items():
         if name in table:

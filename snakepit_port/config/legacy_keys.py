@@ -183,8 +183,8 @@ def _hint(name: str) -> str:
     table, dot, key = name.rpartition(".")
     if dot:
         known = [rule.partition(".")[2] for rule in RULES if rule.startswith(f"{table}.")]
-        return did_you_mean(key, known) or f"known here: {', '.join(known)}"
+        return did_you_mean(key, known) or f"remove it; known here: {', '.join(known)}"
     if name in SUPERVISOR.settings:
         return f"it is a setting of {SUPERVISOR.title}"
     known = [rule for rule in RULES if "." not in rule and "*" not in rule]
-    return did_you_mean(name, [*known, *GROUPS, *POOL.settings, POOL_CONFIG])
+    return did_you_mean(name, [*known, *GROUPS, *POOL.settings, POOL_CONFIG]) or POOL.unknown

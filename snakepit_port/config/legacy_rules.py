@@ -18,7 +18,7 @@ GROUPS = frozenset(
     {
         *("session_config", "grpc_config", "grpc_listener", "python_thread_limits", "heartbeat"),
         *("crash_barrier", "circuit_breaker", "zero_copy", "log_categories", "rogue_cleanup"),
-        "python_runtime",
+        *("python_runtime", "opentelemetry", "telemetry_metrics"),
     }
 )
 
@@ -87,6 +87,12 @@ _ONE_RUN = _needless("runs share nothing, so there is nothing to keep apart", ne
 _FIFO = _needless("calls wait in the order in which they arrive")
 _LOGS = _needless("what workers print goes to Logger, whose level says what is shown", new=True)
 _BREAKER = _missing("a pool whose workers cannot start answers at once, with the reason", new=True)
+_EXPORTERS = _missing(
+    "nothing is exported; attach to the :telemetry events, section 10 of protocol/SPEC.md", new=True
+)
+_CRASHES = _needless(
+    "a worker that crashes is replaced; only what is idempotent is run again", new=True
+)
 _HEARTBEAT = _needless("a worker that ends is seen at once, without a heartbeat", new=True)
 
 #: In the order in which they win where several become the same setting in the same place.
@@ -115,6 +121,9 @@ RULES: Mapping[str, Rule] = {
     "python_thread_limits.grpc_poll_threads": _needless(_GRPC.note, at_top=True),
     "cleanup_retry_interval": _RESTARTS,
     "cleanup_max_retries": _RESTARTS,
+    # Read by later versions; here, because they win over what documents show.
+    "pool_request_timeout": _becomes("call_timeout", values.duration, new=True),
+    "default_command_timeout": _becomes("call_timeout", values.duration, new=True),
     # In the documents of v0.5.1 only.
     "pool_size": _becomes("pool_size"),
     "adapter": _becomes("adapter"),
@@ -166,6 +175,15 @@ RULES: Mapping[str, Rule] = {
     "crash_barrier.max_restarts": _becomes("max_restarts", new=True),
     "crash_barrier.window_seconds": _becomes("max_seconds", values.seconds, new=True),
     "crash_barrier.enabled": _needless("a pool always limits restarts", new=True),
+    "crash_barrier.max_retries": _becomes("max_retries", new=True),
+    **{
+        f"crash_barrier.{name}": _CRASHES
+        for name in (
+            *("retry", "retry_idempotent", "backoff_ms", "mark_on", "taint_ms"),
+            *("taint_duration_ms", "taint_on_exit_codes", "taint_on_error_types"),
+            "taint_device_on_cuda_fatal",
+        )
+    },
     "worker_supervisor_max_restarts": _becomes("max_restarts", new=True),
     "worker_supervisor_max_seconds": _becomes("max_seconds", values.seconds, new=True),
     "worker_starter_max_restarts": _becomes("max_restarts", new=True),
@@ -179,6 +197,9 @@ RULES: Mapping[str, Rule] = {
     "pool_identifier": _needless("calls name a pool by its name", new=True),
     "circuit_breaker.*": _BREAKER,
     "zero_copy.*": _needless("how large data travel is decided by their size", new=True),
+    "opentelemetry.*": _EXPORTERS,
+    "telemetry_metrics.*": _EXPORTERS,
+    "enable_otlp?": _EXPORTERS,
     "log_level": _LOGS,
     "log_categories.*": _LOGS,
     "rogue_cleanup.*": _needless(_ORPHANS.note, new=True),

@@ -48,6 +48,17 @@ class Section:
     model: type[Any]
     settings: Mapping[str, Setting]
 
+    @property
+    def unknown(self) -> str:
+        """What to do with a key that is no setting, and like none."""
+        if self.model is PoolSettings:
+            # A pool has too many settings to name, and is where options of adapters end up.
+            return (
+                "remove it; what the adapter takes belongs into adapter_args, and environment"
+                " variables into adapter_env"
+            )
+        return f"remove it; known here: {', '.join(self.settings)}"
+
     def is_required(self, setting: Setting) -> bool:
         field = next(field for field in fields(self.model) if field.name == setting.name)
         return field.default is MISSING and field.default_factory is MISSING

@@ -32,6 +32,12 @@ pool_sise = 4
 """
 
 
+REMOVE = (
+    "remove it; what the adapter takes belongs into adapter_args, and environment variables into"
+    " adapter_env"
+)
+
+
 def error_of(text: str) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
         load_toml_text(text, "/base", "snakepit.toml")
@@ -78,6 +84,15 @@ def test_five_mistakes_at_once() -> None:
             "line 2, pools: expected a list of pools, found a table "
             "(one entry for each pool: [[pools]] in TOML, a list of maps or keyword lists in "
             "terms)",
+        ),
+        (
+            "[qqq]\n",
+            "line 1, qqq: unknown setting (remove it; known here: supervisor, profiles, pools)",
+        ),
+        (
+            "[supervisor]\nqqq = 1\n[[pools]]\nname = 'a'\nadapter = 'b'\n",
+            "line 2, supervisor: qqq: unknown setting (remove it; known here: pooling_enabled,"
+            " max_frame_bytes, shutdown_grace_period, shm_threshold, shm_max_bytes)",
         ),
         ("a = 1\nb = ]\n", "line 2, not valid TOML: Unexpected character: ']'"),
         (
@@ -190,8 +205,8 @@ def test_one_mistake(text: str, message: str) -> None:
             {"max_frame_bytes": 1},
             "max_frame_bytes: unknown setting (it is a setting of supervisor)",
         ),
-        ({"qqq": 1}, "qqq: unknown setting"),
-        ({"\udc80": 1}, r'"\udc80": unknown setting'),
+        ({"qqq": 1}, f"qqq: unknown setting ({REMOVE})"),
+        ({"\udc80": 1}, rf'"\udc80": unknown setting ({REMOVE})'),
     ],
 )
 def test_mistakes_in_a_pool(setting: dict[str, Any], message: str) -> None:
