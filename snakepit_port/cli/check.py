@@ -14,8 +14,10 @@ from snakepit_port.cli.printing import (
     note,
     paint,
     print_json,
+    print_problems,
     print_table,
     refuse_config,
+    warn,
 )
 from snakepit_port.cli.statuses import USAGE
 
@@ -42,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what was asked for, or every mistake. Returns the exit status."""
+    """Prints what was asked for and what to warn of, or every mistake. Returns the exit status."""
     from snakepit_port.config import ConfigError, load_toml
 
     try:
@@ -54,6 +56,9 @@ def run(args: argparse.Namespace) -> int:
             "this is a configuration of Snakepit, which is converted whenever it is read; to see"
             f" how, or to have it done once: snakepit-port convert {args.file}"
         )
+    warnings = [warning.as_term() for warning in config.warnings]
+    if not args.json:
+        print_problems(warnings, warn)
     if args.env is not None:
         return _print_env(config, args.env, args.json)
     if args.resolved:
@@ -61,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.json:
         changes = [change.as_term() for change in config.changes]
         converted = {"converted": changes} if changes else {}
-        print_json({"ok": True, "pools": _pool_rows(config), **converted})
+        warned = {"warnings": warnings} if warnings else {}
+        print_json({"ok": True, "pools": _pool_rows(config), **converted, **warned})
     else:
         print(paint(sys.stdout, GREEN, "ok"))
         if config.pools:

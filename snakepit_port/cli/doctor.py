@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from snakepit_port import __version__
-from snakepit_port.cli.printing import DIM, GREEN, RED, paint, print_json
+from snakepit_port.cli.printing import DIM, GREEN, RED, YELLOW, paint, print_json
 from snakepit_port.cli.statuses import BAD_CONFIG
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ The exit status is 0 if every pool would start, 1 if not, 78 if the configuratio
 
 WOULD_NOT_START = 1
 
-_COLOURS = {"ok": GREEN, "note": DIM, "warning": "33", "failure": RED}
+_COLOURS = {"ok": GREEN, "note": DIM, "warning": YELLOW, "failure": RED}
 
 #: Seconds for `elixir --version`, which starts a BEAM.
 _ELIXIR_SECONDS = 20.0
@@ -104,6 +104,8 @@ def examine(file: str, *, start: bool) -> Iterator[Finding]:
             yield Finding("", "configuration", "failure", f"{file}: {problem}")
         return
     yield Finding("", "configuration", "ok", f"{len(config.pools)} pools")
+    for warning in config.warnings:
+        yield Finding("", "configuration", "warning", f"{file}: {warning}")
     yield from _limits(config)
     for pool in config.pools:
         runs = True

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from snakepit_port.cli.statuses import BAD_CONFIG
 
-RED, GREEN, DIM = "31", "32", "2"
+RED, GREEN, YELLOW, DIM = "31", "32", "33", "2"
 
 
 def print_json(value: Any) -> None:
@@ -23,12 +23,16 @@ def print_json_line(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
-def print_problems(problems: Sequence[Mapping[str, Any]]) -> None:
-    """Complains of each of *problems*, as ``ConfigError.as_term`` has them, with its hint."""
+def print_problems(
+    problems: Sequence[Mapping[str, Any]], say: Callable[[str], None] | None = None
+) -> None:
+    """Complains of each of *problems*, as ``ConfigError.as_term`` has them, with its hint; or says
+    it in another way."""
+    say = say or complain
     for problem in problems:
         source = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
         parts = (source, problem.get("place"), problem["message"])
-        complain(": ".join(part for part in parts if part))
+        say(": ".join(part for part in parts if part))
         if problem.get("hint"):
             print(f"  {problem['hint']}", file=sys.stderr)
 
@@ -54,6 +58,11 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 def complain(text: str) -> None:
     """Says on stderr what is wrong."""
     print(paint(sys.stderr, RED, "error:"), text, file=sys.stderr)
+
+
+def warn(text: str) -> None:
+    """Says on stderr what is hardly meant."""
+    print(paint(sys.stderr, YELLOW, "warning:"), text, file=sys.stderr)
 
 
 def note(text: str) -> None:

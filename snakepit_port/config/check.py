@@ -34,6 +34,7 @@ from snakepit_port.config.settings import (
     SUPERVISOR,
     Section,
 )
+from snakepit_port.config.warn import warnings
 
 NO_POOLS_HINT = "a configuration needs at least one pool with a name and an adapter"
 
@@ -49,7 +50,7 @@ def check(
     """The configuration in *tree*, a tree of plain dicts, lists and scalars.
 
     *mistakes* are those found while the tree was made. *lines* is asked only when there are
-    mistakes, for the lines on which paths are set.
+    mistakes or warnings, for the lines on which paths are set.
 
     A configuration of Snakepit is converted first; mistakes name the keys that were written.
 
@@ -57,20 +58,31 @@ def check(
     """
     old = legacy.convert(tree) if legacy.recognised(tree) else None
 
+    def source_of(path: Path) -> Path:
+        return path if old is None else old.source_of(path)
+
     def report(path: Path, message: str, hint: str) -> None:
-        mistakes.append((path if old is None else old.source_of(path), message, hint))
+        mistakes.append((source_of(path), message, hint))
+
+    def problems(mistakes: list[Mistake]) -> list[Problem]:
+        line_of = lines()
+        problems = [
+            Problem(place_of(path, tree), message, hint, file, _line(path, line_of))
+            for path, message, hint in mistakes
+        ]
+        return sorted(problems, key=lambda problem: problem.line or 0)
 
     if old is not None:
         mistakes += old.mistakes
     config = _config(tree if old is None else old.tree(), At(report, base_dir))
     if not mistakes and config is not None:
-        return config if old is None else replace(config, changes=old.changes)
-    line_of = lines()
-    problems = [
-        Problem(place_of(path, tree), message, hint, file, _line(path, line_of))
-        for path, message, hint in mistakes
-    ]
-    raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
+        doubts = [(source_of(path), message, hint) for path, message, hint in warnings(config)]
+        return replace(
+            config,
+            changes=() if old is None else old.changes,
+            warnings=tuple(problems(doubts)) if doubts else (),
+        )
+    raise ConfigError(problems(mistakes))
 
 
 def _line(path: Path, line_of: Mapping[Path, int]) -> int | None:

@@ -126,13 +126,15 @@ class PoolSettings:
 class Config:
     """A whole configuration. ``profiles`` holds the named profiles only, by name.
 
-    ``changes`` is what became of each key, where it was read from a configuration of Snakepit.
+    ``changes`` is what became of each key, where it was read from a configuration of Snakepit;
+    ``warnings`` what is legal and hardly meant.
     """
 
     supervisor: SupervisorSettings
     profiles: dict[str, ProfileSettings]
     pools: tuple[PoolSettings, ...]
     changes: tuple[Change, ...] = field(default=(), compare=False)
+    warnings: tuple[Problem, ...] = field(default=(), compare=False)
 
     @property
     def enabled_pools(self) -> tuple[PoolSettings, ...]:
@@ -162,7 +164,7 @@ def resolve(name: str, profiles: Mapping[str, ProfileSettings]) -> Profile:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a configuration.
+    """One mistake in a configuration, or something in it to warn of.
 
     ``place`` is the path of the setting (empty when the whole configuration is meant), ``hint``
     what might have been meant (or empty), ``line`` counts from 1. ``file`` and ``line`` are None
@@ -180,6 +182,16 @@ class Problem:
         place = f"{self.place}: " if self.place else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{where}{place}{self.message}{hint}"
+
+    def as_term(self) -> dict[str, str | int | None]:
+        """The problem as a map that can be sent to the host, or written as JSON."""
+        return {
+            "place": self.place,
+            "message": self.message,
+            "hint": self.hint,
+            "file": self.file,
+            "line": self.line,
+        }
 
 
 class ConfigError(Exception):
@@ -199,13 +211,4 @@ class ConfigError(Exception):
 
     def as_term(self) -> list[dict[str, str | int | None]]:
         """The problems as maps that can be sent to the host."""
-        return [
-            {
-                "place": problem.place,
-                "message": problem.message,
-                "hint": problem.hint,
-                "file": problem.file,
-                "line": problem.line,
-            }
-            for problem in self.problems
-        ]
+        return [problem.as_term() for problem in self.problems]

@@ -47,10 +47,10 @@ class At:
         return self.wrong(f"expected {self.expects or expects}, found {found(value)}", hint)
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, longest: int = 60) -> str:
     """*text* for a message: in quotes, on one line, shortened, encodable whatever it holds."""
-    if len(text) > 60:
-        text = text[:57] + "..."
+    if len(text) > longest:
+        text = text[: longest - 3] + "..."
     return json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -169,6 +169,12 @@ class Host:
         entry = {"pool": pool, "worker": worker, "source": source, "level": level, "line": line}
         self._send(messages.log(entry))
 
+    def warn_of(self, config: Config) -> None:
+        """Log what a configuration has that is hardly meant."""
+        for warning in config.warnings:
+            line = f"{warning.file or 'the configuration'}: {warning}"
+            self.log(None, None, "supervisor", "warning", line)
+
     def settled(self, runner: Runner) -> None:
         if runner not in self._unsettled:
             return
@@ -389,6 +395,7 @@ class Host:
         for runner in before.intersection(self.pools.leaving):
             # Nobody has to wait any longer for it to be ready.
             self.settled(runner)
+        self.warn_of(config)
         converted = [change.as_term() for change in config.changes]
         return {"pools": done, **({"converted": converted} if converted else {})}
 

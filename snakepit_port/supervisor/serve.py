@@ -249,6 +249,7 @@ class Supervisor:
         for process in leavings.processes:
             line = f"killed process {process.pid}, left by run {process.run_id}: {process.command}"
             host.log(None, None, "supervisor", "warning", line)
+        host.warn_of(config)
         return host
 
     def _load(self, info: dict[str, Any]) -> Config:

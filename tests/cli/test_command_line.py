@@ -202,6 +202,19 @@ def test_check_names_every_mistake(folder: Path) -> None:
     assert "\033" not in result.stderr
 
 
+def test_check_warns_of_what_is_hardly_meant(folder: Path) -> None:
+    (folder / "odd.toml").write_text(GOOD + 'idle_timeout = "1m"\n')
+    result = run("check", "odd.toml")
+    assert (result.returncode, result.stdout.splitlines()[0]) == (0, "ok")
+    told, hint = result.stderr.splitlines()
+    assert told.startswith('warning: odd.toml:12: pools[1] "other": idle_timeout: it has no effect')
+    assert hint == "  remove it, or set min_workers"
+    said = run("check", "--json", "odd.toml")
+    assert said.stderr == ""
+    (warning,) = json.loads(said.stdout)["warnings"]
+    assert (warning["line"], warning["place"]) == (12, 'pools[1] "other": idle_timeout')
+
+
 def test_check_without_a_file(folder: Path) -> None:
     result = run("check", "none.toml")
     assert result.returncode == 78

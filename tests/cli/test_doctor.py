@@ -163,6 +163,17 @@ def test_every_mistake_of_a_configuration(folder: Path) -> None:
     assert "did you mean pool_size?" in found["configuration"]["message"]
 
 
+def test_what_is_hardly_meant_is_warned_of(folder: Path) -> None:
+    config = POOL.replace('"."', '".", "none"') + "threads_per_worker = 4\n"
+    status, text = doctor(folder, config, "--no-start")
+    assert status == 0
+    warnings = [line for line in text.splitlines() if line.startswith("warning")]
+    assert len(warnings) == 2
+    assert "configuration: pools.toml: line" in warnings[0]
+    assert "there is no folder" in warnings[0]
+    assert "threads_per_worker: it has no effect" in warnings[1]
+
+
 def test_a_thread_pool_with_a_gil_is_warned_of(folder: Path) -> None:
     status, found = findings(folder, f'{POOL}worker_profile = "thread"\n', "--no-start")
     assert (status, found["profile"]["level"]) == (0, "warning")

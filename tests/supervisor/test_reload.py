@@ -326,6 +326,21 @@ async def test_the_supervisor_stops_while_pools_are_reloaded(tmp_path: Path, way
         assert [error.type for error in errors] == ["shutting_down"]
 
 
+async def test_what_is_hardly_meant_is_logged_at_the_start_and_at_a_reload(tmp_path: Path) -> None:
+    async with open_host(pools(pool(threads_per_worker=4))) as host:
+        await reload(host, pools(pool(python_path=[*pool()["python_path"], str(tmp_path / "no")])))
+        told = []
+        async for entry in host.logs(past=True):
+            if entry.source == "supervisor" and entry.level == "warning":
+                told.append(entry.line)
+                if len(told) == 2:
+                    break
+    assert told[0].startswith(
+        'the configuration: pools[0] "default": threads_per_worker: it has no effect'
+    )
+    assert f'python_path[1]: there is no folder "{tmp_path}/no"' in told[1]
+
+
 async def test_many_reloads_leave_nothing_behind(tmp_path: Path) -> None:
     def config(number: int) -> dict[str, Any]:
         changing = pool("changes", **version(tmp_path, number))

@@ -1,0 +1,88 @@
+"""What a configuration may have and is hardly meant: it loads, and is warned of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snakepit_port.config import load_terms, load_toml_text
+from snakepit_port.config.dump import resolved
+
+IN_PROCESSES = (
+    "it has no effect in a process pool, whose workers run one call at a time (remove it, or set"
+    ' worker_profile = "thread")'
+)
+ALL_STAY = (
+    "it has no effect while min_workers is as large as pool_size: no worker ends (remove it, or set"
+    " min_workers)"
+)
+
+
+def warned(*pools: dict[str, Any], **more: Any) -> list[str]:
+    named = [{"name": f"p{n}", "adapter": "a", **pool} for n, pool in enumerate(pools)]
+    config = load_terms({"pools": named, **more}, "/base")
+    return [str(warning) for warning in config.warnings]
+
+
+@pytest.mark.parametrize(
+    ("pool", "told"),
+    [
+        ({"threads_per_worker": 4}, f"threads_per_worker: {IN_PROCESSES}"),
+        ({"thread_safety_checks": True}, f"thread_safety_checks: {IN_PROCESSES}"),
+        ({"worker_profile": "own", "threads_per_worker": 4}, f"threads_per_worker: {IN_PROCESSES}"),
+        ({"idle_timeout": "1m"}, f"idle_timeout: {ALL_STAY}"),
+        ({"idle_timeout": "1m", "min_workers": 3, "pool_size": 3}, f"idle_timeout: {ALL_STAY}"),
+    ],
+)
+def test_settings_without_effect(pool: dict[str, Any], told: str) -> None:
+    profiles = {"own": {}}
+    assert warned({}, pool, profiles=profiles) == [f'pools[1] "p1": {told}']
+
+
+def test_settings_with_an_effect(tmp_path: Path) -> None:
+    (tmp_path / "packed.zip").touch()
+    pools = (
+        {"worker_profile": "thread", "threads_per_worker": 4, "thread_safety_checks": True},
+        {"worker_profile": "own", "threads_per_worker": 4},
+        {"thread_safety_checks": False, "idle_timeout": "infinity"},
+        {"idle_timeout": "1m", "min_workers": 1, "pool_size": 2},
+        {"python_path": [str(tmp_path), str(tmp_path / "packed.zip")]},
+    )
+    assert warned(*pools, profiles={"own": {"kind": "thread"}}) == []
+
+
+def test_a_configuration_that_is_written_out_whole_is_not_warned_of() -> None:
+    text = resolved(load_terms({"pools": [{"name": "a", "adapter": "b"}]}, "/base"))
+    assert load_toml_text(text, "/base").warnings == ()
+
+
+def test_folders_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    text = """\
+[[pools]]
+name = "a"
+adapter = "b"
+idle_timeout = "1m"
+python_path = [
+  "lib",
+  "lob",
+]
+"""
+    config = load_toml_text(text, tmp_path, "x.toml")
+    assert [str(warning) for warning in config.warnings] == [
+        f'line 4, pools[0] "a": idle_timeout: {ALL_STAY}',
+        f'line 7, pools[0] "a": python_path[1]: there is no folder "{tmp_path}/lob" (a relative'
+        " path starts from the folder of the configuration)",
+    ]
+    assert config.warnings[0].file == "x.toml"
+
+
+def test_a_converted_configuration_is_warned_of_where_it_has_the_key() -> None:
+    term = {
+        "pool_config": {"adapter_args": ["--adapter", "a.B", "--max-workers", "4"]},
+        "adapter_module": "Elixir.Snakepit.Adapters.GRPCPython",
+    }
+    (warning,) = load_terms(term, "/base").warnings
+    assert str(warning) == f"pool_config.adapter_args: {IN_PROCESSES}"
