@@ -11,6 +11,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from snakepit_port.config import meant
 from snakepit_port.config.report import INVALID, At, did_you_mean, quoted
 
 # TOML promises 64 bits, so a larger integer could not be written back for every reader.
@@ -135,7 +136,8 @@ class FilePath(Text):
 
 
 class Integer(Kind):
-    """An integer in a range; with *infinity*, also "infinity", which is ``math.inf``."""
+    """An integer in a range; with *infinity*, also "infinity", which is ``math.inf``. *unit* is
+    what it counts, where people write that behind it."""
 
     def __init__(
         self,
@@ -143,7 +145,9 @@ class Integer(Kind):
         maximum: int = MAX_INTEGER,
         what: str = "an integer",
         infinity: bool = False,
+        unit: str = "",
     ) -> None:
+        self._unit = unit
         self._range = range(minimum, maximum + 1)
         self._bounds = {"minimum": minimum}
         self._infinity = infinity
@@ -158,8 +162,36 @@ class Integer(Kind):
         if value == "infinity" and self._infinity:
             return math.inf
         if not _is_integer(value) or value not in self._range:
-            return at.unexpected(self.expects, value)
+            return at.unexpected(self.expects, value, self._hint(value))
         return value
+
+    def _hint(self, value: object) -> str:
+        """What to write for what was meant by a text."""
+        if not isinstance(value, str):
+            return ""
+        if self._infinity and value.lower() in meant.FOR_EVER:
+            return 'write "infinity"'
+        if re.fullmatch("[0-9]{1,18}", value):
+            number, remark = int(value), ", without quotes"
+        else:
+            amount = self._amount(value)
+            if amount is None:
+                return ""
+            number = math.ceil(amount)
+            remark = f", which is {value} rounded up" if number != amount else ""
+        return f"write {number}{remark}" if number in self._range else ""
+
+    def _amount(self, text: str) -> Decimal | None:
+        """What *text* is in this unit, if it is an amount with one."""
+        if self._unit in SIZE_UNITS:
+            size = meant.size(text)
+            return size and meant.total([size], SIZE_UNITS) / SIZE_UNITS[self._unit]
+        if self._unit in DURATION_UNITS:
+            parts = meant.time(text)
+            return (
+                meant.total(parts, DURATION_UNITS) / DURATION_UNITS[self._unit] if parts else None
+            )
+        return meant.percentage(text) if self._unit == "%" else None
 
     def schema(self) -> dict[str, Any]:
         integer = {"type": "integer", **self._bounds}
@@ -183,8 +215,21 @@ class Size(Kind):
         size = self._bytes(value)
         if size is None or size not in self._range:
             hint = f"units: {', '.join(SIZE_UNITS)}" if size is None else ""
-            return at.unexpected(self.expects, value, hint)
+            return at.unexpected(self.expects, value, self._hint(value) or hint)
         return size
+
+    def _hint(self, value: object) -> str:
+        """What to write for what was meant by a text."""
+        found = meant.size(value) if isinstance(value, str) else None
+        if found is None:
+            return ""
+        amount, unit = found
+        size = math.ceil(meant.total([found], SIZE_UNITS))
+        if size not in self._range:
+            return ""
+        whole = amount == amount.to_integral_value()
+        text = f"{meant.written(amount)}{unit}" if whole else self.dump(size)
+        return f'write "{text}"' if isinstance(text, str) else f"write {text}"
 
     @staticmethod
     def _bytes(value: object) -> int | None:
@@ -221,10 +266,29 @@ class Duration(Kind):
             return math.inf
         seconds = self._seconds(value)
         if seconds is None:
-            return at.unexpected(self.expects, value, f"units: {', '.join(DURATION_UNITS)}")
+            hint = self._hint(value) or f"units: {', '.join(DURATION_UNITS)}"
+            return at.unexpected(self.expects, value, hint)
         if seconds > MAX_SECONDS or seconds < 0 or (seconds == 0 and not self._zero):
             return at.unexpected(self.expects, value)
         return float(seconds.quantize(Decimal("0.000001"), ROUND_HALF_EVEN))
+
+    def _hint(self, value: object) -> str:
+        """What to write for what was meant by a text."""
+        if not isinstance(value, str):
+            return ""
+        if self._infinity and value.lower() in meant.FOR_EVER:
+            return 'write "infinity"'
+        if re.fullmatch("[0-9]{1,9}", value):
+            return f'write "{value}s" for seconds, or {int(value)} for milliseconds'
+        parts = meant.time(value)
+        seconds = meant.total(parts, DURATION_UNITS)
+        if not parts or seconds > MAX_SECONDS or (seconds == 0 and not self._zero):
+            return ""
+        # As one unit has it, if one was written.
+        text = self.dump(float(seconds))
+        if len(parts) == 1:
+            text = f"{meant.written(parts[0][0])}{parts[0][1]}"
+        return f'write "{text}"'
 
     @staticmethod
     def _seconds(value: object) -> Decimal | None:

@@ -225,7 +225,7 @@ POOL = _section(
         ),
         Setting(
             "startup_batch_delay_ms",
-            Integer(0, what="a number of milliseconds"),
+            Integer(0, what="a number of milliseconds", unit="ms"),
             "The pause between one batch of starting workers and the next.",
         ),
         Setting(
@@ -273,19 +273,19 @@ POOL = _section(
         ),
         Setting(
             "recycle_jitter",
-            Integer(0, 100, what="a percentage"),
+            Integer(0, 100, what="a percentage", unit="%"),
             "How much may be taken off `worker_ttl` and `worker_max_requests`. Drawn once for each "
             "worker, so that those that started together are not recycled together.",
         ),
         Setting(
             "memory_threshold_mb",
-            Integer(1, what="a number of MiB", infinity=True),
+            Integer(1, what="a number of MiB", infinity=True, unit="MiB"),
             "Private memory of a worker and its children at which it is recycled. What a worker "
             "shares with the process it was forked from does not count. Linux only.",
         ),
         Setting(
             "memory_limit_mb",
-            Integer(1, what="a number of MiB", infinity=True),
+            Integer(1, what="a number of MiB", infinity=True, unit="MiB"),
             "Private memory of a worker and its children at which it is killed, and its call fails "
             "with `worker_crashed`. Linux only.",
         ),

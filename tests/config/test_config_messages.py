@@ -298,3 +298,65 @@ def test_profiles_that_end_at_no_kind() -> None:
         'profiles "c": kind: the profile builds on itself ("c" -> "a" -> "b" -> "c") ' + hint,
         'profiles "self": kind: the profile builds on itself ("self" -> "self") ' + hint,
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("memory_limit_mb", "512MiB", "write 512"),
+        ("memory_limit_mb", "0.5 gb", "write 477, which is 0.5 gb rounded up"),
+        ("memory_limit_mb", "2G", "write 2048"),
+        ("memory_limit_mb", "512", "write 512, without quotes"),
+        ("memory_limit_mb", "unlimited", 'write "infinity"'),
+        ("memory_limit_mb", "0MiB", ""),
+        ("memory_limit_mb", "512 parrots", ""),
+        ("memory_limit_mb", "30s", ""),
+        ("pool_size", "4", "write 4, without quotes"),
+        ("pool_size", "4MiB", ""),
+        ("pool_size", "9" * 18, f"write {'9' * 18}, without quotes"),
+        ("recycle_jitter", "10%", "write 10"),
+        ("recycle_jitter", "110%", ""),
+        ("startup_batch_delay_ms", "1.5s", "write 1500"),
+        ("min_workers", "2", "write 2, without quotes"),
+        ("call_timeout", "30 sec", 'write "30s"'),
+        ("call_timeout", "90 Seconds", 'write "90s"'),
+        ("call_timeout", "1h30m", 'write "90m"'),
+        ("call_timeout", "1 hour, 30 minutes and 1s", 'write "5401s"'),
+        ("call_timeout", "2.50 hrs", 'write "2.5h"'),
+        ("call_timeout", "30", 'write "30s" for seconds, or 30 for milliseconds'),
+        ("call_timeout", "never", 'write "infinity"'),
+        ("cancel_grace_period", "never", "units: ms, s, m, h, d"),
+        ("call_timeout", "0 sec", "units: ms, s, m, h, d"),
+        ("call_timeout", "1h30", "units: ms, s, m, h, d"),
+        ("call_timeout", "x1h30m", "units: ms, s, m, h, d"),
+        ("call_timeout", "9" * 15 + "d1d", "units: ms, s, m, h, d"),
+    ],
+)
+def test_amounts_that_are_written_otherwise(name: str, value: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_terms({"pools": [{"name": "a", "adapter": "b", name: value}]}, "/base")
+    (problem,) = caught.value.problems
+    assert problem.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("64mb", 'write "64MB"'),
+        ("64M", 'write "64MiB"'),
+        ("64  MiB", 'write "64MiB"'),
+        ("1.5GiB", 'write "1536MiB"'),
+        ("0.7MB", "write 700000"),
+        ("64 parrots", "units: B, KiB, MiB, GiB, KB, MB, GB"),
+        ("64G", "units: B, KiB, MiB, GiB, KB, MB, GB"),
+    ],
+)
+def test_sizes_that_are_written_otherwise(value: str, hint: str) -> None:
+    tree = {
+        "supervisor": {"max_frame_bytes": value},
+        "pools": [{"name": "a", "adapter": "b"}],
+    }
+    with pytest.raises(ConfigError) as caught:
+        load_terms(tree, "/base")
+    (problem,) = caught.value.problems
+    assert problem.hint == hint
