@@ -449,7 +449,7 @@ class Host:
             self._undated.clear()
             self._dates_changed = False
             waits = (until for _, until in self._gatherings.values())
-            self._next_due = min(*self._due.values(), *waits, self._full_until)
+            self._next_due = min([*self._due.values(), *waits, self._full_until])
         return self._next_due
 
     def take_stock(self) -> None:
