@@ -225,11 +225,13 @@ class Host(Link):
 
         Raises:
             CallError: `type` "pool_unavailable" if a pool could not start, with the cause;
-                "supervisor_down" if the supervisor went first.
+                "supervisor_down" if the supervisor is gone, whatever its pools were before.
         """
         await self._pools.wait()
-        if not self._pools.settled:
-            self._outbox.check()
+        if self._process is not None and self._process.exit_status is not None:
+            # The end of its output may not have been read yet.
+            await self._ended.wait()
+        self._outbox.check()
         for name, state in self.pools.items():
             if state != "ready":
                 cause = self._pools.causes.get(name, {})

@@ -53,6 +53,15 @@ async def test_everyone_who_waits_learns_that_the_supervisor_is_gone() -> None:
         await expect_error("supervisor_down", lambda: host.send_frame(b""))
 
 
+async def test_pools_of_a_supervisor_that_is_gone_are_not_ready() -> None:
+    async with connected() as (host, supervisor):
+        await supervisor.send(messages.ready({"pools": {"default": "ready"}}))
+        assert await host.await_ready() == {"default": "ready"}
+        await supervisor.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        await expect_error("supervisor_down", host.await_ready)
+
+
 async def test_answers_sent_before_the_end_still_count() -> None:
     async with connected() as (host, supervisor), trio.open_nursery() as nursery:
 

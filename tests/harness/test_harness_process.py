@@ -56,6 +56,19 @@ async def test_calls_learn_how_the_supervisor_ended(
     assert named in caught.value.message
 
 
+async def test_pools_of_a_supervisor_that_was_just_killed_are_not_ready(fake: Fake) -> None:
+    ready = messages.ready({"pools": {"default": "ready"}})
+    program = fake(f"{HELLO}\nos.write(1, {ready!r})\nsignal.pause()")
+    async with open_host({}, python=program) as host:
+        assert await host.await_ready() == {"default": "ready"}
+        host.kill()
+        # Blocking: it is dead, and this host has had no moment to notice.
+        os.waitid(os.P_PID, host.os_pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+        with pytest.raises(CallError, match="SIGKILL") as caught:
+            await host.await_ready()
+    assert caught.value.type == "supervisor_down"
+
+
 async def test_a_supervisor_that_ends_before_its_hello(fake: Fake) -> None:
     with pytest.raises(CallError, match="status 3") as caught:
         async with open_host({}, python=fake("sys.exit(3)")):
