@@ -24,7 +24,7 @@ from snakepit_port.cli.printing import (
 from snakepit_port.cli.statuses import BAD_CONFIG, FAILED, USAGE
 
 if TYPE_CHECKING:
-    from snakepit_port.harness import LogLine
+    from snakepit_port.harness import Host, LogLine
 
 ABOUT = "start a supervisor, call one command, print its result as JSON"
 EXAMPLES = """\
@@ -36,13 +36,23 @@ examples:
   snakepit-port call --config pools.toml default add '[1, 2]'
   snakepit-port call --config pools.toml default greet '{"name": "Ada"}' --timeout 2
   snakepit-port call --config pools.toml default lines '["big.csv"]'   a line for each value
+
+A command that returns an iterator, and is no generator itself, takes --stream: nothing tells of it
+before it has run.
 """
+
+#: The pool is only starting: the call waits as long as that takes.
+_QUEUE_TIMEOUT = math.inf
+
+#: Neither a list nor an object.
+_NO_ARGUMENTS = "none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("--config", metavar="FILE", required=True, help="TOML file")
     parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="deadline of the call")
+    parser.add_argument("--stream", action="store_true", help="the command returns an iterator")
     parser.add_argument("pool", metavar="POOL", help="a pool of FILE")
     parser.add_argument("command", metavar="COMMAND", help="of the pool's adapter")
     parser.add_argument(
@@ -92,23 +102,14 @@ def run(args: argparse.Namespace) -> int:
     import trio
 
     from snakepit_port.harness import CallError, open_host
-    from snakepit_port.term_json import to_json
     from snakepit_port.wire import EncodeError
 
     async def call() -> None:
-        async with (
-            open_host(args.config, on_log=_print_log) as host,
-            # Its pool is only starting: the call waits as long as that takes.
-            host.stream(
-                args.pool, args.command, args.args, timeout=args.timeout, queue_timeout=math.inf
-            ) as chunks,
-        ):
-            is_generator = False
-            async for chunk in chunks:
-                is_generator = True
-                print_json_line(to_json(chunk))
-            if chunks.result is not None or not is_generator:
-                print_json(to_json(chunks.result))
+        async with open_host(args.config, on_log=_print_log) as host:
+            if args.stream:
+                await _stream(host, args)
+            else:
+                await _call(host, args)
 
     try:
         trio.run(call)
@@ -126,6 +127,58 @@ def run(args: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     return 0
+
+
+async def _call(host: Host, args: argparse.Namespace) -> None:
+    """A call for a result first, because streams are never run again after a crash."""
+    from snakepit_port.harness import CallError
+    from snakepit_port.term_json import to_json
+
+    try:
+        result = await host.call(
+            args.pool, args.command, args.args, timeout=args.timeout, queue_timeout=_QUEUE_TIMEOUT
+        )
+    except CallError as exc:
+        if exc.type != "not_a_stream_call":
+            raise
+        if not await _is_generator(host, args):
+            message = (
+                f"command {args.command!r} has run, and returned an iterator, whose values only a"
+                " stream call gets: add --stream"
+            )
+            raise CallError({**exc.details, "message": message}) from None
+    else:
+        print_json(to_json(result))
+        return
+    await _stream(host, args)
+
+
+async def _is_generator(host: Host, args: argparse.Namespace) -> bool:
+    """Whether a command that is `not_a_stream_call` has not run. A generator is refused before
+    anybody looks at its arguments; so with some that are none, nothing is run to find out."""
+    from snakepit_port.harness import CallError
+
+    try:
+        await host.call(args.pool, args.command, _NO_ARGUMENTS, queue_timeout=_QUEUE_TIMEOUT)
+    except CallError as exc:
+        if exc.type not in ("not_a_stream_call", "bad_arguments"):
+            raise
+        return exc.type == "not_a_stream_call"
+    return False
+
+
+async def _stream(host: Host, args: argparse.Namespace) -> None:
+    from snakepit_port.term_json import to_json
+
+    async with host.stream(
+        args.pool, args.command, args.args, timeout=args.timeout, queue_timeout=_QUEUE_TIMEOUT
+    ) as chunks:
+        is_generator = False
+        async for chunk in chunks:
+            is_generator = True
+            print_json_line(to_json(chunk))
+        if chunks.result is not None or not is_generator:
+            print_json(to_json(chunks.result))
 
 
 def _print_log(line: LogLine) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ADAPTER = """
+import os
 import signal
-from snakepit_port.adapter import command
+from snakepit_port.adapter import attempt, command
 
 @command
 def add(a, b):
@@ -28,6 +29,17 @@ def echo(value):
 def count(n, result=None):
     yield from range(n)
     return result
+
+@command
+def squares(n):
+    print("squaring", flush=True)
+    return (i * i for i in range(n))
+
+@command(idempotent=True)
+def crash_once():
+    if attempt() == 1:
+        os._exit(3)
+    return attempt()
 
 @command
 def count_and_fail(n):
@@ -103,6 +115,22 @@ def test_the_result_is_json(folder: Path, args: list[str], result: object) -> No
 def test_a_generator_is_a_line_for_each_value(folder: Path, args: list[str], printed: str) -> None:
     process = call(folder, "default", *args)
     assert (process.returncode, process.stdout) == (0, printed), process.stderr
+
+
+def test_an_idempotent_command_is_run_again(folder: Path) -> None:
+    process = call(folder, "default", "crash_once")
+    assert (process.returncode, process.stdout) == (0, "2\n"), process.stderr
+
+
+def test_a_command_that_returns_an_iterator_is_run_once(folder: Path) -> None:
+    process = call(folder, "default", "squares", "[3]")
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.count("] squaring") == 1
+    assert "has run, and returned an iterator" in process.stderr
+    assert "--stream" in process.stderr
+    process = call(folder, "default", "squares", "[3]", "--stream")
+    assert (process.returncode, process.stdout) == (0, "0\n1\n4\n"), process.stderr
+    assert process.stderr.count("] squaring") == 1
 
 
 def test_an_error_of_a_generator_comes_after_its_values(folder: Path) -> None:
