@@ -10,6 +10,8 @@ ABOUT = "remove processes and files that dead runs have left"
 EXAMPLES = """\
 A run is a supervisor with all that it started. What outlives it, because the whole run was killed
 at once, is removed when the next one starts; this does it now. Runs that are alive are not touched.
+A folder of a dead run in which something changed in the last minute is left alone, and told: a host
+may still read results there.
 
 examples:
   snakepit-port cleanup --dry-run    what would be removed
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Removes what there is and prints it. Returns the exit status."""
-    from snakepit_port.supervisor.run import find_leavings, remove
+    from snakepit_port.supervisor.run import find_leavings, find_waiting, remove
 
     leavings = find_leavings()
     if not args.dry_run:
@@ -36,14 +38,22 @@ def run(args: argparse.Namespace) -> int:
         for process in leavings.processes
     ]
     folders = [str(folder) for folder in leavings.folders]
+    waiting = find_waiting()
     if args.json:
-        print_json({"dry_run": args.dry_run, "processes": processes, "folders": folders})
+        left_alone = [{"folder": str(left.folder), "seconds": left.seconds} for left in waiting]
+        found = {"processes": processes, "folders": folders, "left_alone": left_alone}
+        print_json({"dry_run": args.dry_run, **found})
         return 0
     kill, delete = ("would kill", "would remove") if args.dry_run else ("killed", "removed")
     for process in processes:
         print(f"{kill} {process['pid']} of run {process['run_id']}: {process['command']}")
     for folder in folders:
         print(f"{delete} {folder}")
-    if not processes and not folders:
+    for left in waiting:
+        print(
+            f"left alone {left.folder}: a host may still read results there; a cleanup or a start"
+            f" in {left.seconds} s removes it"
+        )
+    if not processes and not folders and not waiting:
         print("dead runs have left nothing")
     return 0

@@ -14,6 +14,7 @@ that starts later.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import secrets
 import shutil
@@ -61,6 +62,13 @@ class Leavings(NamedTuple):
 
     processes: list[Leaving]
     folders: list[Path]
+
+
+class Waiting(NamedTuple):
+    """A folder of a run that is dead, which becomes a leaving if nothing changes for `seconds`."""
+
+    folder: Path
+    seconds: int
 
 
 def find_leavings() -> Leavings:
@@ -190,14 +198,35 @@ def hold(folder: str | Path) -> int:
     return fd
 
 
+def find_waiting() -> list[Waiting]:
+    """Folders of dead runs that are no leavings yet. That a supervisor is dead proves nothing: its
+    host may be there, and read results."""
+    found = []
+    seen = {pid: process for pid in _pids() if (process := _look_at(pid))}
+    for folder, age in _own_folders():
+        with suppress(OSError, ValueError):
+            # Looked at before the folder is held: a run that begins needs it free for itself.
+            if age <= _HOST_GRACE and _supervisor(folder.name.removeprefix(PREFIX), seen) is None:
+                os.close(hold(folder))
+                found.append(Waiting(folder, math.ceil(_HOST_GRACE - age)))
+    return found
+
+
 def _find_folders() -> list[Path]:
     """Folders of this user's runs (for root, of everybody's) that nobody holds or reads."""
     found = []
-    for folder in sorted(Path(MEMORY).glob(f"{PREFIX}*-*-*")):
+    for folder, age in _own_folders():
         with suppress(OSError):
-            about = folder.lstat()
-            ours = stat.S_ISDIR(about.st_mode) and os.geteuid() in (0, about.st_uid)
-            if ours and time.time() - about.st_mtime > _HOST_GRACE:
+            if age > _HOST_GRACE:
                 os.close(hold(folder))
                 found.append(folder)
     return found
+
+
+def _own_folders() -> Iterator[tuple[Path, float]]:
+    """Folders of runs, of everybody's for root, and the seconds since something changed in them."""
+    for folder in sorted(Path(MEMORY).glob(f"{PREFIX}*-*-*")):
+        with suppress(OSError):
+            about = folder.lstat()
+            if stat.S_ISDIR(about.st_mode) and os.geteuid() in (0, about.st_uid):
+                yield folder, time.time() - about.st_mtime

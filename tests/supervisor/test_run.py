@@ -165,6 +165,29 @@ def test_a_folder_is_left_to_its_host_for_a_while(base: Path) -> None:
     assert find_leavings().folders == []
 
 
+def test_a_folder_that_is_left_to_a_host_is_told(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alive = base / f"snakepit-port-{Run().id}"
+    alive.mkdir()
+    held = runs.hold(abandoned(base, "snakepit-port-4-5-6"))
+    os.utime(base / "snakepit-port-4-5-6")
+    folder = abandoned(base)
+    assert runs.find_waiting() == []
+    os.utime(folder)
+    ((waiting, seconds),) = runs.find_waiting()
+    assert (waiting, 0 <= seconds <= 60) == (folder, True)
+    assert cli.main(["cleanup"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"left alone {folder}: a host may still read results there")
+    assert "nothing" not in shown
+    assert cli.main(["cleanup", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert [left["folder"] for left in shown["left_alone"]] == [str(folder)]
+    assert (shown["folders"], folder.exists()) == ([], True)
+    os.close(held)
+
+
 def test_a_folder_that_nobody_holds_is_removed(base: Path) -> None:
     folder = abandoned(base)
     (base / "snakepit-port-link-to-it").symlink_to(folder)
