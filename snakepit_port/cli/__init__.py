@@ -8,13 +8,14 @@ is quick.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from snakepit_port import __version__
 from snakepit_port.cli import call, check, cleanup, convert, doctor, serve
-from snakepit_port.cli.statuses import INTERRUPTED, USAGE
+from snakepit_port.cli.statuses import FAILED, INTERRUPTED, USAGE
 
 COMMANDS = (serve, check, doctor, convert, call, cleanup)
 
@@ -32,15 +33,30 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Raises `SystemExit` for wrong usage."""
     try:
-        args = _parser().parse_args(argv)
-        run: Callable[[argparse.Namespace], int] = args.run
-        return run(args)
+        try:
+            args = _parser().parse_args(argv)
+            run: Callable[[argparse.Namespace], int] = args.run
+            return run(args)
+        finally:
+            # Here, where it can be caught that nobody reads it, and not when Python ends.
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        return _not_read()
     except BaseExceptionGroup as group:
-        if group.split(KeyboardInterrupt)[1] is not None:
-            raise
-        return INTERRUPTED
+        if group.split(KeyboardInterrupt)[1] is None:
+            return INTERRUPTED
+        if group.split(BrokenPipeError)[1] is None:
+            return _not_read()
+        raise
+
+
+def _not_read() -> int:
+    """Whoever reads has had enough, like `head`: not for Python to complain of when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -122,10 +121,6 @@ def run(args: argparse.Namespace) -> int:
     except EncodeError as exc:
         complain(f"the arguments cannot be sent: {exc}")
         return USAGE
-    except BrokenPipeError:
-        # Whoever reads has had enough, like `head`: not for Python to complain of when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     return 0
 
 

@@ -37,7 +37,7 @@ call_timeout = "soon"
 
 
 def run(*args: str, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    result: subprocess.CompletedProcess[str] = subprocess.run(
         [sys.executable, "-m", "snakepit_port", *args],
         capture_output=True,
         text=True,
@@ -45,6 +45,7 @@ def run(*args: str, **options: object) -> subprocess.CompletedProcess[str]:
         check=False,
         **options,  # type: ignore[call-overload]
     )
+    return result
 
 
 @pytest.fixture
@@ -133,6 +134,36 @@ def test_an_interrupt_is_no_traceback(folder: Path) -> None:
         _, stderr = process.communicate()
         os.close(writer)
     assert (process.returncode, stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["check", "good.toml"],
+        ["check", "--env", "default", "good.toml"],
+        ["check", "--resolved", "--json", "good.toml"],
+        ["check", "--json", "bad.toml"],
+        ["doctor", "--json", "--no-start", "good.toml"],
+        ["doctor", "--no-start", "good.toml"],
+        ["convert", "good.toml"],
+        ["cleanup", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_a_reader_that_has_gone_is_no_traceback(folder: Path, args: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(
+        [sys.executable, "-m", "snakepit_port", *args],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(write)
+    assert "Traceback" not in result.stderr
+    assert "BrokenPipeError" not in result.stderr
+    assert result.returncode == 1
 
 
 # -- serve ------------------------------------------------------------------------------------
