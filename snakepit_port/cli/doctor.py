@@ -53,12 +53,14 @@ _WORKER_WARNINGS = ("worker.gil_enabled", "worker.thread_safety")
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at. ``pool`` is empty for what concerns all; ``level`` is "ok",
-    "note", "warning" (a pool would start), or "failure" (one would not)."""
+    "note", "warning" (a pool would start), or "failure" (one would not). ``traceback`` is empty
+    where Python raised nothing."""
 
     pool: str
     subject: str
     level: str
     message: str
+    traceback: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,14 +81,21 @@ def run(args: argparse.Namespace) -> int:
         if finding.level == "failure":
             status = BAD_CONFIG if finding.subject == "configuration" else WOULD_NOT_START
     if args.json:
-        print_json({"ok": status == 0, "findings": [asdict(finding) for finding in findings]})
+        print_json({"ok": status == 0, "findings": [_row(finding) for finding in findings]})
     return status
+
+
+def _row(finding: Finding) -> dict[str, str]:
+    row = asdict(finding)
+    if not finding.traceback:
+        del row["traceback"]
+    return row
 
 
 def _print(finding: Finding) -> None:
     level = paint(sys.stdout, _COLOURS[finding.level], f"{finding.level:8}")
     where = f"pool {finding.pool}: " if finding.pool else ""
-    first, *more = finding.message.splitlines() or [""]
+    first, *more = (*finding.message.splitlines(), *finding.traceback.splitlines()) or [""]
     print(level, f"{where}{finding.subject}: {first}", flush=True)
     for line in more:
         print(f"         {line}")
@@ -103,7 +112,8 @@ def examine(file: str, *, start: bool) -> Iterator[Finding]:
         for problem in exc.problems:
             yield Finding("", "configuration", "failure", f"{file}: {problem}")
         return
-    yield Finding("", "configuration", "ok", f"{len(config.pools)} pools")
+    count = len(config.pools)
+    yield Finding("", "configuration", "ok", f"{count} pool{'s' * (count != 1)}")
     for warning in config.warnings:
         yield Finding("", "configuration", "warning", f"{file}: {warning}")
     yield from _limits(config)
@@ -223,8 +233,7 @@ def _start(config: Config, pool: PoolSettings) -> Iterator[Finding]:
     try:
         events = trio.run(start)
     except CallError as exc:
-        trace = f"\n{exc.traceback.rstrip()}" if exc.traceback else ""
-        yield Finding(pool.name, "start", "failure", f"{exc}{trace}")
+        yield Finding(pool.name, "start", "failure", exc.message, exc.traceback or "")
         return
     yield Finding(pool.name, "start", "ok", f"a worker loaded adapter {pool.adapter}")
     for event in events:

@@ -77,6 +77,7 @@ def test_one_worker_of_it_is_started_whatever_its_size(folder: Path, setting: st
 def test_what_people_see(folder: Path) -> None:
     status, text = doctor(folder, POOL)
     assert status == 0
+    assert "ok       configuration: 1 pool\n" in text
     assert "ok       pool default: start: a worker loaded adapter fine\n" in text
 
 
@@ -84,8 +85,14 @@ def test_an_adapter_that_cannot_be_imported(folder: Path) -> None:
     config = POOL.replace("fine", "broken")
     status, found = findings(folder, config)
     assert (status, found["start"]["level"]) == (1, "failure")
-    assert "No module named 'no_such_module'" in found["start"]["message"]
-    assert 'broken.py", line 1' in found["start"]["message"]
+    message, traceback = found["start"]["message"], found["start"]["traceback"]
+    assert message.startswith("adapter broken failed to load: ModuleNotFoundError: No module named")
+    assert "\n" not in message
+    assert 'broken.py", line 1' in traceback
+    assert [subject for subject in found if "traceback" in found[subject]] == ["start"]
+    _, text = doctor(folder, config)
+    assert "failure  pool default: start: adapter broken failed to load: " in text
+    assert text.count("Traceback (most recent call last)") == 1
     # Not imported, so not found.
     status, found = findings(folder, config, "--no-start")
     assert status == 0
