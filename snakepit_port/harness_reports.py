@@ -20,7 +20,8 @@ class CallError(Exception):
     Attributes are those of an error in protocol/SPEC.md, section 11, and None where not known:
     `type` (such as "exception", "timeout", "worker_crashed"), `message`, `exception` (the Python
     class), `traceback`, `pool`, `worker`, `command`, `signal`, `status`, `stderr`, `problems`.
-    `details` is the whole map. `str()` ends with the traceback.
+    `details` is the whole map. `str()` begins with the Python class where a command raised, else
+    with the type; it ends with the traceback.
     """
 
     def __init__(self, details: Mapping[str, Any]) -> None:
@@ -39,7 +40,8 @@ class CallError(Exception):
         self.problems: list[Mapping[str, Any]] | None = details.get("problems")
 
     def __str__(self) -> str:
-        lines = [f"{self.type}: {self.message}"]
+        what = (self.type == "exception" and self.exception) or self.type
+        lines = [f"{what}: {self.message}" if self.message else what]
         where = [
             f"{name} {value}"
             for name, value in (
@@ -52,9 +54,12 @@ class CallError(Exception):
         if where:
             lines.append(f"  in {', '.join(where)}")
         for problem in self.problems or ():
-            place = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
-            name = ": ".join(text for text in (place, str(problem.get("place") or "")) if text)
-            lines.append(f"  {name}: {problem.get('message', '')}")
+            message = str(problem.get("message") or "")
+            if message in self.message:
+                continue  # The supervisor's message has them all.
+            source = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
+            parts = (source, str(problem.get("place") or ""), message)
+            lines.append("  " + ": ".join(part for part in parts if part))
             if problem.get("hint"):
                 lines.append(f"    {problem['hint']}")
         if self.stderr:

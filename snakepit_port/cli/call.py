@@ -103,8 +103,16 @@ def run(args: argparse.Namespace) -> int:
     from snakepit_port.harness import CallError, open_host
     from snakepit_port.wire import EncodeError
 
+    told: set[str | None] = set()
+
+    def print_log(line: LogLine) -> None:
+        who = line.worker or line.pool or "supervisor"
+        print(paint(sys.stderr, DIM, f"[{who}]"), line.line, file=sys.stderr)
+        if line.source == "stderr":
+            told.add(line.worker)
+
     async def call() -> None:
-        async with open_host(args.config, on_log=_print_log) as host:
+        async with open_host(args.config, on_log=print_log) as host:
             if args.stream:
                 await _stream(host, args)
             else:
@@ -116,6 +124,9 @@ def run(args: argparse.Namespace) -> int:
         if exc.type == "config" and exc.problems:
             print_problems(exc.problems)
             return BAD_CONFIG
+        if exc.worker in told:
+            # What it wrote was printed as it came.
+            exc = CallError({**exc.details, "stderr": None})
         complain(str(exc))
         return FAILED
     except EncodeError as exc:
@@ -174,8 +185,3 @@ async def _stream(host: Host, args: argparse.Namespace) -> None:
             print_json_line(to_json(chunk))
         if chunks.result is not None or not is_generator:
             print_json(to_json(chunks.result))
-
-
-def _print_log(line: LogLine) -> None:
-    who = line.worker or line.pool or "supervisor"
-    print(paint(sys.stderr, DIM, f"[{who}]"), line.line, file=sys.stderr)

@@ -59,6 +59,11 @@ def fail():
     raise ValueError("on purpose")
 
 @command
+def die():
+    os.write(2, b"last words\\n")
+    os._exit(3)
+
+@command
 def hang():
     print("hanging", flush=True)
     while True:
@@ -169,9 +174,16 @@ def test_an_error_is_readable(folder: Path) -> None:
     process = call(folder, "default", "fail")
     assert (process.returncode, process.stdout) == (1, "")
     lines = process.stderr.splitlines()
-    assert any(line.startswith("error: exception: ") for line in lines)
+    assert "error: ValueError: on purpose" in lines
     assert lines[-1] == "ValueError: on purpose"
     assert "snakepit_port/cli/" not in process.stderr
+
+
+def test_what_a_crashed_worker_wrote_is_printed_once(folder: Path) -> None:
+    process = call(folder, "default", "die")
+    assert process.returncode == 1
+    assert "error: worker_crashed: " in process.stderr
+    assert process.stderr.count("last words") == 1
 
 
 def test_a_deadline(folder: Path) -> None:

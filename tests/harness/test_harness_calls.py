@@ -13,6 +13,8 @@ from fake_supervisor import FakeSupervisor, args_of, connected
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snakepit_port.config import ConfigError
+from snakepit_port.config.toml import load_toml_text
 from snakepit_port.harness import CallError, Host, LogLine, RawFrame, host_over
 from snakepit_port.wire import EncodeError, encode, messages
 
@@ -131,13 +133,48 @@ async def test_an_error_carries_what_the_supervisor_knows() -> None:
             assert (error.worker, error.command) == ("p-1", "divide")
             assert (error.signal, error.status, error.stderr) == (None, None, None)
             lines = str(error).splitlines()
-            assert lines[0] == "exception: division by zero"
+            assert lines[0] == "ZeroDivisionError: division by zero"
             assert lines[1] == "  in pool p, worker p-1, command divide"
             assert lines[-1] == "ZeroDivisionError: division by zero"
 
         nursery.start_soon(call)
         (id, *_) = await supervisor.expect("call")
         await supervisor.send(messages.error(id, details))
+
+
+@pytest.mark.parametrize(
+    ("details", "said"),
+    [
+        ({"type": "exception", "exception": "SystemExit", "message": "4"}, "SystemExit: 4"),
+        (
+            {"type": "exception", "exception": "KeyboardInterrupt", "message": ""},
+            "KeyboardInterrupt",
+        ),
+        (
+            {"type": "exception", "message": "health returned False"},
+            "exception: health returned False",
+        ),
+        ({"type": "bad_arguments", "exception": "TypeError", "message": "no"}, "bad_arguments: no"),
+    ],
+)
+def test_what_is_raised_is_named_by_its_class(details: dict[str, str], said: str) -> None:
+    assert str(CallError(details)) == said
+
+
+@pytest.mark.parametrize("text", ["", "[[pools]]\nname = 'a'\nadaptor = 'b'\n"])
+def test_each_problem_of_a_configuration_is_told_once(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_toml_text(text, ".", "pools.toml")
+    problems = caught.value.as_term()
+    error = CallError({"type": "config", "message": str(caught.value), "problems": problems})
+    for problem in problems:
+        place, message = problem["place"], problem["message"]
+        assert str(error).count(f"{place}: {message}" if place else str(message)) == 1
+    brief = CallError({"type": "config", "message": "mistakes", "problems": problems})
+    first = ": ".join(str(problems[0][key]) for key in ("place", "message") if problems[0][key])
+    line = f":{problems[0]['line']}" if problems[0]["line"] else ""
+    assert str(brief).splitlines()[1] == f"  pools.toml{line}: {first}"
+    assert "  : " not in str(CallError({"type": "config", "problems": [{"message": "empty"}]}))
 
 
 async def test_a_cancelled_call_tells_the_supervisor_and_drops_the_late_answer(
