@@ -8,11 +8,28 @@ import tomllib
 from typing import Any
 
 import tomlkit
-from tomlkit.exceptions import ParseError, TOMLKitError
+from tomlkit.exceptions import InvalidControlChar, ParseError, TOMLKitError
 
 from snakepit_port.config.check import check
 from snakepit_port.config.lines import lines_of
 from snakepit_port.config.model import Config, ConfigError, Problem
+
+#: How Elixir's configuration files begin.
+_ELIXIR = re.compile(r"^\s*(import Config|use Mix\.Config)\b", re.MULTILINE)
+
+_STRING_CUT = (
+    "the string does not end on its line; close it with the quote that it began with, or begin and"
+    " end it with three of them"
+)
+
+#: In place of what the standard library says.
+_WORDS = {
+    "Illegal character '\\n'": _STRING_CUT,
+    "Invalid value": "no value looks like this; text has to stand in quotes",
+}
+
+#: Of a long line, how many characters are shown, and how many of them before the mark.
+_SHOWN, _SHOWN_BEFORE = 100, 60
 
 
 def load_toml(path: str | os.PathLike[str]) -> Config:
@@ -49,11 +66,8 @@ def load_toml_text(
     """
     try:
         tree: dict[str, Any] = tomlkit.parse(text).unwrap()
-    except ParseError as error:
-        message = str(error).removesuffix(f" at line {error.line} col {error.col}")
-        raise _failure(filename, f"not valid TOML: {message}", error.line) from error
     except (TOMLKitError, ValueError, RecursionError) as error:
-        raise _failure(filename, f"not valid TOML: {error}", _error_line(text)) from error
+        raise ConfigError([_problem(text, error, filename)]) from error
     return check(
         tree,
         os.path.abspath(base_dir),
@@ -63,14 +77,56 @@ def load_toml_text(
     )
 
 
-def _error_line(text: str) -> int | None:
-    """Where the standard library's parser stops: tomlkit does not say it of keys set twice."""
+def _problem(text: str, error: Exception, filename: str | None) -> Problem:
+    """What is wrong with a text that is not TOML, and where."""
+    if _ELIXIR.search(text):
+        convert = f"mix snakepit_port.convert {filename or 'FILE'} -o pools.toml"
+        return Problem("", "this is Elixir, not TOML", f"`{convert}` makes TOML of it", filename)
+    plain = text.replace("\r\n", "\n")
+    message, line, column = _said_by_tomllib(plain) or (str(error), None, 1)
+    if found := re.match(r"Key .* already exists", str(error)):
+        message, column = found[0], 1
+    elif line is None and isinstance(error, InvalidControlChar):
+        # A string in single quotes, which the other parser looks for the end of to the end.
+        message = _STRING_CUT
+        line, column = _place_by_tomlkit(plain)
+    lines = plain.split("\n")
+    if line is None or line > len(lines):
+        return Problem("", f"not valid TOML: {message}", "", filename)
+    shown = _shown(lines[line - 1], column)
+    return Problem("", f"not valid TOML at column {column}: {message}\n{shown}", "", filename, line)
+
+
+def _said_by_tomllib(text: str) -> tuple[str, int | None, int] | None:
+    """What the standard library's parser says: in better words than tomlkit's, mostly."""
     try:
         tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        match = re.search(r"at line (\d+)", str(error))
-        return int(match[1]) if match else None
+        match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
+        if match is not None:
+            return _WORDS.get(match[1], match[1]), int(match[2]), int(match[3])
+        if match := re.fullmatch(r"(.*) \(at end of document\)", str(error), re.DOTALL):
+            return f"{match[1]} at the end of the file", None, 1
     return None
+
+
+def _place_by_tomlkit(text: str) -> tuple[int | None, int]:
+    try:
+        tomlkit.parse(text)
+    except ParseError as error:
+        return error.line, error.col + 1
+    return None, 1
+
+
+def _shown(line: str, column: int) -> str:
+    """What stands in a line, and below it a mark where the column is."""
+    start = max(0, column - 1 - _SHOWN_BEFORE)
+    part = "".join(
+        char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in line[start : start + _SHOWN]
+    )
+    before = re.sub(r"[^\t]", " ", part[: column - 1 - start])
+    return f"  {part}\n  {before}^"
 
 
 def _failure(file: str | None, message: str, line: int | None = None) -> ConfigError:

@@ -94,10 +94,47 @@ def test_five_mistakes_at_once() -> None:
             "line 2, supervisor: qqq: unknown setting (remove it; known here: pooling_enabled,"
             " max_frame_bytes, shutdown_grace_period, shm_threshold, shm_max_bytes)",
         ),
-        ("a = 1\nb = ]\n", "line 2, not valid TOML: Unexpected character: ']'"),
+        (
+            "a = 1\nb = ]\n",
+            "line 2, not valid TOML at column 5: no value looks like this; text has to stand in"
+            " quotes\n  b = ]\n      ^",
+        ),
         (
             "[supervisor]\na = 1\na = 2\n\n[[pools]]\n",
-            'line 3, not valid TOML: Key "a" already exists.',
+            'line 3, not valid TOML at column 1: Key "a" already exists\n  a = 2\n  ^',
+        ),
+        (
+            "[[pools]\nname = 'a'\n",
+            "line 1, not valid TOML at column 8: Expected ']]' at the end of an array declaration\n"
+            "  [[pools]\n         ^",
+        ),
+        (
+            '[[pools]]\r\n\tname = "a\r\n',
+            "line 2, not valid TOML at column 11: the string does not end on its line; close it"
+            " with the quote that it began with, or begin and end it with three of them\n"
+            '  \tname = "a\n  \t         ^',
+        ),
+        (
+            "\r\n\r\na = 'b\r\nc = 1\r\n",
+            "line 3, not valid TOML at column 7: the string does not end on its line; close it"
+            " with the quote that it began with, or begin and end it with three of them\n"
+            "  a = 'b\n        ^",
+        ),
+        (
+            'a = "b\1c"\n',
+            "line 1, not valid TOML at column 7: Illegal character '\\x01'\n"
+            '  a = "b\ufffdc"\n        ^',
+        ),
+        ('a = """b\n', "not valid TOML: Unterminated string at the end of the file"),
+        (
+            "x" * 300 + "\n",
+            "line 1, not valid TOML at column 301: Expected '=' after a key in a key/value pair\n"
+            f"  {'x' * 60}\n  {' ' * 60}^",
+        ),
+        (
+            "# Ours\nimport Config\nconfig :snakepit, pooling_enabled: true\n",
+            "this is Elixir, not TOML (`mix snakepit_port.convert snakepit.toml -o pools.toml`"
+            " makes TOML of it)",
         ),
         (
             "[[pools]]\nname = 'a'\n",
