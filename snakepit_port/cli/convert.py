@@ -17,7 +17,7 @@ external term. `mix snakepit_port.convert config/config.exs` reads Elixir's file
 
 examples:
   snakepit-port convert old.toml                  print it, a comment on every key that changed
-  snakepit-port convert old.toml -o pools.toml    write it
+  snakepit-port convert old.toml -o pools.toml    write it; a file that is there needs --force
   snakepit-port convert --report old.toml         what became of each key
   snakepit-port convert --report --json old.toml
 """
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("file", metavar="OLD", help="the configuration of Snakepit")
     parser.add_argument("-o", "--output", metavar="NEW", help="write TOML to this file")
+    parser.add_argument("--force", action="store_true", help="write over a NEW that is there")
     parser.add_argument("--report", action="store_true", help="print what became of each key")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -45,10 +46,14 @@ def run(args: argparse.Namespace) -> int:
         return refuse_config(exc.as_term(), args.json)
     if args.output:
         try:
-            _write(Path(args.output), text)
+            _write(Path(args.output), text, args.force)
+        except FileExistsError:
+            complain(f"{args.output} is there already; --force writes over it")
+            return FAILED
         except OSError as exc:
             complain(f"{args.output} cannot be written: {exc.strerror}")
             return FAILED
+        note(f"wrote {args.output}")
     terms = [change.as_term() for change in changes]
     if args.json:
         print_json(terms if args.report else {"ok": True, "toml": text, "changes": terms})
@@ -81,8 +86,10 @@ def _converted(file: str, folder: Path | None) -> tuple[str, Any]:
     return convert_terms(term, os.getcwd(), folder)
 
 
-def _write(path: Path, text: str) -> None:
-    """All or nothing: a reader never sees half of it."""
+def _write(path: Path, text: str, force: bool) -> None:
+    """All or nothing: a reader never sees half of it. Raises `FileExistsError` unless *force*."""
+    if not force and os.path.lexists(path):
+        raise FileExistsError
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_text(text, encoding="utf-8")

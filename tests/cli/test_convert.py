@@ -34,7 +34,9 @@ def test_it_prints_toml_that_check_takes_without_a_note(folder: Path) -> None:
     assert (converted.returncode, converted.stderr) == (0, "")
     assert 'adapter = "my_adapter:Adapter"  # was pool_config.adapter_args' in converted.stdout
     assert "# grpc_port = 50051  # free\n#   no longer needed: " in converted.stdout
-    assert run("convert", "old.toml", "-o", "new.toml").stdout == ""
+    written = run("convert", "old.toml", "-o", "new.toml")
+    assert (written.returncode, written.stdout) == (0, "")
+    assert written.stderr == "note: wrote new.toml\n"
     assert (folder / "new.toml").read_text() == converted.stdout
     checked = run("check", "new.toml")
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -46,7 +48,7 @@ def test_it_prints_toml_that_check_takes_without_a_note(folder: Path) -> None:
 def test_converting_again_changes_nothing(folder: Path) -> None:
     run("convert", "old.toml", "-o", "new.toml")
     text = (folder / "new.toml").read_text()
-    again = run("convert", "new.toml", "-o", "new.toml")
+    again = run("convert", "new.toml", "-o", "new.toml", "--force")
     assert (again.returncode, again.stdout) == (0, "")
     assert "there is nothing to convert" in again.stderr
     assert (folder / "new.toml").read_text() == text
@@ -109,12 +111,36 @@ def test_a_term_in_a_file(folder: Path) -> None:
     ]
     (folder / "old.etf").write_bytes(encode(term))
     result = run("convert", "old.etf", "-o", "new.toml")
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "note: wrote new.toml\n")
     assert run("check", "new.toml").stdout.splitlines()[-1].split()[:2] == ["default", "3"]
     (folder / "old.etf").write_bytes(encode(term)[:-1])
     result = run("convert", "old.etf")
     assert result.returncode == 78
     assert result.stderr.startswith("error: old.etf: not a term: ")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--report"]])
+@pytest.mark.parametrize("there", ["old.toml", "mine.toml"])
+def test_a_file_that_is_there_is_not_written_over(
+    folder: Path, there: str, options: list[str]
+) -> None:
+    (folder / "mine.toml").write_text("# mine\n")
+    text = (folder / there).read_text()
+    result = run("convert", "old.toml", "-o", there, *options)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"error: {there} is there already; --force writes over it\n"
+    assert (folder / there).read_text() == text
+    assert run("convert", "old.toml", "-o", there, *options, "--force").returncode == 0
+    assert (folder / there).read_text() != text
+
+
+def test_a_file_of_elixir_is_for_mix(folder: Path) -> None:
+    (folder / "config.exs").write_text("import Config\n\nconfig :snakepit, pooling_enabled: true\n")
+    for command in ("convert", "check"):
+        result = run(command, "config.exs")
+        assert (result.returncode, result.stdout) == (78, "")
+        assert result.stderr.startswith("error: config.exs: this is Elixir, not TOML\n")
+        assert "mix snakepit_port.convert config.exs" in result.stderr
 
 
 def test_files_that_are_not_there_or_cannot_be_written(folder: Path) -> None:

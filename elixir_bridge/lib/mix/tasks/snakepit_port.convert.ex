@@ -13,6 +13,7 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
 
     * `--env` - the environment they are read for. Default: Mix's
     * `-o`, `--output` - the file to write
+    * `--force` - write over a file that is there
     * `--report` - print what became of each key
     * `--json` - print JSON
     * `--python` - interpreter with snakepit-port installed, as in `SnakepitPort.start_link/1`
@@ -24,6 +25,7 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
   @switches [
     env: :string,
     output: :string,
+    force: :boolean,
     report: :boolean,
     json: :boolean,
     python: :string
@@ -65,7 +67,7 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
         {:error, error} -> Mix.raise(Exception.message(error))
       end
 
-    flags = for flag <- [:report, :json], opts[flag], do: "--#{flag}"
+    flags = for flag <- [:force, :report, :json], opts[flag], do: "--#{flag}"
     output = if opts[:output], do: ["-o", opts[:output]], else: []
     args = ["-P", "-m", "snakepit_port", "convert", path] ++ flags ++ output
 
