@@ -78,6 +78,7 @@ class Host(Link):
             CallError: the call ended without a result; `type` "supervisor_down" if the supervisor
                 went first, "protocol_error" if it broke the protocol.
             EncodeError: `args` hold a value that has no term; nothing was sent.
+            ValueError: a timeout is below zero; nothing was sent.
         """
         options = _options(timeout, queue_timeout, session)
         writer = None if self._shm is None else self._shm.writer(self._take_id())
@@ -119,7 +120,7 @@ class Host(Link):
             CallError: as `call`. An error of the call itself is raised by the iteration, after the
                 chunks before it.
             EncodeError: `args` hold a value that has no term; nothing was sent.
-            ValueError: `window` is below one.
+            ValueError: `window` is below one, or a timeout below zero; nothing was sent.
         """
         options = _options(timeout, queue_timeout, session)
         share = Window(window)
@@ -446,12 +447,14 @@ def _options(
 ) -> dict[str, Any]:
     given = {"timeout": timeout, "queue_timeout": queue_timeout}
     options: dict[str, Any] = {
-        key: _milliseconds(value) for key, value in given.items() if value is not None
+        key: _milliseconds(key, value) for key, value in given.items() if value is not None
     }
     if session is not None:
         options["session"] = session
     return options
 
 
-def _milliseconds(seconds: float) -> int | None:
+def _milliseconds(name: str, seconds: float) -> int | None:
+    if not seconds >= 0:
+        raise ValueError(f"{name} is seconds of zero or more, not {seconds}")
     return None if seconds == math.inf else math.ceil(seconds * 1000)

@@ -111,6 +111,7 @@ class AdapterRun:
         Raises:
             CallError: the call ended without a result.
             EncodeError: `args` hold a value that has no term.
+            ValueError: `timeout` is below zero.
         """
         import trio
 

@@ -68,9 +68,11 @@ def _seconds(text: str) -> float:
     try:
         seconds = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < float("inf"):
+        seconds = math.nan
+    if not math.isfinite(seconds):
         raise argparse.ArgumentTypeError(f"a number of seconds belongs here, not {text!r}")
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"the seconds have to be above zero, not {text}")
     return seconds
 
 

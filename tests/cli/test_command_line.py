@@ -137,6 +137,21 @@ def test_an_interrupt_is_no_traceback(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ("soon", "a number of seconds belongs here, not 'soon'"),
+        ("inf", "a number of seconds belongs here, not 'inf'"),
+        ("-1", "the seconds have to be above zero, not -1"),
+        ("0", "the seconds have to be above zero, not 0"),
+    ],
+)
+def test_a_timeout_that_is_none(seconds: str, said: str) -> None:
+    result = run("call", "--config", "x.toml", "default", "add", "--timeout", seconds)
+    assert result.returncode == 64
+    assert result.stderr.endswith(f"argument --timeout: {said}\n")
+
+
+@pytest.mark.parametrize(
     "args",
     [
         ["check", "good.toml"],

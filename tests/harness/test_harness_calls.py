@@ -142,6 +142,19 @@ async def test_an_error_carries_what_the_supervisor_knows() -> None:
         await supervisor.send(messages.error(id, details))
 
 
+@pytest.mark.parametrize("seconds", [-1, -0.5, -math.inf, math.nan])
+@pytest.mark.parametrize("name", ["timeout", "queue_timeout"])
+async def test_a_timeout_below_zero_is_refused_at_once(name: str, seconds: float) -> None:
+    async with connected() as (host, supervisor):
+        with pytest.raises(ValueError, match=f"^{name} is seconds"):
+            await host.call("p", "c", **{name: seconds})  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=f"^{name} is seconds"):
+            async with host.stream("p", "c", **{name: seconds}):  # type: ignore[arg-type]
+                pass
+        await host.send_frame(messages.ping(9))
+        assert await supervisor.next() == ("ping", 9)
+
+
 @pytest.mark.parametrize(
     ("details", "said"),
     [
