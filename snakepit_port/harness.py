@@ -21,7 +21,8 @@ from typing import IO, Any
 import trio
 
 from snakepit_port import __version__
-from snakepit_port.harness_link import Link
+from snakepit_port.bulk.files import FileReader
+from snakepit_port.harness_link import Link, TensorReader
 from snakepit_port.harness_process import start_supervisor
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, Subscription
 from snakepit_port.harness_stream import WINDOW, Stream, Window
@@ -336,6 +337,7 @@ async def open_host(
     stderr: int | IO[Any] | None = None,
     max_frame_bytes: int = MAX_FRAME_BYTES,
     on_log: Callable[[LogLine], object] | None = None,
+    tensors: bool = False,
 ) -> AsyncIterator[Host]:
     """An async context manager: starts a supervisor, and gives the `Host` that talks to it.
 
@@ -343,6 +345,8 @@ async def open_host(
     relative paths in a mapping start from `base_dir` (default: `cwd`). `python` is the supervisor's
     interpreter, which has snakepit_port installed. `stderr` is what `subprocess.Popen` takes; None
     shares this process's. `on_log` is called with every log line as it arrives; it must not raise.
+    Arrays arrive as NumPy's where it is installed, else as memoryviews; with `tensors`, as
+    `snakepit_port.wire.Tensor`, whatever is installed.
 
     On the way in it waits for the supervisor's hello, not for its pools. On the way out it closes
     the supervisor's input and waits for it to drain and exit. If the body raised, or body or way
@@ -365,7 +369,8 @@ async def open_host(
         command += ["--config", os.fspath(config)]
     hello = _hello(terms, base_dir, max_frame_bytes)
     process, stream = start_supervisor(command, env, cwd, stderr)
-    async with _running(Host(stream, hello, max_frame_bytes, on_log, process)) as host:
+    reader = TensorReader if tensors else FileReader
+    async with _running(Host(stream, hello, max_frame_bytes, on_log, process, reader)) as host:
         yield host
 
 

@@ -13,7 +13,7 @@ from snakepit_port.harness_pools import Pools
 from snakepit_port.harness_process import SupervisorProcess
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
 from snakepit_port.harness_stream import Stream
-from snakepit_port.wire import DecodeError, decode, messages
+from snakepit_port.wire import DecodeError, Tensor, decode, messages
 from snakepit_port.wire.framing import Framer, Oversized
 
 #: Seconds between the end of one sign of life (the end of output, the exit) and giving up on the
@@ -111,6 +111,13 @@ class _Waiter:
         self.answered.set()
 
 
+class TensorReader(FileReader):
+    """Makes nothing of arrays that this process would need a library for."""
+
+    def array(self, type: tuple[str, int], shape: tuple[int, ...], data: bytes | str) -> Any:
+        return Tensor(type, shape, self.read(data) if isinstance(data, str) else data)
+
+
 class Link:
     """A host without its public methods.
 
@@ -125,6 +132,7 @@ class Link:
         max_frame_bytes: int,
         on_log: Callable[[LogLine], object] | None,
         process: SupervisorProcess | None = None,
+        make_reader: Callable[[Folder | None, str], FileReader] = FileReader,
     ) -> None:
         self._stream = stream
         self._hello = hello
@@ -147,7 +155,8 @@ class Link:
         self._complaints: Feed[CallError] = Feed()
         self._frames: Feed[RawFrame] | None = None
         self._shm: Folder | None = None
-        self._reader = FileReader(None, WORKERS)
+        self._make_reader = make_reader
+        self._reader = make_reader(None, WORKERS)
         self._handlers: dict[str, Callable[..., None]] = {
             "hello": self._on_hello,
             "ready": self._on_ready,
@@ -324,7 +333,7 @@ class Link:
             )
         self.info = info
         self._shm = Folder.of(info)
-        self._reader = FileReader(self._shm, WORKERS)
+        self._reader = self._make_reader(self._shm, WORKERS)
         self._greeted.set()
 
     def _on_ready(self, info: Mapping[str, Any]) -> None:

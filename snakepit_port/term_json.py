@@ -8,18 +8,29 @@ What JSON has no word for is an object with one key that begins with a dollar:
 | atom | `{"$atom": "name"}`; so a NaN is `{"$atom": "nan"}` |
 | tuple | `{"$tuple": [...]}` |
 | map with a key that is no string, or begins with a dollar | `{"$map": [[key, value], ...]}` |
+| array | `{"$array": {"type": "f32", "shape": [2, 2], "data": [1.0, 2.0, 3.0, 4.0]}}` |
 | pid, reference and other opaque terms | `{"$term": "base64 of the external term"}` |
 
-`from_json(to_json(value)) == value` for every value that a call can return.
+The types of an array are those of SPEC section 2, from `s8` to `c128`. Its data are all its numbers
+in C order; a complex one is a pair, `[real, imaginary]`.
+
+`from_json(to_json(value)) == value` for every value that a call can return, as long as arrays are
+`Tensor`s. (NaNs in them are all the same.)
 """
 
 from __future__ import annotations
 
 import base64
+import math
+import struct
 from collections.abc import Mapping
 from typing import Any
 
-from snakepit_port.wire import Atom, FrozenList, FrozenMap, decode, encode
+from snakepit_port.wire import Atom, FrozenList, FrozenMap, Tensor, decode, encode
+from snakepit_port.wire.bulk import TYPES
+
+#: What JSON has no number for.
+_ODD = {"nan": math.nan, "infinity": math.inf, "neg_infinity": -math.inf}
 
 
 def to_json(value: Any) -> Any:
@@ -32,6 +43,8 @@ def to_json(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         return {"$bytes": base64.b64encode(value).decode()}
+    if isinstance(value, Tensor):
+        return {"$array": _array_form(value)}
     if isinstance(value, (list, FrozenList)):
         return [to_json(item) for item in value]
     if isinstance(value, tuple):
@@ -64,6 +77,8 @@ def from_json(form: Any) -> Any:
             if key == "$tuple":
                 return tuple(from_json(content))
             return {_frozen(from_json(name)): from_json(item) for name, item in content}
+        if key == "$array":
+            return _array(content)
         if key in ("$atom", "$bytes", "$term"):
             if not isinstance(content, str):
                 raise ValueError("a string belongs here")
@@ -71,13 +86,15 @@ def from_json(form: Any) -> Any:
                 return Atom(content)
             raw = base64.b64decode(content, validate=True)
             return raw if key == "$bytes" else decode(raw)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, OverflowError, struct.error) as exc:
         raise ValueError(f"{key}: {exc}") from None
     raise ValueError(f"there is no form {key}; write a key with a dollar as a $map")
 
 
 def _frozen(key: Any) -> Any:
     """A value as `decode` gives it inside a map's key."""
+    if isinstance(key, Tensor):
+        return key
     if isinstance(key, list):
         return FrozenList(map(_frozen, key))
     if isinstance(key, dict):
@@ -85,3 +102,83 @@ def _frozen(key: Any) -> Any:
     if isinstance(key, tuple):
         return tuple(map(_frozen, key))
     return key
+
+
+# -- arrays ----------------------------------------------------------------------------------------
+
+
+def _array_form(tensor: Tensor) -> dict[str, Any]:
+    kind, width = tensor.type
+    if kind == "bf":
+        # The upper halves of 32-bit floats.
+        halves = struct.unpack(f"={len(tensor.data) // 2}H", tensor.data)
+        words = struct.pack(f"={len(halves)}I", *(half << 16 for half in halves))
+        numbers = [_number_form(number) for number in struct.unpack(f"={len(halves)}f", words)]
+    else:
+        letter, size = _layout(tensor.type)
+        flat = struct.unpack(f"={len(tensor.data) // size}{letter}", tensor.data)
+        numbers = [_number_form(number) for number in flat]
+    if kind == "c":
+        numbers = [list(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
+    return {"type": f"{kind}{width}", "shape": list(tensor.shape), "data": numbers}
+
+
+def _number_form(number: float) -> Any:
+    if math.isfinite(number):
+        return number
+    if math.isnan(number):
+        return {"$atom": "nan"}
+    return {"$atom": "infinity" if number > 0 else "neg_infinity"}
+
+
+def _array(form: Any) -> Tensor:
+    """Raises `ValueError`, and what `struct` raises for numbers that the type does not hold."""
+    if not isinstance(form, dict) or form.keys() != {"type", "shape", "data"}:
+        raise ValueError('an object with "type", "shape" and "data" belongs here')
+    types = {f"{kind}{width}": (kind, width) for kind, width in TYPES}
+    type = types.get(form["type"]) if isinstance(form["type"], str) else None
+    if type is None:
+        raise ValueError(f"the type is one of {', '.join(types)}")
+    shape, data = form["shape"], form["data"]
+    if not isinstance(shape, list) or not all(_is_size(size) for size in shape):
+        raise ValueError("the shape is a list of integers from zero")
+    if not isinstance(data, list) or len(data) != math.prod(shape):
+        raise ValueError(f"the data are a list of {math.prod(shape)} numbers, for this shape")
+    if type[0] == "c":
+        data = [part for real, imaginary in data for part in (real, imaginary)]
+    numbers = [_number(number) for number in data]
+    if type[0] == "bf":
+        raw = struct.pack(f"={len(numbers)}H", *map(_upper_half, numbers))
+    else:
+        raw = struct.pack(f"={len(numbers)}{_layout(type)[0]}", *numbers)
+    return Tensor(type, tuple(shape), raw)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _number(form: Any) -> Any:
+    number = _ODD.get(str(form.get("$atom")), form) if isinstance(form, dict) else form
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise ValueError(f"{number!r:.40} is no number")
+    return number
+
+
+def _layout(type: tuple[str, int]) -> tuple[str, int]:
+    """The letter of `struct` for a type's numbers, or for their halves, and how many bytes these
+    are."""
+    kind, width = type
+    if kind == "c":
+        return ("f", 4) if width == 64 else ("d", 8)
+    letter = TYPES[type]
+    assert letter is not None, "there is a letter for all but bf16"
+    return letter, width // 8
+
+
+def _upper_half(number: float) -> int:
+    """The nearest of the numbers that are the upper half of a 32-bit float."""
+    (word,) = struct.unpack("=I", struct.pack("=f", number))
+    if math.isnan(number):
+        return int(word >> 16) | 0x40
+    return int(word + 0x7FFF + (word >> 16 & 1)) >> 16

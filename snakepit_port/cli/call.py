@@ -29,6 +29,7 @@ ABOUT = "start a supervisor, call one command, print its result as JSON"
 EXAMPLES = """\
 arguments and results are JSON. What JSON has no word for is an object with one key:
   {"$bytes": "base64"}   {"$atom": "ok"}   {"$tuple": [1, 2]}   {"$map": [[key, value], ...]}
+  {"$array": {"type": "f32", "shape": [2, 2], "data": [1.0, 2.0, 3.0, 4.0]}}
   {"$term": "base64"}    a pid, reference or other term that only travels
 
 examples:
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
             told.add(line.worker)
 
     async def call() -> None:
-        async with open_host(args.config, on_log=print_log) as host:
+        async with open_host(args.config, on_log=print_log, tensors=True) as host:
             if args.stream:
                 await _stream(host, args)
             else:

@@ -109,6 +109,28 @@ def test_the_result_is_json(folder: Path, args: list[str], result: object) -> No
     assert json.loads(process.stdout) == result
 
 
+def test_arrays_take_no_numpy(folder: Path) -> None:
+    arrays = [
+        {"$array": {"type": "f32", "shape": [2, 2], "data": [1.0, 2.5, 3.0, 4.0]}},
+        {"$array": {"type": "c64", "shape": [0, 3], "data": []}},
+        {"$array": {"type": "u8", "shape": [300_000], "data": [7] * 300_000}},
+    ]
+    (folder / "arrays.json").write_text(json.dumps([arrays]))
+    # The worker has NumPy; the command line does not ask whether it has.
+    program = (
+        "import sys\n"
+        "from snakepit_port.cli import main\n"
+        "args = ['call', '--config', 'pools.toml', 'default', 'echo', open('arrays.json').read()]\n"
+        "print(main(args), 'numpy' in sys.modules)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
+    printed, end = process.stdout.splitlines()
+    assert end == "0 False", process.stderr
+    assert json.loads(printed) == arrays
+
+
 @pytest.mark.parametrize(
     ("args", "printed"),
     [
