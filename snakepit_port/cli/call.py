@@ -1,7 +1,7 @@
 """`snakepit-port call`: one call of one command, with arguments and a result in JSON.
 
 Of a generator every value is printed, one on a line, as soon as it is there; and what it returns,
-unless that is None.
+unless that is None. With --json each line says which of these it is.
 """
 
 from __future__ import annotations
@@ -32,13 +32,16 @@ arguments and results are JSON. What JSON has no word for is an object with one 
   {"$array": {"type": "f32", "shape": [2, 2], "data": [1.0, 2.0, 3.0, 4.0]}}
   {"$term": "base64"}    a pid, reference or other term that only travels
 
+With --json every line is an object: {"value": ...} for each value of a generator, and at the end
+{"result": ...}, or {"error": {"type": ..., "message": ..., ...}}.
+
+A command that returns an iterator, and is no generator itself, takes --stream: nothing tells of it
+before it has run.
+
 examples:
   snakepit-port call --config pools.toml default add '[1, 2]'
   snakepit-port call --config pools.toml default greet '{"name": "Ada"}' --timeout 2
   snakepit-port call --config pools.toml default lines '["big.csv"]'   a line for each value
-
-A command that returns an iterator, and is no generator itself, takes --stream: nothing tells of it
-before it has run.
 """
 
 #: The pool is only starting: the call waits as long as that takes.
@@ -52,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("--config", metavar="FILE", required=True, help="TOML file")
     parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="deadline of the call")
+    parser.add_argument(
+        "--json", action="store_true", help="say on each line what it is; errors too"
+    )
     parser.add_argument("--stream", action="store_true", help="the command returns an iterator")
     parser.add_argument("pool", metavar="POOL", help="a pool of FILE")
     parser.add_argument("command", metavar="COMMAND", help="of the pool's adapter")
@@ -104,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
     import trio
 
     from snakepit_port.harness import CallError, open_host
+    from snakepit_port.term_json import to_json
     from snakepit_port.wire import EncodeError
 
     told: set[str | None] = set()
@@ -124,16 +131,23 @@ def run(args: argparse.Namespace) -> int:
     try:
         trio.run(call)
     except CallError as exc:
-        if exc.type == "config" and exc.problems:
+        status = BAD_CONFIG if exc.type == "config" and exc.problems else FAILED
+        if args.json:
+            print_json_line({"error": to_json(exc.details)})
+        elif exc.problems:
             print_problems(exc.problems)
-            return BAD_CONFIG
-        if exc.worker in told:
+        elif exc.worker in told:
             # What it wrote was printed as it came.
-            exc = CallError({**exc.details, "stderr": None})
-        complain(str(exc))
-        return FAILED
+            complain(str(CallError({**exc.details, "stderr": None})))
+        else:
+            complain(str(exc))
+        return status
     except EncodeError as exc:
-        complain(f"the arguments cannot be sent: {exc}")
+        message = f"the arguments cannot be sent: {exc}"
+        if args.json:
+            print_json_line({"error": {"type": "encode", "message": message}})
+        else:
+            complain(message)
         return USAGE
     return 0
 
@@ -141,7 +155,6 @@ def run(args: argparse.Namespace) -> int:
 async def _call(host: Host, args: argparse.Namespace) -> None:
     """A call for a result first, because streams are never run again after a crash."""
     from snakepit_port.harness import CallError
-    from snakepit_port.term_json import to_json
 
     try:
         result = await host.call(
@@ -157,7 +170,7 @@ async def _call(host: Host, args: argparse.Namespace) -> None:
             )
             raise CallError({**exc.details, "message": message}) from None
     else:
-        print_json(to_json(result))
+        _print_result(result, args.json)
         return
     await _stream(host, args)
 
@@ -185,6 +198,16 @@ async def _stream(host: Host, args: argparse.Namespace) -> None:
         is_generator = False
         async for chunk in chunks:
             is_generator = True
-            print_json_line(to_json(chunk))
-        if chunks.result is not None or not is_generator:
-            print_json(to_json(chunks.result))
+            value = to_json(chunk)
+            print_json_line({"value": value} if args.json else value)
+        if args.json or chunks.result is not None or not is_generator:
+            _print_result(chunks.result, args.json)
+
+
+def _print_result(result: Any, as_json: bool) -> None:
+    from snakepit_port.term_json import to_json
+
+    if as_json:
+        print_json_line({"result": to_json(result)})
+    else:
+        print_json(to_json(result))

@@ -160,6 +160,44 @@ def test_a_command_that_returns_an_iterator_is_run_once(folder: Path) -> None:
     assert process.stderr.count("] squaring") == 1
 
 
+@pytest.mark.parametrize(
+    ("args", "status", "printed"),
+    [
+        (["add", "[1, 2]"], 0, [{"result": 3}]),
+        (["count", "[2]"], 0, [{"value": 0}, {"value": 1}, {"result": None}]),
+        (["count", "[1, 7]"], 0, [{"value": 0}, {"result": 7}]),
+        (["squares", "[2]", "--stream"], 0, [{"value": 0}, {"value": 1}, {"result": None}]),
+        (["count_and_fail", "[1]"], 1, [{"value": 0}, "exception"]),
+        (["die"], 1, ["worker_crashed"]),
+        (["nope"], 1, ["unknown_command"]),
+    ],
+)
+def test_json_lines(folder: Path, args: list[str], status: int, printed: list[object]) -> None:
+    process = call(folder, "default", *args, "--json")
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
+    shown = [line["error"]["type"] if "error" in line else line for line in lines]
+    assert (process.returncode, shown) == (status, printed), process.stderr
+    assert "error: " not in process.stderr
+    assert all(line["error"]["message"] for line in lines if "error" in line)
+
+
+def test_json_of_a_wrong_configuration(folder: Path) -> None:
+    process = call(folder, "default", "add", "--json", config="bad.toml")
+    assert (process.returncode, process.stderr) == (78, "")
+    error = json.loads(process.stdout)["error"]
+    assert (error["type"], len(error["problems"])) == ("config", 2)
+
+
+def test_arguments_that_cannot_be_sent(folder: Path) -> None:
+    far = json.dumps([{"$array": {"type": "u8", "shape": [2**31, 0], "data": []}}])
+    process = call(folder, "default", "echo", far)
+    assert (process.returncode, process.stdout) == (64, "")
+    assert "error: the arguments cannot be sent: " in process.stderr
+    process = call(folder, "default", "echo", far, "--json")
+    assert process.returncode == 64
+    assert json.loads(process.stdout)["error"]["type"] == "encode"
+
+
 def test_an_error_of_a_generator_comes_after_its_values(folder: Path) -> None:
     process = call(folder, "default", "count_and_fail", "[2]")
     assert (process.returncode, process.stdout) == (1, "0\n1\n")

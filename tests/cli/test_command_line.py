@@ -119,6 +119,13 @@ def test_wrong_usage(args: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_an_option_that_is_none_is_told_with_the_usage_of_its_command() -> None:
+    result = run("check", "good.toml", "--bogus")
+    assert (result.returncode, result.stdout) == (64, "")
+    assert result.stderr.startswith("usage: snakepit-port check ")
+    assert result.stderr.endswith("snakepit-port check: unrecognized arguments: --bogus\n")
+
+
 def test_an_interrupt_is_no_traceback(folder: Path) -> None:
     os.mkfifo(folder / "fifo.toml")
     # Opening a fifo without a writer waits.
