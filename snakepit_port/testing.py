@@ -8,7 +8,8 @@
         async with snakepit_host({"pools": pools}) as host:
             assert await host.call("default", "add", [1, 2]) == 3
 
-What workers print is printed in the test. A test that leaves a process of its own running fails.
+What workers print is printed in the test, with the worker's id in front. A test that leaves a
+process of its own running fails.
 pytest-trio's `autojump_clock` does not go with processes: it takes waiting for one for idleness.
 
 pytest imports this module in every project that has snakepit_port installed, so Trio and the
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,7 @@ def snakepit_adapter(
     runs: list[AdapterRun] = []
 
     def start(adapter: str, **settings: Any) -> AdapterRun:
+        __tracebackhide__ = True
         pool = {
             "name": "default",
             "adapter": adapter,
@@ -88,6 +90,9 @@ class AdapterRun:
     def __init__(self, opened: AbstractAsyncContextManager[Host]) -> None:
         import concurrent.futures
 
+        from snakepit_port.harness import CallError
+
+        __tracebackhide__ = True
         self._opened = opened
         self._ready: concurrent.futures.Future[tuple[Host, trio.lowlevel.TrioToken]] = (
             concurrent.futures.Future()
@@ -97,6 +102,9 @@ class AdapterRun:
         # The thread lives as long as the supervisor it starts.
         self._thread = threading.Thread(target=self._run, name="snakepit_adapter", daemon=True)
         self._thread.start()
+        failure = self._ready.exception()
+        if isinstance(failure, CallError):
+            raise failure.with_traceback(None)
         self._host, self._token = self._ready.result()
 
     def call(
@@ -113,12 +121,12 @@ class AdapterRun:
             EncodeError: `args` hold a value that has no term.
             ValueError: `timeout` is below zero.
         """
-        import trio
+        __tracebackhide__ = True
 
         async def call() -> Any:
             return await self._host.call(None, command, args, timeout=timeout)
 
-        return trio.from_thread.run(call, trio_token=self._token)
+        return self._in_trio(call)
 
     def stream(
         self,
@@ -131,21 +139,20 @@ class AdapterRun:
 
         Raises: as `call`; also when the error came after some chunks.
         """
-        import trio
+        __tracebackhide__ = True
 
         async def stream() -> list[Any]:
             async with self._host.stream(None, command, args, timeout=timeout) as chunks:
                 return [chunk async for chunk in chunks]
 
-        return trio.from_thread.run(stream, trio_token=self._token)
+        chunks: list[Any] = self._in_trio(stream)
+        return chunks
 
     @property
     def worker_pids(self) -> list[int]:
         """The process ids of the workers."""
-        import trio
-
-        workers = trio.from_thread.run(self._host.workers, trio_token=self._token)
-        return [worker["os_pid"] for worker in workers]
+        __tracebackhide__ = True
+        return [worker["os_pid"] for worker in self._in_trio(self._host.workers)]
 
     def close(self) -> None:
         """Stops the worker and its supervisor. The fixture does it at the end of the test."""
@@ -155,6 +162,20 @@ class AdapterRun:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def _in_trio(self, function: Callable[[], Awaitable[Any]]) -> Any:
+        """Runs an async function where the host is. What it raises for the caller comes without
+        the frames of Trio and of this package: they say nothing of the test, or of the adapter."""
+        import trio
+
+        from snakepit_port.harness import CallError
+        from snakepit_port.wire import EncodeError
+
+        __tracebackhide__ = True
+        try:
+            return trio.from_thread.run(function, trio_token=self._token)
+        except (CallError, EncodeError, ValueError) as exc:
+            raise exc.with_traceback(None) from None
 
     def _run(self) -> None:
         import trio
@@ -224,7 +245,9 @@ def _own_import_path() -> list[str]:
 
 
 def _print(line: LogLine) -> None:
+    who = line.worker or line.pool or "supervisor"
     if line.source in ("stdout", "stderr"):
-        print(line.line, file=sys.stdout if line.source == "stdout" else sys.stderr)
+        file = sys.stdout if line.source == "stdout" else sys.stderr
+        print(f"[{who}] {line.line}", file=file)
     else:
-        print(f"[{line.worker or line.pool}] {line.level}: {line.line}", file=sys.stderr)
+        print(f"[{who}] {line.level}: {line.line}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -125,11 +126,35 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
             adapter = snakepit_adapter("my_app.adapter")
             adapter.call("greet", ["Grace"])
             adapter.close()
-            assert "greeting Grace" in capsys.readouterr().out
+            assert "[default-1] greeting Grace\\n" in capsys.readouterr().out
         """
     )
     result = project.runpytest_subprocess("-p", "no:trio")
     result.assert_outcomes(passed=5)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('snakepit_adapter("my_app.adapter").call("fail")', "ValueError: broken on purpose"),
+        ('snakepit_adapter("my_app.adapter").stream("count", [4])', "ValueError: counted too far"),
+        ('snakepit_adapter("my_app.adapter").call("add", [test_it])', "EncodeError: *no term*"),
+        ('snakepit_adapter("my_app.adapter").call("add", timeout=-1)', "ValueError: timeout *"),
+        ('snakepit_adapter("no_such_module")', "No module named 'no_such_module'"),
+    ],
+)
+def test_a_failure_shows_the_test_and_the_error(
+    project: pytest.Pytester, line: str, said: str
+) -> None:
+    project.makepyfile(f"def test_it(snakepit_adapter):\n    {line}\n")
+    result = project.runpytest_subprocess("-p", "no:trio", "-p", "no:cacheprovider")
+    result.assert_outcomes(failed=1)
+    assert f">       {line}" in result.outlines
+    result.stdout.fnmatch_lines([f"E *{said}"])
+    shown = [text for text in result.outlines if re.match(r"\S+\.py:\d+: ", text)]
+    assert [text.partition(":")[0] for text in shown] == [
+        "test_a_failure_shows_the_test_and_the_error.py"
+    ]
 
 
 def test_async_tests_get_a_host(project: pytest.Pytester) -> None:
