@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator
 
 from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.effects import Kill, Send
 from snakepit_port.pool.record import Record
-from snakepit_port.pool.speed import OVERDUE_SECONDS, Speeds
+from snakepit_port.pool.speed import MOST_AHEAD, OVERDUE_SECONDS, Speeds
 from snakepit_port.pool.worker import READY, Fate, Worker, WorkerState
 
-#: Calls with one worker at a time when `prefetch` is "auto": measured, the rate no longer grows
-#: beyond this. A worker writes answers in halves of it (`worker/serving.py`).
-AUTO_PREFETCH = 32
+#: Calls with one worker at a time when `prefetch` is "auto", once a command is trusted: measured,
+#: the rate no longer grows beyond this. A worker writes answers in halves of it
+#: (`worker/serving.py`).
+AUTO_PREFETCH = MOST_AHEAD + 1
 
 
 class Roster:
@@ -39,14 +41,14 @@ class Roster:
         prefetch = self._record.settings.prefetch
         self._judge_speed = prefetch == "auto"
         # As many for a worker that works on several calls as for one that works on one.
-        self._ahead = (AUTO_PREFETCH if prefetch == "auto" else int(prefetch)) - 1
+        self._most_ahead = MOST_AHEAD if prefetch == "auto" else int(prefetch) - 1
 
     def reconfigure(self, capacity: int) -> None:
         """The settings have changed, or how many calls a worker that is started works on."""
         self.capacity = capacity
-        before = self._judge_speed, self._ahead
+        before = self._judge_speed, self._most_ahead
         self._read_settings()
-        if before != (self._judge_speed, self._ahead):
+        if before != (self._judge_speed, self._most_ahead):
             # What waits at a worker was sent there by other rules.
             for worker in self.workers.values():
                 if len(worker.calls) >= worker.capacity:
@@ -118,14 +120,18 @@ class Roster:
             if least is not None:
                 return least
         roomy = self._roomy
-        if not roomy or not self._is_fast(call):
+        if not roomy or not (ahead := self._ahead(call)):
             return None
+        late = now - OVERDUE_SECONDS if self._judge_speed else -math.inf
         while roomy:
             worker = next(iter(roomy))
-            if not self._judge_speed or now - worker.busy_since <= OVERDUE_SECONDS:
-                return worker
+            if worker.busy_since >= late:
+                break
             # Its commands used to be fast, but this one is not. An answer shows whether it is over.
             del roomy[worker]
+        for worker in roomy:
+            if len(worker.calls) < worker.capacity + ahead and worker.busy_since >= late:
+                return worker
         return None
 
     def has_room(self, worker: Worker, call: Call, now: float) -> bool:
@@ -135,16 +141,16 @@ class Roster:
             return worker.listens and call.id not in worker.calls
         return (
             worker in self._roomy
-            and self._is_fast(call)
+            and len(worker.calls) < worker.capacity + self._ahead(call)
             and (not self._judge_speed or now - worker.busy_since <= OVERDUE_SECONDS)
         )
 
-    def _is_fast(self, call: Call) -> bool:
-        """May this call wait behind others, and others behind it? A `prefetch` given as a number
-        says yes; but a stream takes as long as its consumer likes."""
+    def _ahead(self, call: Call) -> int:
+        """How many calls may wait at a worker, this one and others with it. A `prefetch` given as a
+        number says it; but a stream takes as long as its consumer likes."""
         if call.credit is not None:
-            return False
-        return not self._judge_speed or call.command in self._fast
+            return 0
+        return self._fast.get(call.command, 0) if self._judge_speed else self._most_ahead
 
     def send(self, worker: Worker, call: Call, now: float) -> None:
         call.state = SENT
@@ -170,7 +176,7 @@ class Roster:
         if load == capacity:
             self._free.pop(worker, None)
         roomy = self._roomy
-        if serves and not worker.full and load < capacity + self._ahead and self._is_fast(call):
+        if serves and not worker.full and load < capacity + self._ahead(call):
             roomy[worker] = None
             # Behind the others: room is filled in turns.
             roomy.move_to_end(worker)
@@ -196,10 +202,7 @@ class Roster:
         assert next_up is not None
         next_up.running_since = now
         if worker not in self._roomy and (
-            next_up.state is SENT
-            and not worker.full
-            and load < capacity + self._ahead
-            and self._is_fast(next_up)
+            next_up.state is SENT and not worker.full and load < capacity + self._ahead(next_up)
         ):
             self._roomy[worker] = None
         return next_up
@@ -225,7 +228,7 @@ class Roster:
             worker.run_time = (now - worker.busy_since) / together
             worker.busy_since = now
         if self._judge_speed:
-            self._learn(call, worker.run_time, whole=ok)
+            self._learn(call, worker.run_time, whole=ok, stall=worker.run_time * together)
 
     def note_death(self, worker: Worker, running: Call, now: float) -> None:
         """Learn from a call that a worker was running when it went."""
@@ -236,13 +239,13 @@ class Roster:
         """The seconds since it took up a call that it is working on."""
         return now - (worker.busy_since if worker.capacity == 1 else call.running_since)
 
-    def _learn(self, call: Call, seconds: float, *, whole: bool) -> None:
+    def _learn(self, call: Call, seconds: float, *, whole: bool, stall: float = 0.0) -> None:
         """Note what a call took. One that failed or was cut short may have taken longer otherwise:
         it can show that its command is slow, but not that it is fast. A stream shows neither."""
         if call.credit is not None:
             return
         if whole and call.state is SENT:
-            turned_slow = self.speeds.record(call.command, seconds)
+            turned_slow = self.speeds.record(call.command, seconds, stall)
         else:
             turned_slow = self.speeds.at_least(call.command, seconds)
         if turned_slow:

@@ -11,8 +11,13 @@ from hypothesis import strategies as st
 from snakepit_port.pool.backoff import FIRST_SECONDS, MAX_SECONDS, Backoff
 from snakepit_port.pool.speed import (
     FAST_SECONDS,
+    FIRST_AHEAD,
     KNOWN_AFTER,
     MAX_COMMANDS,
+    MOST_AHEAD,
+    OVERDUE_SECONDS,
+    STALL_SECONDS,
+    TRUSTED_AFTER,
     Speeds,
 )
 from snakepit_port.pool.timers import Timers
@@ -144,12 +149,51 @@ class TestSpeeds:
         assert speeds.at_least("c", FAST_SECONDS)
         assert not speeds.is_fast("c")
 
+    def test_how_far_a_command_is_trusted_grows_with_its_runs(self) -> None:
+        speeds = self.known(20e-6)
+        seen = []
+        while speeds.fast["c"] < MOST_AHEAD:
+            seen.append(speeds.fast["c"])
+            for _ in range(TRUSTED_AFTER):
+                speeds.record("c", 20e-6)
+        assert seen == [3, 7, 15]
+        for _ in range(2 * TRUSTED_AFTER):
+            speeds.record("c", 20e-6)
+        assert speeds.fast["c"] == MOST_AHEAD
+
+    def trusted(self) -> Speeds:
+        speeds = self.known(20e-6)
+        while speeds.fast["c"] < MOST_AHEAD:
+            speeds.record("c", 20e-6)
+        return speeds
+
+    def test_a_stall_costs_all_trust(self) -> None:
+        for record in (
+            lambda speeds: speeds.record("c", STALL_SECONDS),
+            lambda speeds: speeds.at_least("c", STALL_SECONDS),
+            # It was answered along with others, and any of them may have taken most of it.
+            lambda speeds: speeds.record("c", STALL_SECONDS / 16, STALL_SECONDS),
+            lambda speeds: speeds.record("c", 20e-6, STALL_SECONDS),
+        ):
+            speeds = self.trusted()
+            record(speeds)
+            while not speeds.is_fast("c"):
+                speeds.record("c", 20e-6)
+            assert speeds.fast["c"] == FIRST_AHEAD
+
+    def test_what_is_slow_but_no_stall_costs_none(self) -> None:
+        speeds = self.trusted()
+        assert speeds.record("c", OVERDUE_SECONDS)
+        while not speeds.is_fast("c"):
+            speeds.record("c", 20e-6)
+        assert speeds.fast["c"] == MOST_AHEAD
+
     def test_names_that_a_host_makes_up_take_bounded_memory(self) -> None:
         speeds = self.known(20e-6)
         for n in range(MAX_COMMANDS + 100):
             for _ in range(KNOWN_AFTER):
                 speeds.record(f"c{n}", 20e-6)
-        assert len(speeds._seen) == len(speeds._seconds) == MAX_COMMANDS
+        assert len(speeds._known) == MAX_COMMANDS
         assert speeds.is_fast("c")
         assert not speeds.is_fast(f"c{MAX_COMMANDS + 50}")
 

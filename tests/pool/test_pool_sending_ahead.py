@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pool_driver import Driver, at, ids
 
 from snakepit_port.pool.roster import AUTO_PREFETCH
-from snakepit_port.pool.speed import OVERDUE_SECONDS
+from snakepit_port.pool.speed import FIRST_AHEAD, OVERDUE_SECONDS, STALL_SECONDS
 
 
 def test_a_fast_command_is_sent_ahead_up_to_a_depth() -> None:
@@ -21,6 +21,39 @@ def test_a_fast_command_is_sent_ahead_up_to_a_depth() -> None:
     assert at(worker) == ids(calls[:AUTO_PREFETCH])
     pool.answer(worker)
     assert at(worker) == ids(calls[1 : AUTO_PREFETCH + 1])
+
+
+def test_a_command_that_has_stalled_is_sent_ahead_less_far() -> None:
+    pool = Driver(pool_size=2)
+    one, two = pool.up()
+    pool.learn("moody")
+    pool.call("moody")
+    pool.now += 2 * STALL_SECONDS
+    pool.answer(one if one.calls else two)
+    while not pool.machine._roster.speeds.is_fast("moody"):
+        call = pool.call("moody")
+        assert call.worker is not None
+        pool.answer(call.worker)
+    pool.calls(64, "moody")
+    assert [len(at(worker)) for worker in (one, two)] == [1 + FIRST_AHEAD, 1 + FIRST_AHEAD]
+
+
+def test_each_call_waits_only_where_few_enough_wait_for_its_command() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.learn("trusted")
+    for _ in range(3):
+        pool.machine._roster.speeds.record("new", 20e-6)
+    pool.calls(10, "trusted")
+    new, last = pool.call("new"), pool.call("trusted")
+    assert len(at(worker)) == 10
+    while new.id in pool.queued:
+        # First come, first served.
+        assert last.id in pool.queued
+        pool.answer(worker)
+    assert len(at(worker)) == 1 + FIRST_AHEAD
+    pool.answer(worker)
+    assert pool.queued == []
 
 
 def test_an_unknown_command_is_not_sent_ahead() -> None:
