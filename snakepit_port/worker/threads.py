@@ -224,6 +224,10 @@ class ThreadedRuntime(Runtime):
                 if lane not in self._idle:
                     self._idle.append(lane)
                 return None
+            # It may have looked without having been chosen, for a stream that it served woke it: it
+            # would be chosen for the next call while it runs this one, and nobody be woken.
+            if lane in self._idle:
+                self._idle.remove(lane)
             self._ledger[self._slot] += 1
             waiting = self._queue.popleft()
             lane.take(waiting[0], waiting[1])

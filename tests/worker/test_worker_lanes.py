@@ -1,0 +1,41 @@
+"""Which thread of a worker is woken for a call, one step at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+
+from snakepit_port.worker.calls import Answers
+from snakepit_port.worker.loading import Adapter
+from snakepit_port.worker.threads import ThreadedRuntime, _Lane
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedRuntime]:
+    """One in this process, whose lanes do what a test says and no more."""
+    monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
+    ours, theirs = socket.socketpair()
+    info = {"max_frame_bytes": 1024, "thread_safety_checks": False}
+    runtime = ThreadedRuntime(ours, memoryview(bytearray(8)).cast("Q"), 0, info)
+    runtime._answers = Answers(cast(Adapter, None), "default", "worker-1", 1024)
+    yield runtime
+    ours.close()
+    theirs.close()
+
+
+def test_one_that_takes_a_call_unasked_is_not_idle_any_more(runtime: ThreadedRuntime) -> None:
+    """It was woken for a stream that is over, looks again, and finds a call before anybody is
+    chosen for that. Who is chosen for the next call has to be another."""
+    other, lane = _Lane(runtime, 1), _Lane(runtime, 2)
+    assert runtime.take(other) is None
+    assert runtime.take(lane) is None
+    lane.wake()
+    runtime._queue.append((300, "first", b"", None, 1))
+    assert runtime.take(lane) is not None
+    runtime._queue.append((301, "second", b"", None, 1))
+    runtime._hand_over()
+    assert not other._woken.locked()
