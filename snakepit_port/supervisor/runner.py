@@ -373,7 +373,9 @@ class Runner:
             where = {"pool": self.name, "worker": process.worker.id}
             self.outside.event(said[1], said[2], {**said[3], **where})
         elif tag == "failed":
-            process.failure = said[1]
+            # Of one that has served, its calls are told that it went, and how, as of any other.
+            if process.worker.ready_at is None:
+                process.failure = said[1]
             message = f"it says: {said[1].get('message', '')}"
             self.perform(self.machine.unwell(process.worker, message, self.now()))
         elif tag == "pong":

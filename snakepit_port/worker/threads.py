@@ -196,18 +196,17 @@ class ThreadedRuntime(Runtime):
         self._lanes = [_Lane(self, number) for number in range(1, self._info["threads"] + 1)]
         for lane in self._lanes:
             lane.start()
-        try:
-            while not self._ended:
-                self._flush()
-                self._hand_over()
-                self._arrived(self._receive())
-        finally:
-            with self.lock:
-                self.closing = True
-                for lane in self._lanes:
-                    lane.wake()
+        while not self._ended:
+            self._flush()
+            self._hand_over()
+            self._arrived(self._receive())
+        # Only here: whatever else ends this loop ends the process, whatever its calls are about.
+        with self.lock:
+            self.closing = True
             for lane in self._lanes:
-                lane.join()
+                lane.wake()
+        for lane in self._lanes:
+            lane.join()
 
     def _hand_over(self) -> None:
         """See to it that a lane is awake for what waits; it wakes the next one."""

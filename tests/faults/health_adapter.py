@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any
+from collections.abc import Iterator
 
 from snakepit_port.adapter import command
 
 
 class Patient:
     def __init__(self) -> None:
-        self._ailment: Any = None
+        self._ailment: str | None = None
         self._checks = 0
 
     @command
@@ -27,6 +27,11 @@ class Patient:
     def fall_ill(self, ailment: str) -> int:
         self._ailment = ailment
         return os.getpid()
+
+    @command
+    def fall_ill_and_count(self, ailment: str) -> Iterator[int]:
+        self._ailment = ailment
+        yield from range(10)
 
     def health(self) -> bool:
         self._checks += 1

@@ -8,7 +8,7 @@ import signal
 import pytest
 from fault_settings import config
 
-from snakepit_port.harness import Event, Host, open_host
+from snakepit_port.harness import CallError, Event, Host, open_host
 
 ALWAYS = {"pool_size": 1, "health_check_interval": "20ms"}
 
@@ -52,6 +52,23 @@ async def test_an_adapter_that_is_not_well_is_replaced(
         assert seen["worker.stopped"].metadata["reason"] == "health_check_failed"
         assert await host.call(None, "pid") != pid
         assert (await host.stats())["errors"] == 0
+
+
+@pytest.mark.parametrize("profile", ["process", "thread"])
+async def test_a_stream_of_one_that_is_not_well_ends_as_if_it_had_crashed(profile: str) -> None:
+    terms = config(**ALWAYS, adapter="health_adapter:Patient", worker_profile=profile)
+    async with (
+        open_host(terms) as host,
+        host.stream(None, "fall_ill_and_count", ["false"], window=1) as stream,
+    ):
+        assert await anext(stream) == 0
+        seen = await reported(host)
+        with pytest.raises(CallError) as caught:
+            async for _ in stream:
+                pass
+        assert caught.value.type == "worker_crashed"
+        assert "returned False" in seen["worker.health_check_failed"].metadata["message"]
+        assert seen["worker.stopped"].metadata["reason"] == "health_check_failed"
 
 
 async def test_health_is_run_between_calls_again_and_again() -> None:

@@ -183,6 +183,22 @@ def test_a_crash_in_one_call_leaves_the_stack_of_it(worker: Worker, fifo: Fifo) 
     assert worker.begun == 2
 
 
+def test_one_that_is_ill_says_so_and_goes_whatever_its_calls_are_about(
+    start: Start, fifo: Fifo
+) -> None:
+    worker = start(adapter="thread_adapter:Ill").ready()
+    worker.begin("wait", fifo.path)
+    assert worker.stdout.line() == "in"
+    assert worker.chunk(worker.begin_stream(1, "counted", 3)) == 0
+    worker.send(messages.ping(1))
+    tag, error = worker.next()
+    assert tag == "failed"
+    assert "returned False" in error["message"]
+    # Nobody has cancelled the stream, so it is not answered as if somebody had.
+    assert list(worker.frames()) == []
+    assert os.waitstatus_to_exitcode(worker.exited()) == 1
+
+
 # -- what it reports -------------------------------------------------------------------------------
 
 

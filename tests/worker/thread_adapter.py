@@ -120,3 +120,12 @@ class Safe:
     thread_safe = True
     add = staticmethod(add)
     meet = staticmethod(meet)
+
+
+class Ill:
+    thread_safe = True
+    wait = staticmethod(wait)
+    counted = staticmethod(counted)
+
+    def health(self) -> bool:
+        return False
