@@ -23,6 +23,7 @@ from snakepit_port.supervisor.starter import StarterError
 from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
+from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 #: What a worker may tell the host of itself.
@@ -314,12 +315,16 @@ class Runner:
         return {
             "software": self._software,
             "max_frame_bytes": self.max_frame_bytes,
-            "max_answer_bytes": min(self.max_frame_bytes, self.outside.host_max_frame_bytes),
+            "max_answer_bytes": self._max_answer_bytes,
             "pool": self.name,
             "worker": worker,
             **source.worker_hello(),
             **({} if shm is None else {"shm": {**shm.info, "writer": shm_writer}}),
         }
+
+    @property
+    def _max_answer_bytes(self) -> int:
+        return min(self.max_frame_bytes, self.outside.host_max_frame_bytes)
 
     def worker_said(self, process: WorkerProcess, frames: list[Frame]) -> None:
         now = self.now()
@@ -438,7 +443,8 @@ class Runner:
     def starter_said(self, source: Source, said: tuple[Any, ...]) -> None:
         tag = said[0]
         if tag == "failed":
-            source.failure = said[1]
+            # It does not know what the host accepts.
+            source.failure = fit_failure(said[1], self._max_answer_bytes)
         elif tag == "hello":
             source.works = True
         elif said[1] in self._processes:

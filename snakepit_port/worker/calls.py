@@ -10,6 +10,7 @@ from snakepit_port import wire
 from snakepit_port.adapter import VIEWS, CallCancelled
 from snakepit_port.bulk.files import HOST, FileReader, Folder
 from snakepit_port.wire import messages
+from snakepit_port.worker.fitting import fit
 from snakepit_port.worker.loading import (
     Adapter,
     Command,
@@ -19,7 +20,7 @@ from snakepit_port.worker.loading import (
     traceback_text,
 )
 
-#: More than a result's frame takes besides its term.
+#: More than the frame of an answer takes besides its term.
 _ENVELOPE_BYTES = 64
 
 
@@ -139,8 +140,9 @@ class Answers:
         return f"takes a frame of {size} bytes, over max_frame_bytes ({self._max_frame_bytes})"
 
     def refusal(self, id: int, command: str, type: str, message: str) -> bytes:
-        error = {"type": type, "message": message, "command": command, **self._where}
-        return messages.error(id, error)
+        return self._error(
+            id, {"type": type, "message": message, "command": command, **self._where}
+        )
 
     def cancelled(self, id: int, command: str) -> bytes:
         return self.refusal(id, command, "cancelled", "the call was cancelled")
@@ -172,7 +174,13 @@ class Answers:
             "command": command,
             **self._where,
         }
-        return messages.error(id, error)
+        return self._error(id, error)
+
+    def _error(self, id: int, error: dict[str, Any]) -> bytes:
+        frame = messages.error(id, error)
+        if len(frame) - 4 <= self._max_frame_bytes:
+            return frame
+        return messages.error(id, fit(error, self._surely_fits))
 
 
 def _not_a_stream_call(command: str) -> str:

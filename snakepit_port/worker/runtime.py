@@ -28,6 +28,7 @@ from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Framer, Oversized
 from snakepit_port.worker import gil, linux
 from snakepit_port.worker.calls import Answers
+from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import Outgoing
 from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
@@ -93,9 +94,7 @@ class Runtime(Serving):
             )
         except LoadError as exc:
             where = {"pool": info["pool"], "worker": info["worker"]}
-            self._send(messages.failed({**exc.error, **where}))
-            self._flush()
-            return _EX_FAILED
+            return self._fail({**exc.error, **where})
         self._adapter = adapter
         self._answers = Answers(
             adapter, info["pool"], info["worker"], info["max_answer_bytes"], Folder.of(info)
@@ -119,15 +118,18 @@ class Runtime(Serving):
         try:
             self._answer_all()
         except _Unwell as exc:
-            self._send(messages.failed(exc.error))
-            self._flush()
-            return _EX_FAILED
+            return self._fail(exc.error)
         linux.stand_back(True)
         try:
             adapter.close()
         except BaseException:
             traceback.print_exc()
         return _EX_OK
+
+    def _fail(self, error: dict[str, Any]) -> int:
+        self._send(messages.failed(fit_failure(error, self._info["max_answer_bytes"])))
+        self._flush()
+        return _EX_FAILED
 
     def _answer_all(self) -> None:
         queue, ledger, slot, answer = self._queue, self._ledger, self._slot, self._answer

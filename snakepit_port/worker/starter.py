@@ -30,6 +30,7 @@ from typing import Any
 from snakepit_port.bulk.files import remove_folder
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker import boot, gil, linux, process, starter_frames
+from snakepit_port.worker.fitting import FAILURE_BYTES, fit
 from snakepit_port.worker.loading import import_error
 from snakepit_port.worker.orphans import Orphans, mark, mark_this_process
 
@@ -139,7 +140,7 @@ class Starter:
                     importlib.import_module(name)
                 except BaseException as exc:
                     error = import_error(f"preload of {name!r} failed", exc)
-                    return {**error, "pool": info["pool"]}
+                    return fit({**error, "pool": info["pool"]}, FAILURE_BYTES)
             linux.outlive_parent()
             # What is here now lives as long as the pool: a collection in a worker that walked it
             # would write to its pages, and so copy them.

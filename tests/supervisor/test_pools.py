@@ -172,6 +172,20 @@ async def test_a_pool_that_cannot_start_says_why(settings: dict[str, Any], said:
     assert host.exit_status == 0
 
 
+@pytest.mark.parametrize("where", ["preload", "adapter"])
+async def test_a_cause_that_is_longer_than_the_host_accepts_is_cut(
+    tmp_path: Path, where: str
+) -> None:
+    (tmp_path / "verbose.py").write_text("raise RuntimeError('x' * 100_000)\n")
+    path = [str(tmp_path), str(HERE)]
+    value = ["verbose"] if where == "preload" else "verbose"
+    config = pools(pool("bad", python_path=path, **{where: value}))
+    async with open_host(config, max_frame_bytes=16 * 1024) as host:
+        error = await failure_of(lambda: host.call("bad", "add", [1, 2]))
+        assert error.type == "pool_unavailable"
+        assert "RuntimeError: xxx" in str(error)
+
+
 async def test_a_pool_recovers_when_the_cause_is_mended(tmp_path: Path) -> None:
     config = pools(pool("bad", adapter="late_adapter", python_path=[str(tmp_path), str(HERE)]))
     async with open_host(config) as host:

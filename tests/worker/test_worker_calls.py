@@ -195,6 +195,30 @@ def test_a_result_over_the_limit_is_refused_and_one_below_is_not(start: Any) -> 
     assert worker.call("add", 1, 2) == 3
 
 
+def test_an_error_over_the_limit_is_cut(start: Any) -> None:
+    worker = start(max_answer_bytes=100_000).ready()
+    # Characters of three bytes: the limit does not fall between two of them.
+    error = worker.failure("raises", "€" * 60_000)
+    message, traceback = error["message"], error["traceback"]
+    assert message == "€" * (len(message) - 1) + "…"
+    assert traceback == "…" + "€" * (len(traceback) - 2) + "\n"
+    assert 99_900 < len(messages.error(1, error)) <= 100_004
+    error = worker.failure("a" * 100_000)
+    assert error["message"].startswith("there is no command 'aaa")
+    assert error["command"].endswith("a…")
+    assert 99_900 < len(messages.error(1, error)) <= 100_004
+    assert worker.call("add", 1, 2) == 3
+
+
+def test_what_health_raises_is_cut(start: Any) -> None:
+    worker = start(adapter="worker_adapter:IllAtLength").ready()
+    worker.send(messages.ping(1))
+    tag, error = worker.next()
+    assert tag == "failed"
+    assert error["message"].startswith("health raised worker_adapter.NotOurs: xxx")
+    assert len(wire.encode(error)) <= 64 * 1024
+
+
 def test_a_generator_is_not_a_plain_call(worker: Worker) -> None:
     error = worker.failure("count", 3)
     assert error["type"] == "not_a_stream_call"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from kinds import one_at_a_time
-from worker_driver import HERE, Start, Starter, Worker
+from worker_driver import HERE, MAX_FRAME_BYTES, Start, Starter, Worker
 
-from snakepit_port import __version__
+from snakepit_port import __version__, wire
 from snakepit_port.wire import messages
 
 
@@ -140,6 +140,19 @@ def test_a_class_that_cannot_be_made(start: Start) -> None:
     assert "colour" in error["message"]
 
 
+@pytest.mark.parametrize("limit", [10_000, MAX_FRAME_BYTES])
+def test_what_a_class_raises_at_length_is_cut(start: Start, limit: int) -> None:
+    args = {"size": 3 * MAX_FRAME_BYTES}
+    worker = start(
+        adapter="worker_adapter:FailsAtLength", adapter_args=args, max_answer_bytes=limit
+    )
+    error = failed(worker)
+    assert "failed to load: worker_adapter.NotOurs: xxx" in error["message"]
+    assert error["message"].endswith("x…")
+    assert error["traceback"].startswith("…x")
+    assert len(wire.encode(error)) <= min(64 * 1024, limit // 2)
+
+
 def test_direct_calls_need_no_command(start: Start, tmp_path: Path) -> None:
     folder = module(tmp_path, "bare", "def twice(n): return 2 * n")
     worker = start(adapter="bare", python_path=[folder], direct_calls=["bare:twice"]).ready()
@@ -225,6 +238,14 @@ def test_what_cannot_be_preloaded_is_told(name: str, exception: str, told: str) 
         assert "starter.py" not in error["traceback"]
         starter.alive.wait()
         assert starter.process.wait() == 1
+
+
+def test_what_a_preloaded_module_raises_at_length_is_cut(tmp_path: Path) -> None:
+    folder = module(tmp_path, "verbose", "raise RuntimeError('x' * 3_000_000)")
+    with Starter(preload=("verbose",), python_path=(folder,)) as starter:
+        (error,) = starter.told("failed")
+        assert "preload of 'verbose' failed: RuntimeError: xxx" in error["message"]
+        assert error["message"].endswith("x…")
 
 
 def test_a_print_of_a_preloaded_module_is_the_starters_output() -> None:

@@ -453,6 +453,16 @@ class Fails(Model):
         raise NotOurs("no model")
 
 
+class FailsAtLength(Model):
+    def __init__(self, size: int) -> None:
+        raise NotOurs("x" * size)
+
+
+class IllAtLength(Model):
+    def health(self) -> None:
+        raise NotOurs("x" * 3_000_000)
+
+
 class BadClose(Model):
     def close(self) -> None:
         raise NotOurs("cannot close")
