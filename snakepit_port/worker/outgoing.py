@@ -1,8 +1,9 @@
 """What a worker has to say, on its way out: gathered, so that many small frames cost one write.
 
 What is gathered is written when it is much, when it has waited for long, and when there is nothing
-else to do. That is not enough for a generator that has been quick and then waits for something: its
-last chunks would wait with it. So a stream that leaves some unwritten has a thread look after them.
+else to do. That is not enough where a command has been quick and then takes its time: what was
+finished before would wait with it, answers of other calls and a generator's last chunks. So whoever
+leaves some unwritten has a thread look after them.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from time import perf_counter
 FLUSH_BYTES = 64 * 1024
 FLUSH_SECONDS = 0.001
 
-#: Seconds after which the thread writes what nobody else has.
-_LATE_SECONDS = 0.002
+#: Seconds after which the thread writes what nobody else has: at first, and at most. Where it finds
+#: that others write all the time, it looks less often, for that takes time from them.
+_LATE_SECONDS, _LATEST_SECONDS = 0.002, 0.016
 
 
 class Outgoing:
@@ -65,47 +67,78 @@ class Outgoing:
 
 
 class LateWriter:
-    """Writes what the thread of a stream puts and does not get round to flushing.
+    """Writes what a thread that runs commands puts and does not get round to flushing.
 
-    Its own thread runs from the first time it is asked until it is closed, and takes no signals:
-    those are for the thread that runs the commands.
+    Its own thread runs from the first time it is asked, by any, until it is closed, and takes no
+    signals: those are for the thread that runs the commands.
     """
 
     def __init__(self, outgoing: Outgoing) -> None:
         self._outgoing = outgoing
-        self._asked = threading.Event()
+        #: Whether it is going to look.
+        self.asked = False
+        self._wake = threading.Event()
         self._closed = threading.Event()
+        self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
     def ask(self) -> None:
-        """There is something in `outgoing` that may have to wait."""
-        if not self._asked.is_set():
-            self._asked.set()
+        """There is something in `outgoing` that may have to wait. Not needed while `asked`."""
+        if not self.asked:
+            self.asked = True
+            self._wake.set()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="late writer", daemon=True)
-                before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-                self._thread.start()
+                self._start()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is not None:
+                return
+            thread = threading.Thread(target=self._run, name="late writer", daemon=True)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+            try:
+                thread.start()
+                self._thread = thread
+            except RuntimeError:
+                # There may be no more threads: then nothing is left to be late.
+                self._look_away()
+                self._outgoing.flush()
+            finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def forget(self) -> None:
+        """In a forked child: there is no such thread, nor anything to write; and locks may be held
+        for ever."""
+        self.asked = True
+        self._thread = None
+
+    def _look_away(self) -> None:
+        # In this order: whoever finds that it is not asked wakes it after that.
+        self._wake.clear()
+        self.asked = False
 
     def close(self) -> None:
         if self._thread is not None:
             self._closed.set()
-            self._asked.set()
+            self._wake.set()
             self._thread.join()
 
     def _run(self) -> None:
-        outgoing = self._outgoing
-        # The peer may be gone, as the thread of the stream will find out.
+        outgoing, seconds = self._outgoing, _LATE_SECONDS
+        # The peer may be gone, as the threads that run commands will find out.
         with suppress(OSError):
             while True:
-                self._asked.wait()
+                self._wake.wait()
                 before = outgoing.flushes
-                self._closed.wait(_LATE_SECONDS)
-                self._asked.clear()
+                self._closed.wait(seconds)
+                self._look_away()
                 # Looked at after that: what is asked from now on is heard.
                 if self._closed.is_set():
                     return
-                if outgoing.waiting and outgoing.flushes == before:
-                    outgoing.write()
+                if outgoing.flushes != before:
+                    seconds = min(2 * seconds, _LATEST_SECONDS)
+                    if outgoing.waiting:
+                        self.ask()
                 elif outgoing.waiting:
-                    self._asked.set()
+                    seconds = _LATE_SECONDS
+                    outgoing.write()

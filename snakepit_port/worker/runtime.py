@@ -1,7 +1,7 @@
 """The loop of a worker: calls in, answers out, one at a time on the main thread.
 
 What arrives is read in batches and answered in batches, but no answer waits while a command runs
-that is not known to be quick.
+that is not known to be quick, or for long while one runs that is.
 
 **Interrupts.** SIGURG means "look at your channel now" (SPEC section 13). Its handler reads only
 while a command runs, when the loop itself does not, so the two never meet inside the framer. If a
@@ -30,7 +30,7 @@ from snakepit_port.worker import gil, linux
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.loading import Adapter, LoadError
-from snakepit_port.worker.outgoing import Outgoing
+from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
 from snakepit_port.worker.streams import Stream
 from snakepit_port.worker.vigil import Vigil
@@ -64,7 +64,8 @@ class Runtime(Serving):
     def __init__(
         self, channel: socket.socket, ledger: memoryview, slot: int, info: dict[str, Any]
     ) -> None:
-        super().__init__(Outgoing(channel))
+        out = Outgoing(channel)
+        super().__init__(out, LateWriter(out))
         self._info = info
         self._max_frame_bytes = info["max_frame_bytes"]
         self._framer = Framer(self._max_frame_bytes)
@@ -119,6 +120,7 @@ class Runtime(Serving):
             self._answer_all()
         except _Unwell as exc:
             return self._fail(exc.error)
+        self._late.close()
         linux.stand_back(True)
         try:
             adapter.close()
@@ -318,6 +320,7 @@ class Runtime(Serving):
             signal.set_wakeup_fd(-1)
         self._channel.close()
         self._out.forget()
+        self._late.forget()
         self._queue.clear()
         if self._stream is not None:
             self._stream.cancel()

@@ -15,7 +15,8 @@ from snakepit_port.worker.calls import Answers, Refusal
 from snakepit_port.worker.outgoing import FLUSH_SECONDS, LateWriter, Outgoing
 from snakepit_port.worker.streams import Stream, close
 
-#: A command that took longer than this of late has answers written before it runs.
+#: A command that took longer than this of late has answers written before it runs; while another
+#: runs they are written late.
 _QUICK_SECONDS = 0.001
 
 #: Answers that are written together, at most. It is half of what a pool sends ahead: it can send
@@ -47,8 +48,9 @@ class Serving:
 
     _answers: Answers
 
-    def __init__(self, out: Outgoing) -> None:
+    def __init__(self, out: Outgoing, late: LateWriter) -> None:
         self._out = out
+        self._late = late
         self._send = out.put
         self._flush = out.flush
         self._recent: dict[str, float] = {}
@@ -82,8 +84,12 @@ class Serving:
                 ATTEMPT.reset(token)
             return
         recent = self._recent.get(command, 1.0)
-        if self._out.waiting and recent > _QUICK_SECONDS:
-            self._flush()
+        if self._out.waiting:
+            if recent > _QUICK_SECONDS:
+                self._flush()
+            elif not self._late.asked:
+                # It may take longer than ever.
+                self._late.ask()
         answers = self._answers
         try:
             function, positions, keywords = answers.read(command, raw, credit is not None)
@@ -126,7 +132,6 @@ class Serving:
         id, command = stream.id, stream.command
         answers = self._answers
         recent = 1.0
-        late = LateWriter(self._out)
         try:
             while self._take_credit(stream):
                 began = perf_counter()
@@ -150,9 +155,8 @@ class Serving:
                 recent = max(now - began, recent * _DECAY)
                 if recent > _QUICK_SECONDS or now - self._out.flushed_at > FLUSH_SECONDS:
                     self._flush()
-                else:
-                    late.ask()
+                elif not self._late.asked:
+                    self._late.ask()
             return answers.cancelled(id, command)
         finally:
             close(values)
-            late.close()

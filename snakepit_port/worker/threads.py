@@ -28,7 +28,7 @@ from snakepit_port.adapter import CallCancelled
 from snakepit_port.wire import messages
 from snakepit_port.worker import gil
 from snakepit_port.worker.calls import Answers
-from snakepit_port.worker.outgoing import Outgoing
+from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.runtime import Runtime
 from snakepit_port.worker.serving import Arguments, Serving
 from snakepit_port.worker.streams import Stream
@@ -60,7 +60,7 @@ class _Lane(Serving):
     worker's lock; whether it may be interrupted, by its own, which nobody waits for in between."""
 
     def __init__(self, worker: ThreadedRuntime, number: int) -> None:
-        super().__init__(worker.out)
+        super().__init__(worker.out, worker.late)
         self._worker = worker
         self._answers = worker.answers
         self._recent = worker.recent
@@ -180,6 +180,10 @@ class ThreadedRuntime(Runtime):
     @property
     def out(self) -> Outgoing:
         return self._out
+
+    @property
+    def late(self) -> LateWriter:
+        return self._late
 
     @property
     def answers(self) -> Answers:

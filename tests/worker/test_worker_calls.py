@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kinds import one_at_a_time
-from worker_driver import MAX_FRAME_BYTES, Worker
+from worker_driver import MAX_FRAME_BYTES, Fifo, Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import Atom, messages
@@ -217,6 +217,21 @@ def test_what_health_raises_is_cut(start: Any) -> None:
     assert tag == "failed"
     assert error["message"].startswith("health raised worker_adapter.NotOurs: xxx")
     assert len(wire.encode(error)) <= 64 * 1024
+
+
+def test_answers_do_not_wait_with_a_command_that_was_quick_and_takes_its_time(
+    worker: Worker, fifo: Fifo
+) -> None:
+    for _ in range(100):
+        assert worker.call("wait_perhaps") == "quick"
+    calls = [worker.frame("wait_perhaps") for _ in range(3)]
+    calls.append(worker.frame("wait_perhaps", fifo.path))
+    worker.send(*(frame for _, frame in calls))
+    *quick, slow = (id for id, _ in calls)
+    # In any order, where they run on threads.
+    assert {worker.next()[1] for _ in quick} == set(quick)
+    fifo.release()
+    assert worker.answer(slow) == "released"
 
 
 def test_a_generator_is_not_a_plain_call(worker: Worker) -> None:

@@ -1,4 +1,4 @@
-"""Frames on their way out of a worker, and the thread that looks after those of a stream."""
+"""Frames on their way out of a worker, and the thread that looks after what would wait."""
 
 from __future__ import annotations
 
@@ -103,4 +103,43 @@ def test_it_ends_when_nobody_reads_any_more(channel: tuple[Outgoing, socket.sock
     assert late._thread is not None
     late._thread.join(TIMEOUT)
     assert not late._thread.is_alive()
+    late.close()
+
+
+def test_it_looks_less_often_where_others_write(
+    channel: tuple[Outgoing, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outgoing, _ = channel
+    late = LateWriter(outgoing)
+    waits: list[float] = []
+
+    def wait(timeout: float) -> bool:
+        waits.append(timeout)
+        outgoing.flush()
+        outgoing.put(b"a")
+        if len(waits) == 6:
+            late._closed.set()
+        return False
+
+    monkeypatch.setattr(late._closed, "wait", wait)
+    outgoing.put(b"a")
+    late.ask()
+    assert late._thread is not None
+    late._thread.join(TIMEOUT)
+    assert waits == [0.002, 0.004, 0.008, 0.016, 0.016, 0.016]
+
+
+def test_where_no_thread_can_be_had_nothing_is_late(
+    channel: tuple[Outgoing, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    outgoing, theirs = channel
+    late = LateWriter(outgoing)
+    for frame in (b"a", b"b"):
+        outgoing.put(frame)
+        late.ask()
+        assert theirs.recv(10) == frame
     late.close()

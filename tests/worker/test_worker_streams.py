@@ -167,7 +167,8 @@ def test_chunks_do_not_wait_with_a_generator_that_pauses(
         fifo.release(text)
         assert worker.chunk(id) == text
     assert worker.answer(id) is None
-    assert worker.call("threads") == 1 + (worker.starter.threads or 0)
+    others = [name for name in worker.call("threads") if not name.startswith("lane-")]
+    assert len(others) <= 2
 
 
 @one_at_a_time
@@ -179,7 +180,7 @@ def test_an_interrupt_reaches_a_generator_whose_chunks_are_looked_after(
         assert [worker.chunk(id) for _ in range(500)] == list(range(500))
         worker.interrupt(id)
         assert worker.failure_of(id)["type"] == "cancelled"
-    assert worker.call("threads") == 1
+    assert len(worker.call("threads")) <= 2
 
 
 # -- errors ----------------------------------------------------------------------------------------
