@@ -49,7 +49,7 @@ _READ_MORE_BYTES = 1024 * 1024
 _AWAKE = 0.00005
 
 
-class _Unwell(Exception):
+class Unwell(Exception):
     """The adapter's `health` says so. `error` is a map as in SPEC section 11."""
 
     def __init__(self, error: dict[str, Any]) -> None:
@@ -118,7 +118,7 @@ class Runtime(Serving):
         self._arrived(self._framer.feed(behind))
         try:
             self._answer_all()
-        except _Unwell as exc:
+        except Unwell as exc:
             return self._fail(exc.error)
         self._late.close()
         linux.stand_back(True)
@@ -163,7 +163,7 @@ class Runtime(Serving):
         self._flush()
         error = self._adapter.check_up()
         if error is not None:
-            raise _Unwell(error)
+            raise Unwell(error)
         self._send(messages.pong(number))
 
     def _report_gil(self) -> None:

@@ -1,9 +1,9 @@
 """A worker of the thread profile: it runs several calls at a time, each on a thread of its own.
 
-The main thread reads the channel and runs no call. Calls wait in one queue, and each of the other
+The main thread reads the channel and runs no call. Calls wait in one queue, and each of some other
 threads, the *lanes*, takes the next one when it is free. Taking a call and counting it in the
 ledger is one step, so calls start in the order in which they were sent, and the count alone tells
-which have started.
+which have started. The adapter's `health` has a thread, too.
 
 **Interrupts.** A thread cannot be sent a signal of its own, but an exception can be left for it
 (`PyThreadState_SetAsyncExc`): it is raised when that thread next runs Python code. It must never
@@ -19,9 +19,11 @@ returns: it cannot be killed alone (SPEC section 13).
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, Union
 
 from snakepit_port.adapter import CallCancelled
@@ -29,7 +31,7 @@ from snakepit_port.wire import messages
 from snakepit_port.worker import gil
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
-from snakepit_port.worker.runtime import Runtime
+from snakepit_port.worker.runtime import Runtime, Unwell
 from snakepit_port.worker.serving import Arguments, Serving
 from snakepit_port.worker.streams import Stream
 
@@ -175,6 +177,9 @@ class ThreadedRuntime(Runtime):
         self.closing = False
         self._lanes: list[_Lane] = []
         self._idle: list[_Lane] = []
+        #: The numbers of pings; None at the end.
+        self._pings: SimpleQueue[int | None] = SimpleQueue()
+        self._examiner: threading.Thread | None = None
         self._checks = self._info["thread_safety_checks"]
 
     @property
@@ -211,6 +216,9 @@ class ThreadedRuntime(Runtime):
                 lane.wake()
         for lane in self._lanes:
             lane.join()
+        if self._examiner is not None:
+            self._pings.put(None)
+            self._examiner.join()
 
     def _hand_over(self) -> None:
         """See to it that a lane is awake for what waits; it wakes the next one."""
@@ -238,9 +246,31 @@ class ThreadedRuntime(Runtime):
                 self._idle.pop().wake()
             return waiting
 
+    # -- health ------------------------------------------------------------------------------------
+
     def _pinged(self, number: int) -> None:
-        """Beside the calls: they may never end all at once."""
-        self._check_up(number)
+        """Beside the calls, which may never end all at once, and beside the channel: that may take
+        its time, and whoever is called or cancelled meanwhile should not have to wait."""
+        self._pings.put(number)
+        if self._examiner is None:
+            self._examiner = threading.Thread(target=self._examine, name="health", daemon=True)
+            self._examiner.start()
+
+    def _examine(self) -> None:
+        try:
+            while True:
+                number = self._pings.get()
+                if number is None:
+                    return
+                self._check_up(number)
+                self._flush()
+        except Unwell as exc:
+            # From here: the main thread waits for what comes, and the supervisor would not.
+            os._exit(self._fail(exc.error))
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except BaseException:
+            self.give_up()
 
     # -- safety ------------------------------------------------------------------------------------
 

@@ -199,6 +199,30 @@ def test_one_that_is_ill_says_so_and_goes_whatever_its_calls_are_about(
     assert os.waitstatus_to_exitcode(worker.exited()) == 1
 
 
+def test_calls_do_not_wait_for_a_check_up(start: Start, fifo: Fifo) -> None:
+    args = {"fifo": fifo.path}
+    worker = start(adapter="thread_adapter:SlowToExamine", adapter_args=args).ready()
+    for number in range(2):
+        worker.send(messages.ping(number))
+        assert worker.stdout.line() == "in"
+        assert worker.call("add", 1, 2) == 3
+        fifo.release("x")
+        assert worker.next() == ("pong", number)
+        assert worker.stdout.line() == "well"
+
+
+def test_an_adapter_is_closed_after_its_check_up(start: Start, fifo: Fifo) -> None:
+    args = {"fifo": fifo.path}
+    worker = start(adapter="thread_adapter:SlowToExamine", adapter_args=args).ready()
+    worker.send(messages.ping(1))
+    assert worker.stdout.line() == "in"
+    worker.hang_up()
+    fifo.release("x")
+    assert worker.stdout.rest() == "well\nclosed\n"
+    assert list(worker.frames()) == [("pong", 1)]
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+
+
 # -- what it reports -------------------------------------------------------------------------------
 
 

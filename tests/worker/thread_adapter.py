@@ -122,6 +122,22 @@ class Safe:
     meet = staticmethod(meet)
 
 
+class SlowToExamine:
+    thread_safe = True
+    add = staticmethod(add)
+
+    def __init__(self, fifo: str) -> None:
+        self._fifo = fifo
+
+    def health(self) -> None:
+        say("in")
+        read(self._fifo)
+        say("well")
+
+    def close(self) -> None:
+        say("closed")
+
+
 class Ill:
     thread_safe = True
     wait = staticmethod(wait)
