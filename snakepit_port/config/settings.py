@@ -377,8 +377,8 @@ POOL = _section(
             "prefetch",
             Either("auto", other=Integer(1, 1024)),
             "How many calls may be with a worker at once, the running one included. `auto` sends "
-            "ahead only commands that have proved to be fast: few of one that was slow of late or is "
-            "new, up to 31 of one that has been fast some thousand times.",
+            "ahead only commands that have proved to be fast: few of one that is new or was slow "
+            "of late, up to 31 of one that has been fast some thousand times.",
         ),
     ],
 )
