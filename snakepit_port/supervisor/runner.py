@@ -277,8 +277,9 @@ class Runner:
 
     def _kill(self, effect: effects.Kill) -> None:
         process = self._processes.get(effect.worker.id)
-        # One that could not even be started is gone already.
-        if process is not None:
+        # One that could not even be started is gone already; one whose starter is gone was killed
+        # then, and a starter that came after it knows nothing of it.
+        if process is not None and process.starter is not None:
             process.source.signal(effect.worker.id, signal.SIGKILL, group=True)
             process.source.expect(effect.worker.id)
 
@@ -327,6 +328,8 @@ class Runner:
         return min(self.max_frame_bytes, self.outside.host_max_frame_bytes)
 
     def worker_said(self, process: WorkerProcess, frames: list[Frame]) -> None:
+        if process.condemned:
+            return
         now = self.now()
         worker = process.worker
         answered, perform = self.machine.answered, self.perform
@@ -415,7 +418,7 @@ class Runner:
 
     def _condemn(self, process: WorkerProcess, message: str, now: float) -> None:
         process.condemned = True
-        process.link.pause(True)
+        process.pause(self._paused)
         worker = process.worker
         error = {
             "type": "protocol_error",
@@ -431,12 +434,11 @@ class Runner:
 
         If its starter is gone too, nobody else reports the exit.
         """
-        source = process.source
-        if process.starter is not source.starter or source.starter is None:
+        if process.starter is None:
             self._worker_exited(process, None)
         else:
-            source.signal(process.worker.id, signal.SIGKILL, group=True)
-            source.expect(process.worker.id)
+            process.source.signal(process.worker.id, signal.SIGKILL, group=True)
+            process.source.expect(process.worker.id)
 
     # -- what starters say -------------------------------------------------------------------------
 
@@ -480,8 +482,10 @@ class Runner:
     def starter_gone(self, source: Source) -> None:
         """Its workers are going too: their kernel kills them; their groups are killed here."""
         for process in list(self._processes.values()):
-            if process.source is not source:
+            # Those of one that went before are killed already, and their ids may be another's.
+            if process.source is not source or process.starter is None:
                 continue
+            process.starter = None
             begins = process.worker.state is WorkerState.STARTING and not process.again
             if process.os_pid is None and source.works and begins and not self._stopping:
                 # Not its fault: it was not begun, and the next starter may do better.
@@ -494,7 +498,9 @@ class Runner:
             else:
                 with suppress(ProcessLookupError):
                     os.killpg(process.os_pid, signal.SIGKILL)
-                if not process.link.is_open:
+                if process.link.is_open:
+                    process.pause(self._paused)
+                else:
                     self._worker_exited(process, None)
         self._let_go(source)
         self._may_have_stopped()

@@ -35,6 +35,8 @@ class WorkerProcess:
     def __init__(self, runner: Runner, source: Source, worker: Worker, again: bool) -> None:
         #: Whether it is the second attempt, because the starter went during the first.
         self.again = again
+        #: Who tells when it has exited. None before it is asked for, and once that one is gone: the
+        #: end of what the worker says tells it then.
         self.starter: Starter | None = None
         self.source = source
         self.runner = runner
@@ -81,8 +83,8 @@ class WorkerProcess:
 
     def pause(self, paused: bool) -> None:
         """Stop reading what it says and prints, or go on: but not with what it says if it is
-        condemned."""
-        self.link.pause(paused or self.condemned)
+        condemned, unless nobody but the end of that tells that it is gone."""
+        self.link.pause(paused or (self.condemned and self.starter is not None))
         self.stdout.pause(paused)
         self.stderr.pause(paused)
 

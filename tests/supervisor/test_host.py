@@ -71,6 +71,8 @@ class FakeProcess:
     def __init__(self, worker: Any, pump: FakePump, source: Any) -> None:
         self.worker = worker
         self.source = source
+        self.starter = source
+        self.condemned = False
         self.os_pid = None
         self.python = ""
         self.link = FakeLink(pump)

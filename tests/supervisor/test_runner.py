@@ -1,0 +1,208 @@
+"""What a pool does with its processes, when starters and workers do what a test says."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from snakepit_port import wire
+from snakepit_port.config import load_terms
+from snakepit_port.pool import Call
+from snakepit_port.supervisor import source as sources
+from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.runner import Runner
+from snakepit_port.wire import messages
+from snakepit_port.wire.framing import pack
+
+GARBAGE = pack(b"oops")
+
+
+class FakeStarter:
+    """Starts nothing, and notes what it is told."""
+
+    def __init__(
+        self,
+        told: Callable[[tuple[Any, ...]], None],
+        gone: Callable[[], None],
+        ledger_fd: int,
+        pid: int,
+    ) -> None:
+        self._told = told
+        self._gone = gone
+        self._ledger_fd = ledger_fd
+        self.process = SimpleNamespace(pid=pid, returncode=-signal.SIGKILL)
+        self.output = SimpleNamespace(tail=[])
+        #: The other ends of its workers' channels.
+        self.workers: dict[str, socket.socket] = {}
+        self.signals: list[tuple[str, int]] = []
+        self.finished = False
+        self.killed = False
+
+    def start(self, worker: str, slot: int, fds: tuple[int, ...]) -> None:
+        self.workers[worker] = socket.socket(fileno=fds[0])
+        # So that whatever it is sent has been started when it goes.
+        os.pwrite(self._ledger_fd, (1).to_bytes(8, sys.byteorder), slot * 8)
+        for fd in fds[1:]:
+            os.close(fd)
+
+    def signal(self, worker: str, signum: int, *, group: bool) -> None:
+        self.signals.append((worker, signum))
+
+    def finish(self) -> None:
+        self.finished = True
+
+    def kill(self) -> None:
+        self.killed = True
+
+    # -- what it does ------------------------------------------------------------------------------
+
+    def tell(self, *said: Any) -> None:
+        self._told(said)
+
+    def go(self) -> None:
+        self._gone()
+
+
+class Stage:
+    """A pool of one worker, and who plays the others' parts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.pump = Pump()
+        self.starters: list[FakeStarter] = []
+        self.answers: dict[int, Any] = {}
+        self.logged: list[str] = []
+        #: The process groups that the supervisor killed itself.
+        self.killed: list[int] = []
+        monkeypatch.setattr(sources, "Starter", self._starter)
+        monkeypatch.setattr(os, "killpg", lambda group, _signum: self.killed.append(group))
+        settings = {"name": "default", "adapter": "a", "pool_size": 1, "prefetch": 1}
+        config = load_terms({"pools": [settings]}, Path("/"))
+        outside: Any = SimpleNamespace(
+            host_max_frame_bytes=1000,
+            shm=None,
+            answer=self._answer,
+            event=lambda *_: None,
+            log=lambda *said: self.logged.append(said[-1]),
+            settled=lambda _: None,
+            touched=lambda _: None,
+        )
+        run: Any = None
+        (pool,) = config.enabled_pools
+        self.runner = Runner(self.pump, config, pool, run, outside, lambda: self.now, "test")
+
+    def _starter(self, *args: Any) -> FakeStarter:
+        _, _, _, _, ledger_fd, _, told, gone, _ = args
+        pid = 1000 * (len(self.starters) + 1)
+        self.starters.append(FakeStarter(told, gone, ledger_fd, pid))
+        return self.starters[-1]
+
+    def _answer(self, call: Call, frame: bytes) -> None:
+        _, id, said, *_ = messages.parse(frame)
+        self.answers[id] = said.get("type") if isinstance(said, dict) else said
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    async def up(self) -> socket.socket:
+        """Have the newest starter's newest worker be ready; returns its end of the channel."""
+        starter = self.starters[-1]
+        worker, channel = list(starter.workers.items())[-1]
+        starter.tell("hello", 1, {})
+        starter.tell("started", worker, starter.process.pid + len(starter.workers))
+        channel.sendall(messages.hello({"python": "3"}) + messages.ready({}))
+        await self.turn()
+        return channel
+
+    async def turn(self) -> None:
+        await self.pump.turn(-math.inf)
+
+    def call(self, id: int) -> Call:
+        frame = messages.call(id, "default", "c", wire.encode([]))
+        call = Call(id, "c", frame, timeout=math.inf, queue_timeout=math.inf)
+        self.runner.call_arrived(call, self.now)
+        return call
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; what falls due is done when it is due."""
+        until = self.now + seconds
+        while self.runner.next_due <= until:
+            self.now = max(self.now, self.runner.next_due)
+            self.runner.tick()
+        self.now = until
+
+    def close(self) -> None:
+        for process in list(self.runner._processes.values()):
+            process.close()
+        for starter in self.starters:
+            for channel in starter.workers.values():
+                channel.close()
+        self.runner.release()
+        self.pump.close()
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    stage = Stage(monkeypatch)
+    yield stage
+    stage.close()
+
+
+# -- a worker whose starter is gone ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["worker", "starter"])
+async def test_one_that_broke_the_protocol_is_gone_when_its_starter_is(
+    stage: Stage, first: str
+) -> None:
+    stage.runner.start()
+    channel = await stage.up()
+    stage.call(1)
+    starter = stage.starters[0]
+    if first == "starter":
+        # Its kernel is not done with the worker yet.
+        starter.go()
+    channel.sendall(GARBAGE + GARBAGE)
+    await stage.turn()
+    if first == "worker":
+        starter.go()
+    assert stage.killed == [1001]
+    assert 1 not in stage.answers
+    channel.sendall(GARBAGE)
+    channel.close()
+    await stage.turn()
+    await stage.turn()
+    assert stage.answers == {1: "protocol_error"}
+    # What it said after that says nothing new.
+    assert len([line for line in stage.logged if "broke the protocol" in line]) == 1
+    assert stage.runner.workers() == []
+
+
+async def test_nobody_is_late_for_one_that_a_starter_of_before_began(stage: Stage) -> None:
+    stage.runner.start()
+    channel = await stage.up()
+    stage.call(1)
+    stage.starters[0].go()
+    # There is another starter before the worker's end has been read.
+    stage.runner.recycle()
+    assert len(stage.starters) == 2
+    # For this it is to be killed, but it has been.
+    channel.sendall(GARBAGE)
+    await stage.turn()
+    assert any("broke the protocol" in line for line in stage.logged)
+    stage.wait(10.0)
+    assert not stage.starters[1].killed
+    stage.starters[1].go()
+    # Its id may be another process's by now.
+    assert stage.killed == [1001]
+    channel.close()
+    await stage.turn()
+    assert stage.answers == {1: "protocol_error"}
