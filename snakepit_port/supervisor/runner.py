@@ -447,6 +447,12 @@ class Runner:
         if tag == "failed":
             # It does not know what the host accepts.
             source.failure = fit_failure(said[1], self._max_answer_bytes)
+        elif tag == "broken":
+            message = (
+                f"the starter of pool {self.name!r} broke its protocol and was killed: {said[1]}"
+            )
+            source.failure = {"type": "pool_unavailable", "message": message, "pool": self.name}
+            self.outside.log(self.name, None, "supervisor", "error", message)
         elif tag == "hello":
             source.works = True
         elif said[1] in self._processes:

@@ -23,7 +23,7 @@ from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
-from snakepit_port.wire.framing import Frame
+from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.worker import starter_frames
 from snakepit_port.worker.orphans import NOBODY
 
@@ -111,7 +111,9 @@ class _Control(Link):
 
 
 class Starter:
-    """`told` gets each frame of the starter as a tuple; `gone` is called once, when it has ended.
+    """`told` gets each frame of the starter as a tuple, and `("broken", Why)` if one breaks its
+    protocol, for which it is killed: that is the last of it. `gone` is called once, when it has
+    ended.
 
     Raises `StarterError` if the interpreter cannot be executed.
     """
@@ -130,6 +132,7 @@ class Starter:
     ) -> None:
         self._told = told
         self._gone = gone
+        self._is_broken = False
         python = _find_python(settings.python, env)
         with ExitStack() as undo:
             try:
@@ -195,8 +198,18 @@ class Starter:
 
     def _received(self, frames: list[Frame]) -> None:
         for frame in frames:
-            assert isinstance(frame, bytes)
-            self._told(starter_frames.parse(frame))
+            if self._is_broken:
+                return
+            try:
+                if isinstance(frame, Oversized):
+                    raise ValueError(f"a frame of {frame.size} bytes")
+                said = starter_frames.parse(frame)
+            except ValueError as exc:
+                # A module that it preloaded got hold of its descriptor, say.
+                self._is_broken = True
+                self.process.kill()
+                said = "broken", f"it sent {exc}"
+            self._told(said)
 
     def _closed(self) -> None:
         # Its end of the link closes as it exits; if it only lost the link, it is of no use. Killed

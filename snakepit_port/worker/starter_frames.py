@@ -20,6 +20,18 @@ from snakepit_port import wire
 from snakepit_port.wire import Atom
 from snakepit_port.wire.framing import pack
 
+#: tag -> the kinds of the elements after it.
+_FRAMES: dict[str, tuple[type, ...]] = {
+    "hello": (int, dict),
+    "failed": (dict,),
+    "start": (str, int),
+    "started": (str, int),
+    "start_failed": (str, str),
+    "exited": (str, int, int),
+    "signal": (str, int, bool),
+    "finish": (),
+}
+
 
 def _frame(tag: str, *elements: Any) -> bytes:
     return pack(wire.encode((Atom(tag), *elements)))
@@ -58,6 +70,14 @@ def finish() -> bytes:
 
 
 def parse(frame: bytes) -> tuple[Any, ...]:
-    """A frame as a tuple, its tag as `str`. Raises `wire.DecodeError`."""
-    tag, *elements = wire.decode(frame[4:])
-    return (str(tag), *elements)
+    """A frame as a tuple, its tag as `str`. Raises `ValueError` if it is none of those above."""
+    try:
+        term = wire.decode(frame[4:])
+    except wire.DecodeError as exc:
+        raise ValueError(f"a frame that is no term: {exc}") from None
+    if isinstance(term, tuple) and term and isinstance(term[0], str):
+        tag, elements = str(term[0]), term[1:]
+        kinds = _FRAMES.get(tag)
+        if kinds is not None and list(map(type, elements)) == list(kinds):
+            return (tag, *elements)
+    raise ValueError("a frame that does not exist")

@@ -14,6 +14,8 @@ import pytest
 import trio
 
 from snakepit_port.harness import CallError, Host, open_host
+from snakepit_port.wire import Atom, encode
+from snakepit_port.wire.framing import pack
 
 HERE = Path(__file__).parent
 
@@ -47,7 +49,7 @@ async def printed(host: Host, text: str) -> None:
 
 def foreign_interpreters() -> list[str]:
     """Every other Python that a worker may have, by version: on PATH, and under pyenv."""
-    found = {}
+    found: dict[int, str] = {}
     for minor in range(9, 20):
         for path in (
             shutil.which(f"python3.{minor}"),
@@ -184,6 +186,35 @@ async def test_a_cause_that_is_longer_than_the_host_accepts_is_cut(
         error = await failure_of(lambda: host.call("bad", "add", [1, 2]))
         assert error.type == "pool_unavailable"
         assert "RuntimeError: xxx" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ((2**20 + 1).to_bytes(4, "big") + bytes(1000), "a frame of 1048577 bytes"),
+        (pack(b"oops"), "a frame that is no term"),
+        (pack(encode((Atom("started"),))), "a frame that does not exist"),
+        (pack(encode((Atom("started"), 1, "x"))), "a frame that does not exist"),
+        (pack(encode((Atom("other"), 1))), "a frame that does not exist"),
+        (pack(encode([])), "a frame that does not exist"),
+    ],
+    ids=["too large", "no term", "too short", "other kinds", "unknown", "no tuple"],
+)
+async def test_only_its_pool_suffers_from_a_starter_that_breaks_its_protocol(
+    data: bytes, said: str
+) -> None:
+    settings = {"preload": ["says_it_at_once"], "adapter_env": {"IT": data.hex()}}
+    async with open_host(pools(pool("bad", **settings), pool("good"))) as host:
+        assert said in str(await failure_of(host.await_ready))
+        error = await failure_of(lambda: host.call("bad", "add", [1, 2]))
+        assert error.type == "pool_unavailable"
+        assert "the starter of pool 'bad' broke its protocol and was killed" in str(error)
+        assert await host.call("good", "add", [1, 2]) == 3
+        async for entry in host.logs(past=True):
+            if entry.source == "supervisor":
+                assert said in entry.line
+                break
+    assert host.exit_status == 0
 
 
 async def test_a_pool_recovers_when_the_cause_is_mended(tmp_path: Path) -> None:
