@@ -71,8 +71,8 @@ class Link:
         return self._reading
 
     def limit(self, max_frame_bytes: int) -> None:
-        """What may come from now on. Call it between frames: from `received`, say."""
-        self._framer = Framer(max_frame_bytes)
+        """What may come from now on; frames that `received` has are of before."""
+        self._framer.limit(max_frame_bytes)
 
     def pause(self, paused: bool) -> None:
         """Stop reading, or go on. What the peer writes stays in the kernel, and then blocks it."""

@@ -24,7 +24,7 @@ from snakepit_port.supervisor.pump import READ, Pump, new_poller
 from snakepit_port.supervisor.run import Run, find_leavings, remove
 from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.wire import messages
-from snakepit_port.wire.framing import Frame
+from snakepit_port.wire.framing import Frame, cut_to
 from snakepit_port.wire.messages import PROTOCOL_VERSION, ProtocolError
 from snakepit_port.worker import linux
 
@@ -200,7 +200,8 @@ class Supervisor:
         if self._host is None and self._stop is None:
             first, *frames = frames
             try:
-                self._host = self._greet(first)
+                self._host = host = self._greet(first)
+                frames = [cut_to(host.max_frame_bytes, frame) for frame in frames]
             except Stop as stop:
                 self._stop = stop
         if self._host is not None and frames:

@@ -40,6 +40,14 @@ class Oversized(NamedTuple):
 Frame = Union[bytes, Oversized]
 
 
+def cut_to(max_frame_bytes: int, frame: Frame) -> Frame:
+    """A frame as it would have come out under a lower limit than it did."""
+    size = len(frame) - HEADER_BYTES
+    if isinstance(frame, Oversized) or size <= max_frame_bytes:
+        return frame
+    return Oversized(size, frame[HEADER_BYTES : HEADER_BYTES + OVERSIZED_HEAD_BYTES])
+
+
 def pack(payload: bytes) -> bytes:
     """The frame that holds a payload. Raises `ValueError` over `MAX_PAYLOAD_BYTES`."""
     if len(payload) > MAX_PAYLOAD_BYTES:
@@ -66,6 +74,18 @@ class Framer:
         self._missing = HEADER_BYTES
         # Bytes of an oversized frame that have yet to stream past.
         self._skip = 0
+
+    def limit(self, max_frame_bytes: int) -> None:
+        """Another bound from now on, for a frame that is not complete yet, too."""
+        self._max = max_frame_bytes
+        if self._gathered >= HEADER_BYTES:
+            (size,) = _length_at(self._parts[0])
+            # May be there already: then the next bytes have it told.
+            self._missing = max(0, HEADER_BYTES + self._kept_of(size) - self._gathered)
+
+    def _kept_of(self, size: int) -> int:
+        """How much is kept of a payload of so many bytes."""
+        return size if size <= self._max else min(size, OVERSIZED_HEAD_BYTES)
 
     @property
     def pending(self) -> int:
@@ -139,7 +159,7 @@ class Framer:
         self._missing -= len(piece)
         if self._gathered == HEADER_BYTES:
             (size,) = _length_at(parts[0])
-            self._missing = size if size <= self._max else min(size, OVERSIZED_HEAD_BYTES)
+            self._missing = self._kept_of(size)
 
     def _finish(self, frames: list[Frame]) -> None:
         whole = b"".join(self._parts)
@@ -147,9 +167,10 @@ class Framer:
         if size <= self._max:
             frames.append(whole)
         else:
-            head = whole[HEADER_BYTES:]
-            frames.append(Oversized(size, head))
-            self._skip = size - len(head)
+            frames.append(
+                Oversized(size, whole[HEADER_BYTES : HEADER_BYTES + OVERSIZED_HEAD_BYTES])
+            )
+            self._skip = size + HEADER_BYTES - len(whole)
         self._parts.clear()
         self._gathered = 0
         self._missing = HEADER_BYTES

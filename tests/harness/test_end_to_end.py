@@ -326,6 +326,34 @@ async def frames_of(stream: trio.abc.Stream) -> list[tuple[Any, ...]]:
     return frames
 
 
+async def test_a_host_may_send_calls_right_behind_its_hello() -> None:
+    """In one piece with it: half a call, and one that is larger than the configuration allows."""
+    hello = messages.hello({"config": {**config(), "supervisor": {"max_frame_bytes": "1KiB"}}})
+    too_large = messages.call(1, None, "add", bytes(2000))
+    call = messages.call(2, None, "add", encode([1, 2]))
+    answers = {}
+    async with bare_supervisor() as (process, stream):
+        await stream.send_all(hello + too_large + call[:20])
+        framer = Framer(2**20)
+        async for data in stream:
+            for frame in framer.feed(data):
+                assert isinstance(frame, bytes)
+                tag, *elements = messages.parse(frame)
+                if tag == "hello":
+                    await stream.send_all(call[20:])
+                elif tag in ("result", "error"):
+                    answers[elements[0]] = elements[1]
+            if 2 in answers:
+                break
+        assert isinstance(stream, trio.StapledStream)
+        await stream.send_eof()
+        await frames_of(stream)
+    assert answers.keys() == {1, 2}
+    assert answers[1]["type"] == "frame_too_large"
+    assert answers[2] == encode(3)
+    assert process.exit_status == 0
+
+
 async def test_another_version_of_the_protocol() -> None:
     async with bare_supervisor() as (process, stream):
         await stream.send_all(messages.hello({"config": config()}, version=2))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakepit_port.wire.framing import OVERSIZED_HEAD_BYTES, Framer, Oversized, pack
+from snakepit_port.wire.framing import OVERSIZED_HEAD_BYTES, Framer, Oversized, cut_to, pack
 
 LIMIT = 2000
 
@@ -73,6 +73,33 @@ def test_byte_by_byte(contents, limit):
         frames += framer.feed(data[i : i + 1])
     assert frames == expected(contents, limit)
     assert not framer.eof()
+
+
+@given(
+    contents=streams,
+    cut=st.integers(0, 10**6),
+    before=st.integers(0, 3 * LIMIT),
+    after=st.integers(0, 3 * LIMIT),
+)
+def test_another_limit_counts_from_where_it_is_set(contents, cut, before, after):
+    framer = Framer(before)
+    data = b"".join(map(pack, contents))
+    cut %= len(data) + 1
+    frames = framer.feed(data[:cut])
+    framer.limit(after)
+    told = len(frames)
+    frames += framer.feed(data[cut:])
+    assert frames == expected(contents[:told], before) + expected(contents[told:], after)
+    assert framer.pending == 0
+    assert not framer.eof()
+
+
+@given(content=payloads, limit=st.integers(0, LIMIT))
+def test_a_frame_can_be_cut_to_a_limit(content, limit):
+    (frame,) = Framer(3 * LIMIT).feed(pack(content))
+    assert [cut_to(limit, frame)] == expected([content], limit)
+    oversized = Oversized(4 * LIMIT, b"")
+    assert cut_to(limit, oversized) is oversized
 
 
 @given(content=payloads, cut=st.integers(0, 10**6))
