@@ -6,7 +6,7 @@ import math
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -145,6 +145,14 @@ class Runner:
             self._retired.remove(source)
         else:
             source.finish()
+
+    def is_over_but_for(self, source: Source, workers: Collection[str | None]) -> bool:
+        """Whether the pool is to stop, and of a source there are no other workers than these."""
+        return self._stopping and all(
+            id in workers
+            for id, process in self._processes.items()
+            if process.source is source and process.starter is not None
+        )
 
     def recycle(self, worker_id: str | None = None) -> int:
         """Replace a worker, or all that serve; returns how many that are."""
@@ -455,6 +463,8 @@ class Runner:
             self.outside.log(self.name, None, "supervisor", "error", message)
         elif tag == "hello":
             source.works = True
+        elif tag == "pong":
+            source.has_answered()
         elif said[1] in self._processes:
             process = self._processes[said[1]]
             if tag == "started":

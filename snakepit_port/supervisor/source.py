@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner
 
 #: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
-#: waits for nothing but the kernel; one that takes longer is stuck, and is killed in turn.
+#: waits for nothing but the kernel. One that has to end and does not is killed.
 _STARTER_GRACE = 2.0
+
+#: Seconds within which a starter says that it is there, when it is asked because a worker does not
+#: go. One that does not is stuck, and is killed; all its workers go with it, so it gets the time
+#: that it may take where there are more processes than processors.
+_ANSWER_GRACE = 5.0
 
 
 class Source:
@@ -49,6 +54,11 @@ class Source:
         self.works = False
         #: What the starter is to tell, by when: a worker's end, or (None) its own.
         self._awaited: dict[str | None, float] = {}
+        #: By when it is to answer, if it was asked whether it is there.
+        self._answer_due = math.inf
+        #: Workers that were not gone when it had answered, and whether that was logged: a debugger
+        #: has them, or the kernel. Nobody can do anything about it but wait.
+        self._slow: dict[str, bool] = {}
 
     def makes_the_same_as(self, other: Source) -> bool:
         """Whether workers of both cannot be told apart, and run the same way."""
@@ -121,25 +131,65 @@ class Source:
 
     def has_told(self, worker: str) -> None:
         self._awaited.pop(worker, None)
+        self._slow.pop(worker, None)
+        if not self._awaited:
+            self._answer_due = math.inf
+
+    def has_answered(self) -> None:
+        """The starter is there, and has killed what it was told to kill."""
+        self.runner.touch()
+        self._answer_due = math.inf
+        now = self.runner.now()
+        for worker in self._late(now):
+            if worker is not None:
+                # Awaited anew: the starter could still get stuck.
+                self._awaited[worker] = now + _STARTER_GRACE
+                self._slow.setdefault(worker, False)
+
+    def _late(self, now: float) -> list[str | None]:
+        return [worker for worker, due in self._awaited.items() if due <= now]
 
     @property
     def next_due(self) -> float:
         """When the first of what it is to tell is due."""
-        # Nearly always empty, and in the order they are due.
-        for awaited in self._awaited.values():
-            return awaited
-        return math.inf
+        if not self._awaited:
+            return math.inf
+        if self._answer_due < math.inf:
+            return min(self._answer_due, self._awaited.get(None, math.inf))
+        return min(self._awaited.values())
 
     def tick(self, now: float) -> None:
-        if self.next_due <= now:
-            self._awaited.clear()
-            if self.starter is not None:
-                self.starter.kill()
+        if self.starter is None or self.next_due > now:
+            return
+        late = self._late(now)
+        gets_no_more = self._answer_due <= now or None in late
+        if gets_no_more or self.runner.is_over_but_for(self, late):
+            self._await_nothing()
+            self.starter.kill()
+            return
+        for worker in late:
+            if worker is not None and self._slow.get(worker) is False:
+                self._slow[worker] = True
+                self.runner.outside.log(
+                    self.runner.name,
+                    worker,
+                    "supervisor",
+                    "warning",
+                    f"worker {worker} was killed and is not gone: a debugger has it, or the kernel;"
+                    " the pool goes on without it",
+                )
+        self._answer_due = now + _ANSWER_GRACE
+        self.starter.ping()
+
+    def _await_nothing(self) -> None:
+        self._awaited.clear()
+        self._slow.clear()
+        self._answer_due = math.inf
 
     def _starter_gone(self) -> None:
         starter, self.starter = self.starter, None
         assert starter is not None
-        self._awaited.clear()
+        self._await_nothing()
         if self.failure is None:
             code = starter.process.returncode
             how = signal_name(-code) if code < 0 else f"status {code}"

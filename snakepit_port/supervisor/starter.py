@@ -189,6 +189,10 @@ class Starter:
     def signal(self, worker: str, signum: int, *, group: bool) -> None:
         self.control.send(starter_frames.signal(worker, signum, group))
 
+    def ping(self) -> None:
+        """Have it tell that it is there, once it has done all it was told."""
+        self.control.send(starter_frames.ping())
+
     def finish(self) -> None:
         """Have it end, once: it kills every worker that is left."""
         self.control.finish()

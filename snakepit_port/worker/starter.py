@@ -119,6 +119,8 @@ class Starter:
                 self._start(rest[0], rest[1], self._fds.popleft())
             elif tag == "signal":
                 self._signal(*rest)
+            elif tag == "ping":
+                self._tell(starter_frames.pong())
             elif tag == "finish":
                 # The folder is the supervisor's, which lives.
                 self._shm_folder = None

@@ -9,6 +9,8 @@
 | `{start_failed, Worker, Message}` | from the starter | no process could be made |
 | `{exited, Worker, Pid, Status}` | from the starter | `Status` as waitpid(2) has it |
 | `{signal, Worker, Number, Group}` | to the starter | to the worker, or to its process group |
+| `{ping}` | to the starter | whether it is there, and has done what it was told before |
+| `{pong}` | from the starter | it is, and has |
 | `{finish}` | to the starter | end-of-file follows, and is not the supervisor's death |
 """
 
@@ -29,6 +31,8 @@ _FRAMES: dict[str, tuple[type, ...]] = {
     "start_failed": (str, str),
     "exited": (str, int, int),
     "signal": (str, int, bool),
+    "ping": (),
+    "pong": (),
     "finish": (),
 }
 
@@ -63,6 +67,14 @@ def exited(worker: str, pid: int, status: int) -> bytes:
 
 def signal(worker: str, number: int, group: bool) -> bytes:
     return _frame("signal", worker, int(number), group)
+
+
+def ping() -> bytes:
+    return _frame("ping")
+
+
+def pong() -> bytes:
+    return _frame("pong")
 
 
 def finish() -> bytes:

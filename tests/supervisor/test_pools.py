@@ -316,7 +316,7 @@ async def cancel_once_it_waits(host: Host, command: str) -> None:
 
 
 async def test_a_starter_that_is_stuck_is_replaced() -> None:
-    async with open_host(pools(pool(cancel_grace_period="10ms"))) as host:
+    async with open_host(pools(pool(cancel_grace_period="10ms", queue_timeout="infinity"))) as host:
         await host.await_ready()
         before = await host.call(None, "about")
         os.kill(before["starter"], signal.SIGSTOP)

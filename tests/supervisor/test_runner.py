@@ -44,7 +44,7 @@ class FakeStarter:
         #: The other ends of its workers' channels.
         self.workers: dict[str, socket.socket] = {}
         self.signals: list[tuple[str, int]] = []
-        self.finished = False
+        self.pings = 0
         self.killed = False
 
     def start(self, worker: str, slot: int, fds: tuple[int, ...]) -> None:
@@ -57,8 +57,10 @@ class FakeStarter:
     def signal(self, worker: str, signum: int, *, group: bool) -> None:
         self.signals.append((worker, signum))
 
-    def finish(self) -> None:
-        self.finished = True
+    def ping(self) -> None:
+        self.pings += 1
+
+    def finish(self) -> None: ...
 
     def kill(self) -> None:
         self.killed = True
@@ -73,9 +75,9 @@ class FakeStarter:
 
 
 class Stage:
-    """A pool of one worker, and who plays the others' parts."""
+    """A pool, and who plays the others' parts."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pool_size: int) -> None:
         self.now = 0.0
         self.pump = Pump()
         self.starters: list[FakeStarter] = []
@@ -85,7 +87,7 @@ class Stage:
         self.killed: list[int] = []
         monkeypatch.setattr(sources, "Starter", self._starter)
         monkeypatch.setattr(os, "killpg", lambda group, _signum: self.killed.append(group))
-        settings = {"name": "default", "adapter": "a", "pool_size": 1, "prefetch": 1}
+        settings = {"name": "default", "adapter": "a", "pool_size": pool_size, "prefetch": 1}
         config = load_terms({"pools": [settings]}, Path("/"))
         outside: Any = SimpleNamespace(
             host_max_frame_bytes=1000,
@@ -112,15 +114,16 @@ class Stage:
 
     # -- what happens ------------------------------------------------------------------------------
 
-    async def up(self) -> socket.socket:
-        """Have the newest starter's newest worker be ready; returns its end of the channel."""
-        starter = self.starters[-1]
-        worker, channel = list(starter.workers.items())[-1]
+    async def up(self) -> list[socket.socket]:
+        """Start the pool, and have all its workers be ready; returns their ends of the channels."""
+        self.runner.start()
+        (starter,) = self.starters
         starter.tell("hello", 1, {})
-        starter.tell("started", worker, starter.process.pid + len(starter.workers))
-        channel.sendall(messages.hello({"python": "3"}) + messages.ready({}))
+        for number, (worker, channel) in enumerate(starter.workers.items(), 1):
+            starter.tell("started", worker, starter.process.pid + number)
+            channel.sendall(messages.hello({"python": "3"}) + messages.ready({}))
         await self.turn()
-        return channel
+        return list(starter.workers.values())
 
     async def turn(self) -> None:
         await self.pump.turn(-math.inf)
@@ -150,8 +153,9 @@ class Stage:
 
 
 @pytest.fixture
-def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    stage = Stage(monkeypatch)
+def stage(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Of one worker, unless a test asks for more."""
+    stage = Stage(monkeypatch, getattr(request, "param", 1))
     yield stage
     stage.close()
 
@@ -163,8 +167,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 async def test_one_that_broke_the_protocol_is_gone_when_its_starter_is(
     stage: Stage, first: str
 ) -> None:
-    stage.runner.start()
-    channel = await stage.up()
+    (channel,) = await stage.up()
     stage.call(1)
     starter = stage.starters[0]
     if first == "starter":
@@ -187,8 +190,7 @@ async def test_one_that_broke_the_protocol_is_gone_when_its_starter_is(
 
 
 async def test_nobody_is_late_for_one_that_a_starter_of_before_began(stage: Stage) -> None:
-    stage.runner.start()
-    channel = await stage.up()
+    (channel,) = await stage.up()
     stage.call(1)
     stage.starters[0].go()
     # There is another starter before the worker's end has been read.
@@ -206,3 +208,71 @@ async def test_nobody_is_late_for_one_that_a_starter_of_before_began(stage: Stag
     channel.close()
     await stage.turn()
     assert stage.answers == {1: "protocol_error"}
+
+
+# -- a worker that does not go ---------------------------------------------------------------------
+
+of_two = pytest.mark.parametrize("stage", [2], indirect=True)
+
+
+@of_two
+async def test_a_starter_that_answers_is_not_late_for_a_worker_that_does_not_go(
+    stage: Stage,
+) -> None:
+    channel, _ = await stage.up()
+    starter = stage.starters[0]
+    channel.sendall(GARBAGE)
+    await stage.turn()
+    assert starter.signals == [("default-1", signal.SIGKILL)]
+    stage.logged.clear()
+    for times in range(1, 5):
+        stage.wait(2.0)
+        assert starter.pings == times
+        # What it has to kill may have waited as long as the ping did.
+        assert len(stage.logged) == min(times - 1, 1)
+        stage.wait(2.0)
+        starter.tell("pong")
+    assert "default-1 was killed and is not gone" in stage.logged[0]
+    stage.wait(2.0)
+    starter.tell("exited", "default-1", 1001, signal.SIGKILL)
+    stage.wait(9.0)
+    assert (starter.pings, starter.killed) == (5, False)
+    assert stage.answers == {}
+
+
+@of_two
+async def test_a_starter_that_does_not_answer_is_killed(stage: Stage) -> None:
+    channel, _ = await stage.up()
+    starter = stage.starters[0]
+    channel.sendall(GARBAGE)
+    await stage.turn()
+    stage.wait(6.9)
+    assert (starter.pings, starter.killed) == (1, False)
+    stage.wait(0.2)
+    assert starter.killed
+
+
+@of_two
+async def test_a_worker_that_does_not_go_does_not_hold_up_the_end(stage: Stage) -> None:
+    await stage.up()
+    starter = stage.starters[0]
+    worker = stage.call(1).worker
+    assert worker is not None
+    channels = dict(starter.workers)
+    other = channels.pop(worker.id)
+    (channel,) = channels.values()
+    channel.sendall(GARBAGE)
+    await stage.turn()
+    stage.runner.stop(60.0)
+    stage.wait(3.0)
+    starter.tell("pong")
+    # The other may still finish its call.
+    stage.wait(3.0)
+    starter.tell("pong")
+    assert (starter.pings, starter.killed) == (2, False)
+    other.sendall(messages.result(1, b"done"))
+    await stage.turn()
+    assert stage.answers == {1: b"done"}
+    starter.tell("exited", worker.id, 1002, 0)
+    stage.wait(2.0)
+    assert (starter.pings, starter.killed) == (2, True)

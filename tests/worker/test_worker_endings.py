@@ -292,6 +292,13 @@ def test_workers_die_with_a_killed_starter(own: Starter) -> None:
         worker.close()
 
 
+def test_a_starter_says_that_it_is_there(worker: Worker) -> None:
+    worker.signal(signal.SIGKILL)
+    worker.starter.control.sendall(starter_frames.ping())
+    assert worker.starter.told("pong") == ()
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+
+
 def test_a_starter_takes_no_notice_of_sigint(own: Starter) -> None:
     own.process.send_signal(signal.SIGINT)
     with own.start() as worker:
