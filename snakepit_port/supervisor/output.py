@@ -14,7 +14,12 @@ MAX_LINE_BYTES = 16 * 1024
 #: Lines kept to tell what a worker said before it died.
 TAIL_LINES = 40
 
-_READ_BYTES = 64 * 1024
+#: Bytes read in a turn. Each may be a line, which takes a frame: 64 KiB of them, from each worker
+#: that prints, would hold up every call for half a second.
+_READ_BYTES = 4 * 1024
+
+#: Bytes read in one go of what is left: all that a pipe holds.
+_READ_REST_BYTES = 64 * 1024
 
 
 class Output:
@@ -39,18 +44,18 @@ class Output:
     def close(self) -> None:
         """Take what is in the pipe, however long other processes keep it open, and let go."""
         for _ in range(64):
-            if not self._read():
+            if not self._read(_READ_REST_BYTES):
                 break
         self._shut()
 
     def _ready(self, _events: int) -> None:
-        self._read()
+        self._read(_READ_BYTES)
 
-    def _read(self) -> bool:
+    def _read(self, size: int) -> bool:
         if not self._open:
             return False
         try:
-            data = os.read(self._fd, _READ_BYTES)
+            data = os.read(self._fd, size)
         except BlockingIOError:
             return False
         if not data:

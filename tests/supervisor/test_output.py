@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+import select
 from collections.abc import Iterator
 
 import pytest
@@ -20,13 +21,15 @@ class Printer:
 
     def __init__(self) -> None:
         self.pump = Pump()
-        fd, self.fd = os.pipe()
+        self._read_fd, self.fd = os.pipe()
         self.lines: list[str] = []
-        self.output = Output(self.pump, fd, self.lines.append)
+        self.output = Output(self.pump, self._read_fd, self.lines.append)
 
     async def print(self, data: bytes) -> None:
+        """Have it read, in as many turns as that takes."""
         os.write(self.fd, data)
-        await self.pump.turn(math.inf)
+        while select.select([self._read_fd], [], [], 0)[0]:
+            await self.pump.turn(math.inf)
 
     async def end(self) -> None:
         os.close(self.fd)
@@ -73,6 +76,14 @@ async def test_a_long_line_is_cut_once(printer: Printer) -> None:
 async def test_a_long_line_that_comes_at_once_is_cut_too(printer: Printer) -> None:
     await printer.print(b"x" * (MAX_LINE_BYTES + 1) + b"\n" + b"y" * MAX_LINE_BYTES + b"\n")
     assert printer.lines == ["x" * MAX_LINE_BYTES + "…", "y" * MAX_LINE_BYTES]
+
+
+async def test_short_lines_do_not_hold_up_what_else_there_is(printer: Printer) -> None:
+    os.write(printer.fd, b"\n" * 20_000)
+    await printer.pump.turn(math.inf)
+    assert 0 < len(printer.lines) <= 4096
+    printer.output.close()
+    assert printer.lines == [""] * 20_000
 
 
 async def test_the_last_lines_are_kept(printer: Printer) -> None:
