@@ -226,7 +226,8 @@ class Runner:
             frame = messages.call_again(frame, call.attempt)
         link.send(frame)
         if call.granted:
-            link.send(messages.credit(call.id, call.granted))
+            # Granted in several frames, perhaps; it is to fit into one.
+            link.send(messages.credit(call.id, min(call.granted, messages.MAX_CREDIT)))
 
     def _grant(self, effect: effects.Grant) -> None:
         frame = messages.credit(effect.call.id, effect.credit)

@@ -128,9 +128,9 @@ class Stage:
     async def turn(self) -> None:
         await self.pump.turn(-math.inf)
 
-    def call(self, id: int) -> Call:
+    def call(self, id: int, credit: int | None = None) -> Call:
         frame = messages.call(id, "default", "c", wire.encode([]))
-        call = Call(id, "c", frame, timeout=math.inf, queue_timeout=math.inf)
+        call = Call(id, "c", frame, timeout=math.inf, queue_timeout=math.inf, credit=credit)
         self.runner.call_arrived(call, self.now)
         return call
 
@@ -158,6 +158,19 @@ def stage(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> It
     stage = Stage(monkeypatch, getattr(request, "param", 1))
     yield stage
     stage.close()
+
+
+async def test_credit_of_several_frames_fits_into_the_one_that_a_worker_gets(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    stage.call(1)
+    stream = stage.call(2, credit=1)
+    for _ in range(2):
+        stage.runner.grant(stream, messages.MAX_CREDIT)
+    channel.sendall(messages.result(1, b""))
+    await stage.turn()
+    stage.pump.flush()
+    credit = messages.credit(2, messages.MAX_CREDIT)
+    assert channel.recv(2**16).endswith(credit)
 
 
 # -- a worker whose starter is gone ----------------------------------------------------------------
