@@ -74,7 +74,9 @@ class Signals:
             os.set_blocking(fd, False)
         self._came: set[int] = set()
         for number in (*_STOP_SIGNALS, signal.SIGCHLD):
-            signal.signal(number, self._note)
+            # Whoever started this with nohup(1) wants it to outlive a terminal.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, _frame: Any) -> None:
         self._came.add(number)

@@ -412,6 +412,17 @@ async def test_signals_stop_it_in_good_order() -> None:
         assert host.exit_status == 0
 
 
+async def test_a_hangup_that_is_ignored_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with open_host(pools(pool())) as host:
+            host.kill(signal.SIGHUP)
+            await host.ping()
+            assert await host.call(None, "add", [1, 2]) == 3
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 # -- sending ahead ---------------------------------------------------------------------------------
 
 
