@@ -1,5 +1,5 @@
 """What becomes of a stream's chunks and credit. Nothing else in a pool depends on either: that a
-stream has its worker to itself is up to the roster.
+stream has its worker, or a thread of it, to itself is up to the roster.
 """
 
 from __future__ import annotations

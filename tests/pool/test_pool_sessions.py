@@ -149,6 +149,13 @@ class TestStrictFailFast:
         own = done(pool, first)
         assert pool.call("fast", session="s").worker is own
 
+    def test_a_worker_of_threads_is_busy_when_all_of_them_are(self) -> None:
+        pool = Driver(affinity="strict_fail_fast", capacity=2)
+        (worker,) = pool.up()
+        first, second, third = (pool.call(session="s") for _ in range(3))
+        assert at(worker) == [first.id, second.id]
+        assert pool.outcome(third) == "worker_busy"
+
     def test_calls_of_a_new_session_wait_for_any_worker(self) -> None:
         pool = Driver(affinity="strict_fail_fast", prefetch=1)
         (worker,) = pool.up()

@@ -34,6 +34,20 @@ def test_nothing_waits_at_a_worker_unless_it_is_fast() -> None:
     assert at(worker) == ids([behind, *fast])
 
 
+def test_a_stream_has_a_thread_to_itself() -> None:
+    pool = Driver(capacity=2, prefetch=5)
+    (worker,) = pool.up()
+    stream, beside = pool.call(credit=1), pool.call()
+    assert at(worker) == [stream.id, beside.id]
+    another = pool.call(credit=1)
+    assert pool.queued == [another.id]
+    pool.answer(worker, beside)
+    assert at(worker) == [stream.id, another.id]
+    # There is nothing that it could wait for but a stream.
+    plain = pool.call()
+    assert pool.queued == [plain.id]
+
+
 def test_as_many_may_wait_as_at_a_worker_that_works_on_one() -> None:
     pool = Driver(capacity=4, prefetch=3)
     (worker,) = pool.up()
