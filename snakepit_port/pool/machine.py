@@ -501,6 +501,13 @@ class Machine:
 
     def _is_unwell(self, worker: Worker, message: str, now: float) -> None:
         self._record.emit("worker.health_check_failed", {}, worker, message=message)
+        worker.verdict = {
+            "type": "worker_crashed",
+            "message": f"worker {worker.id} failed its health check and was killed: {message}",
+            "signal": "SIGKILL",
+            "pool": self.name,
+            "worker": worker.id,
+        }
         self._roster.kill(worker, Fate.UNWELL)
         self._starting.may_have_died_young(worker, now)
         self._go_on(now)

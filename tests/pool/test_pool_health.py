@@ -96,6 +96,18 @@ def test_a_worker_that_says_it_is_not_well_is_replaced() -> None:
     assert len(driver.heard("worker.health_check_failed")) == 1
 
 
+def test_the_calls_of_a_worker_that_is_not_well_are_told_why_it_went() -> None:
+    driver = pool()
+    (worker,) = driver.machine.workers.values()
+    call = driver.call()
+    driver.perform(driver.machine.unwell(worker, "it says: no connection", driver.now))
+    driver.gone(worker, started=1)
+    error = driver.error(call)
+    assert (error["type"], error["worker"]) == ("worker_crashed", "p-1")
+    assert "health check" in error["message"]
+    assert "no connection" in error["message"]
+
+
 def test_calls_before_the_ping_may_take_their_time() -> None:
     driver = pool()
     first, second = driver.calls(2)
