@@ -112,8 +112,12 @@ defmodule SnakepitPort do
       {:error, error}
 
     :exit, {reason, _} ->
-      message = "#{inspect(server)}: #{Exception.format_exit(reason)}"
-      {:error, %Error{type: :supervisor_down, message: message}}
+      gone(server, reason)
+  end
+
+  defp gone(server, reason) do
+    message = "#{inspect(server)}: #{Exception.format_exit(reason)}"
+    {:error, %Error{type: :supervisor_down, message: message}}
   end
 
   @doc """
@@ -314,8 +318,7 @@ defmodule SnakepitPort do
        %Error{type: :timeout, message: "Logger or a telemetry handler holds the reporter up"}}
 
     :exit, {reason, _} ->
-      message = "#{inspect(server)}: #{Exception.format_exit(reason)}"
-      {:error, %Error{type: :supervisor_down, message: message}}
+      gone(server, reason)
   end
 
   @doc """

@@ -24,6 +24,18 @@ defmodule SnakepitPort.ErrorTest do
            """
   end
 
+  test "what has no message can be inspected all the same" do
+    for fields <- [[message: {1}], [problems: nil], [problems: [1]], [problems: [%{place: %{}}]]] do
+      error = struct(%Error{type: :config, message: "m"}, fields)
+      assert inspect(error) =~ "SnakepitPort.Error"
+      assert is_binary(Exception.message(error))
+    end
+
+    problem = %{"place" => %{}, "message" => "x"}
+    odd = %{"type" => "config", "message" => "m", "problems" => [problem]}
+    assert inspect(Error.from_wire(odd)) =~ "SnakepitPort.Error"
+  end
+
   test "a configuration's problems are listed with their places" do
     error =
       Error.from_wire(%{

@@ -40,7 +40,7 @@ defmodule SnakepitPort.LifecycleTest do
     end
 
     test "who waits for a server that cannot start has its error", context do
-      opts = peer(context, "silent", start_timeout: 300)
+      opts = peer(context, "silent", start_timeout: 3_000)
       start = Task.async(fn -> SnakepitPort.start_link(opts) end)
       await(fn -> Process.whereis(opts[:name]) != nil end)
       assert {:error, %Error{type: :timeout}} = SnakepitPort.await_ready(opts[:name])

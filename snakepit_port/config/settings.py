@@ -88,7 +88,10 @@ SUPERVISOR = _section(
             "max_frame_bytes",
             # The least leaves room for greetings and errors; a frame's length has four bytes.
             Size("1KiB", "4095MiB"),
-            "The largest frame either side may send. A larger one is skipped, and its call fails.",
+            "The largest frame either side may send. A larger one is skipped, and its call fails. "
+            "What waits for workers, in all pools, may have twice that; then the host is not read "
+            "from, and after 10 s of it calls that would have to wait are answered "
+            "`pool_saturated`.",
         ),
         Setting(
             "shutdown_grace_period",
@@ -236,7 +239,8 @@ POOL = _section(
         Setting(
             "max_queue_size",
             Integer(1),
-            "How many calls may wait for a worker. Further ones are answered `pool_saturated`.",
+            "How many calls may wait for a worker. Further ones are answered `pool_saturated`. "
+            "What they may take together is up to `max_frame_bytes`.",
         ),
         Setting(
             "queue_timeout",

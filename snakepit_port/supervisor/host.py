@@ -129,6 +129,8 @@ class Host:
     def stop(self, grace: float) -> None:
         """Take no more calls; finish what there is within `grace` seconds."""
         self._stopping = True
+        for gathering, _ in list(self._gatherings.values()):
+            gathering.give_up()
         for runner in self.pools:
             runner.stop(grace)
 
@@ -155,6 +157,7 @@ class Host:
     def answer(self, call: Call, frame: bytes) -> None:
         self._calls.pop(call.id, None)
         assert self._link is not None
+        # Not `_send`: an answer is about its call, whatever else is told before or after.
         self._link.send(frame)
 
     def chunk(self, frame: bytes) -> None:

@@ -112,10 +112,14 @@ def _look_at(pid: int) -> _Seen | None:
     return _Seen(int(fields[1]), fields[19].decode())
 
 
+def _look_at_all() -> dict[int, _Seen]:
+    return {pid: process for pid in _pids() if (process := _look_at(pid))}
+
+
 def _find_processes() -> list[Leaving]:
     """Marked processes whose supervisor is gone, and all that descends from them; without the
     processes of runs that are alive, and those above the one that asks."""
-    seen = {pid: process for pid in _pids() if (process := _look_at(pid))}
+    seen = _look_at_all()
     runs = {pid: run_id for pid in seen if (run_id := _run_of(pid))}
     supervisors = {run_id: _supervisor(run_id, seen) for run_id in set(runs.values())}
     spared = {pid for pid in supervisors.values() if pid is not None}
@@ -202,10 +206,12 @@ def find_waiting() -> list[Waiting]:
     """Folders of dead runs that are no leavings yet. That a supervisor is dead proves nothing: its
     host may be there, and read results."""
     found = []
-    seen = {pid: process for pid in _pids() if (process := _look_at(pid))}
-    for folder, age in _own_folders():
+    # The folders first: whoever has made one of them is seen then. A run that begins needs its own
+    # free for itself.
+    folders = list(_own_folders())
+    seen = _look_at_all()
+    for folder, age in folders:
         with suppress(OSError, ValueError):
-            # Looked at before the folder is held: a run that begins needs it free for itself.
             if age <= _HOST_GRACE and _supervisor(folder.name.removeprefix(PREFIX), seen) is None:
                 os.close(hold(folder))
                 found.append(Waiting(folder, math.ceil(_HOST_GRACE - age)))

@@ -276,6 +276,16 @@ def test_nobody_waits_for_the_memory_of_workers(
     assert scene.host.next_due > MEMORY_PATIENCE
 
 
+def test_a_stop_waits_for_nobodys_memory(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.host.sampler, "measure", lambda pid, told: None)
+    monkeypatch.setattr(FakeProcess, "finish", lambda self: None, raising=False)
+    scene.process("one").os_pid = 101
+    assert scene.say(messages.control(9, "workers", encode({}))) == []
+    scene.host.stop(1.0)
+    answers = [messages.parse(frame) for frame in scene.link.sent]
+    assert [answer[:2] for answer in answers if answer[0] == "result"] == [("result", 9)]
+
+
 #: More digits than Python makes a text of, and more than a float or a small term can hold.
 HUGE = 10**5000
 

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,6 +187,20 @@ def test_a_folder_that_is_left_to_a_host_is_told(
     assert [left["folder"] for left in shown["left_alone"]] == [str(folder)]
     assert (shown["folders"], folder.exists()) == ([], True)
     os.close(held)
+
+
+def test_a_run_that_begins_meanwhile_has_its_folder_to_itself(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = runs._look_at_all
+
+    def look_and_begin() -> dict[int, Any]:
+        seen = look()
+        os.utime(abandoned(base, "snakepit-port-7-8-9"))
+        return seen
+
+    monkeypatch.setattr(runs, "_look_at_all", look_and_begin)
+    assert runs.find_waiting() == []
 
 
 def test_a_folder_that_nobody_holds_is_removed(base: Path) -> None:

@@ -94,9 +94,11 @@ defmodule SnakepitPort.Chunks do
   end
 
   defp take(chunks) do
-    with ms when ms != 0 <- left(chunks.deadline),
-         {:ok, frame} <- Link.await(chunks.handle, ms),
-         {:chunk, term} <- Frames.answer(frame),
+    ms = left(chunks.deadline)
+
+    # Past the deadline there are no more values; that the stream has ended still counts.
+    with {:ok, frame} <- Link.await(chunks.handle, ms),
+         {:chunk, term} when ms != 0 <- Frames.answer(frame),
          {:ok, value} <- Terms.decode(term) do
       {owed, window} = Window.taken(chunks.window, byte_size(term))
       {:chunk, value, %{chunks | window: window, owed: owed}}
@@ -108,7 +110,7 @@ defmodule SnakepitPort.Chunks do
       {:result, _, _, _} ->
         :ended
 
-      late when late in [0, :timeout] ->
+      late when late == :timeout or elem(late, 0) == :chunk ->
         {:error, Call.about(Call.late(chunks.call.timeout), chunks.call, chunks.command)}
 
       {:error, error} ->

@@ -153,5 +153,10 @@ defmodule SnakepitPort.Error do
 end
 
 defimpl Inspect, for: SnakepitPort.Error do
-  def inspect(error, _opts), do: "#SnakepitPort.Error<#{error.type}: #{Exception.message(error)}>"
+  # Not `Exception.message/1`: where that fails, it shows what `inspect/2` makes of the error.
+  def inspect(error, opts) do
+    "#SnakepitPort.Error<#{error.type}: #{SnakepitPort.Error.message(error)}>"
+  rescue
+    _ -> Inspect.Any.inspect(error, opts)
+  end
 end

@@ -56,7 +56,8 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
     config[:snakepit] || Mix.raise("there is no `config :snakepit` in #{Enum.join(files, ", ")}")
   rescue
     # A file that is not there, or that no Elixir can read. What its code raises has a stacktrace that helps.
-    error in [File.Error, SyntaxError, TokenMissingError, CompileError] ->
+    # (The last but one is of Elixir 1.16.)
+    error in [File.Error, SyntaxError, TokenMissingError, MismatchedDelimiterError, CompileError] ->
       Mix.raise(Exception.message(error))
   end
 
