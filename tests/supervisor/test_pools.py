@@ -6,7 +6,8 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -402,25 +403,33 @@ async def test_a_full_queue_refuses_at_once() -> None:
         assert [event.name async for event in events].count("pool.saturated") == 1
 
 
+@contextmanager
+def hangups(handler: signal.Handlers) -> Iterator[None]:
+    """What is started in it inherits this, and not what nohup, say, gave these tests."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 async def test_signals_stop_it_in_good_order() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        async with open_host(pools(pool(), shutdown_grace_period="50ms")) as host:
-            await host.await_ready()
-            host.kill(number)
-            error = await failure_of(lambda: host.call(None, "wait"))
-            assert error.type in ("supervisor_down", "shutting_down")
-        assert host.exit_status == 0
+        with hangups(signal.SIG_DFL):
+            async with open_host(pools(pool(), shutdown_grace_period="50ms")) as host:
+                await host.await_ready()
+                host.kill(number)
+                error = await failure_of(lambda: host.call(None, "wait"))
+                assert error.type in ("supervisor_down", "shutting_down")
+            assert host.exit_status == 0
 
 
 async def test_a_hangup_that_is_ignored_stops_nothing() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
+    with hangups(signal.SIG_IGN):
         async with open_host(pools(pool())) as host:
             host.kill(signal.SIGHUP)
             await host.ping()
             assert await host.call(None, "add", [1, 2]) == 3
-    finally:
-        signal.signal(signal.SIGHUP, before)
 
 
 # -- sending ahead ---------------------------------------------------------------------------------
