@@ -278,7 +278,7 @@ class Duration(Kind):
             return ""
         if self._infinity and value.lower() in meant.FOR_EVER:
             return 'write "infinity"'
-        if re.fullmatch("[0-9]{1,9}", value):
+        if re.fullmatch("[0-9]{1,9}", value) and (int(value) or self._zero):
             return f'write "{value}s" for seconds, or {int(value)} for milliseconds'
         parts = meant.time(value)
         seconds = meant.total(parts, DURATION_UNITS)

@@ -36,7 +36,8 @@ _SIZES = _names(
     }
 )
 
-FOR_EVER = frozenset(("inf", "infinite", ":infinity", "never", "none", "unlimited"))
+#: In lower case; the hint for "Infinity" is "infinity" too.
+FOR_EVER = frozenset(("inf", "infinity", "infinite", ":infinity", "never", "none", "unlimited"))
 
 
 def time(text: str) -> list[tuple[Decimal, str]]:
