@@ -379,9 +379,9 @@ def _lower(value: Any, limits: Limits) -> Any:
     try:
         tensor = tensor_of(value)
     except Exception as exc:  # Of a dtype that has no type; or what a property raises.
-        from .no_term import ARRAY
+        from .no_term import array_hint
 
-        _fail(f"an array that has no term: {exc}; {ARRAY}")
+        _fail(f"an array that has no term: {exc}; {array_hint(value)}")
     if tensor is not None:
         return tensor
     _fail(_no_term(type(value)))

@@ -57,7 +57,25 @@ _HINTS = {
 #: Where it says what has a term.
 _TABLE = "what has one stands in section 2 of protocol/SPEC.md"
 
-ARRAY = "use .astype(...) with a dtype that has one, or .tolist()"
+_ARRAY = "use .astype(...) with a dtype that has one"
+
+#: By the kind of dtype. What `.tolist()` makes of these has no term, or only some of it has.
+_ARRAYS = {
+    "M": "use .astype(str).tolist()",
+    "m": "use .astype(int)",
+    "f": _ARRAY,
+    "c": _ARRAY,
+    "O": f"{_ARRAY}, or .tolist() if each of its objects has a term",
+}
+
+
+def array_hint(array: object) -> str:
+    """What to use instead of an array whose dtype has no type in a tensor."""
+    try:
+        found = _ARRAYS.get(array.dtype.kind)  # type: ignore[attr-defined]
+    except Exception:  # It need not be one of NumPy's.
+        found = None
+    return found or f"{_ARRAY}, or .tolist()"
 
 
 def hint(kind: type) -> str:

@@ -41,6 +41,11 @@ def sent(value: Any) -> Any:
     return wire.decode(wire.encode(value), reader=READER)
 
 
+ASTYPE = "use .astype(...) with a dtype that has one"
+LIST = f"{ASTYPE}, or .tolist()"
+DAYS = np.array(["2020-01-01"], "datetime64[D]")
+
+
 def failure(value: Any) -> str:
     with pytest.raises(wire.EncodeError) as caught:
         wire.encode(value)
@@ -107,20 +112,26 @@ def test_a_subclass_counts_as_an_array() -> None:
 
 
 @pytest.mark.parametrize(
-    "array",
+    ("array", "told", "followed"),
     [
-        np.array(["a"]),
-        np.array([object()]),
-        np.array(["2020-01-01"], "datetime64[D]"),
-        np.array([1], [("a", "i4")]),
-        np.array([1], np.longdouble),
+        (np.array(["a"]), LIST, ["a"]),
+        (np.array([b"a"]), LIST, [b"a"]),
+        (np.array([1], [("a", "i4")]), LIST, [(1,)]),
+        (np.array(["a"], object), f"{LIST} if each of its objects has a term", ["a"]),
+        (np.array([1], "g"), ASTYPE, np.array([1.0])),
+        (np.array([1j], "G"), ASTYPE, np.array([1j])),
+        (DAYS, "use .astype(str).tolist()", DAYS.astype(str).tolist()),
+        (DAYS - DAYS, "use .astype(int)", (DAYS - DAYS).astype(int)),
     ],
-    ids=["text", "object", "time", "record", "long double"],
+    ids=["text", "bytes", "record", "object", "long double", "long complex", "time", "span"],
 )
-def test_what_is_no_number_is_refused_with_its_place(array: Any) -> None:
+def test_an_array_of_no_numbers_is_refused_and_told_what_to_use_instead(
+    array: Any, told: str, followed: Any
+) -> None:
     message = failure({"a": [1, array]})
     assert message.startswith("an array that has no term: ")
-    assert message.endswith('or .tolist() (at ["a"][1])')
+    assert message.endswith(f'; {told} (at ["a"][1])')
+    assert sent(followed) == followed
 
 
 def test_numbers_without_a_term_are_refused() -> None:
