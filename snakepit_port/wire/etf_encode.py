@@ -340,6 +340,17 @@ def _pack_run(structs: list[Struct], tag: int, values: list[Any]) -> bytearray:
 
 
 def _lower(value: Any, limits: Limits) -> Any:
+    """As `_lowered`, which looks at values of types that may have code of their own for that: a
+    property of a metaclass, a `__class__`."""
+    try:
+        return _lowered(value, limits)
+    except (EncodeError, UnicodeEncodeError, MemoryError):
+        raise
+    except Exception as exc:
+        _fail(f"a value that raises {type(exc).__name__} when it is looked at")
+
+
+def _lowered(value: Any, limits: Limits) -> Any:
     """A value of a type that the loop of `_parts` does not know, as one that it does: a float or
     container, bytes, a tensor, or a finished term.
 

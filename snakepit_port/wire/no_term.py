@@ -79,7 +79,8 @@ def array_hint(array: object) -> str:
 
 
 def hint(kind: type) -> str:
-    """What to use instead of a value of this type. No code of the type runs."""
+    """What to use instead of a value of this type. Of its code only a metaclass may run, if it has
+    these attributes itself, and raise anything."""
     for cls in kind.__mro__:
         # A module that is private to its package, as pandas.core.frame, is of no interest; and
         # there are classes whose module is no text.

@@ -205,6 +205,46 @@ def test_what_has_no_term_is_named_with_its_place(value, message, path):
     assert caught.value.path == path
 
 
+class Meta(type):
+    @property
+    def __module__(cls):
+        raise KeyError("m")
+
+
+class OddError(Exception):
+    def __str__(self):
+        raise KeyError("s")
+
+
+class OddArray:
+    shape = ()
+
+    @property
+    def dtype(self):
+        raise OddError
+
+
+class OddClass:
+    @property
+    def __class__(self):
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("make", "raised"),
+    [
+        (lambda: Meta("M", (), {})(), "KeyError"),
+        (OddArray, "KeyError"),
+        (OddClass, "RuntimeError"),
+    ],
+    ids=["metaclass", "array", "class"],
+)
+def test_what_raises_when_it_is_looked_at_has_no_term(make, raised):
+    with pytest.raises(EncodeError, match=f"that raises {raised} when it is") as caught:
+        wire.encode([1, {"a": make()}])
+    assert caught.value.path == '[1]["a"]'
+
+
 class Plain(enum.Enum):
     RED = 1
 
