@@ -159,8 +159,9 @@ def _only(name: str, functions: dict[str, Command], adapter: str) -> Command:
     """The one function among those that are marked with a name, by the names they are found
     under."""
     (first, chosen), *others = functions.items()
-    second = next((key for key, other in others if not _is_same(chosen, other)), None)
-    if second is None:
+    rivals = ((key, other) for key, other in others if not _is_same(chosen, other))
+    second, rival = next(rivals, ("", chosen))
+    if rival is chosen:
         return chosen
     # functools.wraps copies the mark: a wrapper that is kept beside what it wraps is no second
     # command. The one that has the function's own name is meant.
@@ -168,10 +169,18 @@ def _only(name: str, functions: dict[str, Command], adapter: str) -> Command:
     own = functions.get(getattr(chosen, "__name__", ""))
     if len(roots) == 1 and own is not None:
         return own
+    wrapped = _wraps(chosen, rival) or _wraps(rival, chosen)
+    why = "; one wraps the other, and has its mark from functools.wraps" if wrapped else ""
     raise _refused(
-        f"adapter {adapter} has two commands named {name}: the functions {first} and {second};"
+        f"adapter {adapter} has two commands named {name}: the functions {first} and {second}{why};"
         ' give one of them another name, as in @command(name="other")'
     )
+
+
+def _wraps(outer: Command, inner: Command) -> bool:
+    """Whether one function wraps another, as functools.wraps notes it."""
+    wrapped = _bare(inner)
+    return inspect.unwrap(_bare(outer), stop=lambda function: function is wrapped) is wrapped
 
 
 def _is_same(one: Command, other: Command) -> bool:

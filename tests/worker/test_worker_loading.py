@@ -125,7 +125,19 @@ def test_one_function_that_is_found_twice_is_one_command(
 def test_wrappers_of_which_none_has_the_functions_name_are_refused(write: Write) -> None:
     text = "import functools\n@command\ndef add(a, b): pass\none = functools.lru_cache(add)\n"
     write("hello.py", f"{text}other = functools.lru_cache(add)\ndel add")
-    assert "the functions one and other" in refused("hello")
+    assert "the functions one and other; give" in refused("hello")
+
+
+@pytest.mark.parametrize("first", ["_add", "zero"])
+def test_a_wrapper_that_has_the_mark_of_what_it_wraps_is_told_so(write: Write, first: str) -> None:
+    text = f"import functools\n@command\ndef add(a, b): pass\n{first} = add\n"
+    write("hello.py", f"{text}@functools.wraps(add)\ndef timed(a, b): pass\ndel add")
+    functions = " and ".join(sorted((first, "timed")))
+    assert refused("hello") == (
+        f"adapter hello has two commands named add: the functions {functions}; one wraps the other,"
+        " and has its mark from functools.wraps; give one of them another name, as in"
+        ' @command(name="other")'
+    )
 
 
 # -- names that name nothing -----------------------------------------------------------------------
