@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from snakepit_port.wire import Atom, FrozenList, FrozenMap, Tensor, decode, encode
-from snakepit_port.wire.bulk import TYPES
+from snakepit_port.wire.bulk import MAX_DIMENSIONS, TYPES
 
 #: What JSON has no number for.
 _ODD = {"nan": math.nan, "infinity": math.inf, "neg_infinity": -math.inf}
@@ -142,6 +142,8 @@ def _array(form: Any) -> Tensor:
     shape, data = form["shape"], form["data"]
     if not isinstance(shape, list) or not all(_is_size(size) for size in shape):
         raise ValueError("the shape is a list of integers from zero")
+    if len(shape) > MAX_DIMENSIONS or any(size >= 2**31 for size in shape):
+        raise ValueError(f"an array has at most {MAX_DIMENSIONS} dimensions, each below 2^31")
     if not isinstance(data, list) or len(data) != math.prod(shape):
         raise ValueError(f"the data are a list of {math.prod(shape)} numbers, for this shape")
     if type[0] == "c":

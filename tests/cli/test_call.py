@@ -189,11 +189,11 @@ def test_json_of_a_wrong_configuration(folder: Path) -> None:
 
 
 def test_arguments_that_cannot_be_sent(folder: Path) -> None:
-    far = json.dumps([{"$array": {"type": "u8", "shape": [2**31, 0], "data": []}}])
-    process = call(folder, "default", "echo", far)
+    long = json.dumps([{"$atom": "a" * 256}])
+    process = call(folder, "default", "echo", long)
     assert (process.returncode, process.stdout) == (64, "")
     assert "error: the arguments cannot be sent: " in process.stderr
-    process = call(folder, "default", "echo", far, "--json")
+    process = call(folder, "default", "echo", long, "--json")
     assert process.returncode == 64
     assert json.loads(process.stdout)["error"]["type"] == "encode"
 

@@ -196,3 +196,11 @@ def test_a_bfloat_is_the_nearest(number: float, kept: float) -> None:
 def test_forms_that_are_none(form: Any) -> None:
     with pytest.raises(ValueError, match=r"\$"):
         from_json(form)
+
+
+@pytest.mark.parametrize("shape", [[10**9] * 600, [1] * 33, [2**31], [0, 10**5000]])
+def test_a_shape_that_no_array_has_is_told_the_limits(shape: list[int]) -> None:
+    with pytest.raises(
+        ValueError, match=r"^\$array: an array has at most 32 dimensions, each below"
+    ):
+        from_json(array_form("u8", shape, []))
