@@ -90,6 +90,11 @@ class LogLine(NamedTuple):
     level: str
     line: str
 
+    @property
+    def who(self) -> str:
+        """The one who wrote it, as far as known."""
+        return self.worker or self.pool or "supervisor"
+
 
 class RawFrame(NamedTuple):
     """A frame as it went over the link, its 4-byte length in front. `sent`: by the host."""

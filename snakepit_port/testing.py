@@ -245,9 +245,8 @@ def _own_import_path() -> list[str]:
 
 
 def _print(line: LogLine) -> None:
-    who = line.worker or line.pool or "supervisor"
     if line.source in ("stdout", "stderr"):
         file = sys.stdout if line.source == "stdout" else sys.stderr
-        print(f"[{who}] {line.line}", file=file)
+        print(f"[{line.who}] {line.line}", file=file)
     else:
-        print(f"[{who}] {line.level}: {line.line}", file=sys.stderr)
+        print(f"[{line.who}] {line.level}: {line.line}", file=sys.stderr)

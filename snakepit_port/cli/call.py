@@ -116,8 +116,7 @@ def run(args: argparse.Namespace) -> int:
     told: set[str | None] = set()
 
     def print_log(line: LogLine) -> None:
-        who = line.worker or line.pool or "supervisor"
-        print(paint(sys.stderr, DIM, f"[{who}]"), line.line, file=sys.stderr)
+        print(paint(sys.stderr, DIM, f"[{line.who}]"), line.line, file=sys.stderr)
         if line.source == "stderr":
             told.add(line.worker)
 

@@ -440,3 +440,11 @@ async def test_ready_raises_the_cause_of_a_pool_that_could_not_start() -> None:
         assert (error.type, error.pool) == ("pool_unavailable", "b")
         assert (error.message, error.traceback) == ("no module named b", "Traceback: b")
         assert host.pools == {"a": "ready", "b": "unavailable"}
+
+
+@pytest.mark.parametrize(
+    ("pool", "worker", "who"),
+    [("p", "p-1", "p-1"), ("p", None, "p"), (None, None, "supervisor")],
+)
+def test_who_wrote_a_line(pool: str | None, worker: str | None, who: str) -> None:
+    assert LogLine(pool, worker, "log", "info", "").who == who
