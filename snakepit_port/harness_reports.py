@@ -53,13 +53,12 @@ class CallError(Exception):
         ]
         if where:
             lines.append(f"  in {', '.join(where)}")
+        if self.problems:
+            from snakepit_port.config.report import problem_line  # Few errors have any.
         for problem in self.problems or ():
-            message = str(problem.get("message") or "")
-            if message in self.message:
+            if str(problem.get("message") or "") in self.message:
                 continue  # The supervisor's message has them all.
-            source = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
-            parts = (source, str(problem.get("place") or ""), message)
-            lines.append("  " + ": ".join(part for part in parts if part))
+            lines.append(f"  {problem_line(problem)}")
             if problem.get("hint"):
                 lines.append(f"    {problem['hint']}")
         if self.stderr:

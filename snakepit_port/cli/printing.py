@@ -28,11 +28,11 @@ def print_problems(
 ) -> None:
     """Complains of each of *problems*, as ``ConfigError.as_term`` has them, with its hint; or says
     it in another way."""
+    from snakepit_port.config.report import problem_line
+
     say = say or complain
     for problem in problems:
-        source = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
-        parts = (source, problem.get("place"), problem["message"])
-        say(": ".join(part for part in parts if part))
+        say(problem_line(problem))
         if problem.get("hint"):
             print(f"  {problem['hint']}", file=sys.stderr)
 

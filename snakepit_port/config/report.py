@@ -86,6 +86,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else ""
 
 
+def problem_line(problem: Mapping[str, Any]) -> str:
+    """A problem without its hint, as ``Problem.as_term`` has it or a host has received it."""
+    source = ":".join(str(problem[key]) for key in ("file", "line") if problem.get(key))
+    parts = (source, *(str(problem.get(key) or "") for key in ("place", "message")))
+    return ": ".join(part for part in parts if part)
+
+
 def _key(key: str | int) -> str:
     if isinstance(key, int):
         return f"[{key}]"
