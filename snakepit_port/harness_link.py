@@ -115,6 +115,7 @@ class TensorReader(FileReader):
     """Makes nothing of arrays that this process would need a library for."""
 
     def array(self, type: tuple[str, int], shape: tuple[int, ...], data: bytes | str) -> Any:
+        """The array as it came: a `Tensor`."""
         return Tensor(type, shape, self.read(data) if isinstance(data, str) else data)
 
 

@@ -51,6 +51,7 @@ def main(want: str, pythons: list[str]) -> int:
 
 
 def complain(*lines: str) -> None:
+    """Says on stderr what is wrong, and what to do about it."""
     for line in lines:
         print(f"verify_python: {line}", file=sys.stderr)
 

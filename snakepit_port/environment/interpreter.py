@@ -24,9 +24,8 @@ PROBE_SECONDS = 30.0
 #: Of what a program said that failed; the end has the reason.
 _MAX_SAID_CHARS = 2000
 
-
 #: Any Python runs it, where the probe takes one that is not all too old.
-ASK_VERSION = "import sys; sys.stdout.write('%d.%d.%d' % sys.version_info[:3])"
+_ASK_VERSION = "import sys; sys.stdout.write('%d.%d.%d' % sys.version_info[:3])"
 
 
 class ProbeError(Exception):
@@ -167,7 +166,7 @@ def _failed(
 def _version(path: str, env: Mapping[str, str]) -> str:
     """The version of what may be a Python; empty if it does not say."""
     try:
-        said = _run([path, "-c", ASK_VERSION], env).stdout.splitlines()
+        said = _run([path, "-c", _ASK_VERSION], env).stdout.splitlines()
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return said[-1] if said and re.fullmatch(r"\d+\.\d+\.\d+", said[-1]) else ""
