@@ -117,8 +117,13 @@ class Dispatch:
 
     def _can_have(self, worker: Worker, call: Call, now: float) -> bool:
         """Whether a worker can have one more call of a session of its own, now."""
-        if self._sessions.fail_fast and len(worker.calls) >= worker.capacity:
-            return False
+        if len(worker.calls) >= worker.capacity:
+            # It would wait there: not past one that came before and that any worker may have.
+            waiting = self._queue.waiting
+            if waiting and self._queue.first.arrived_at <= call.arrived_at:
+                return False
+            if self._sessions.fail_fast:
+                return False
         return self._roster.has_room(worker, call, now)
 
     def _send(self, worker: Worker, call: Call, now: float) -> None:

@@ -73,7 +73,7 @@ class Health:
         checkup = worker.checkup
         if worker.state is not WorkerState.READY or checkup is None:
             return
-        if self._record.may_have_missed(now):
+        if self._record.may_have_missed(now, worker):
             worker.health_timer = self._record.timers.at(now + CATCHING_UP, self._look, worker)
         elif checkup.due:
             limit = in_words(self._record.settings.health_check_timeout)

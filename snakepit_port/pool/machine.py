@@ -257,13 +257,27 @@ class Machine:
             if worker.ready_at is not None:
                 reason = self._recycling.reason_of(worker)
                 self._record.emit("worker.recycled", age(worker, now), worker, reason=reason)
-            elif not self._reloading.is_outdated(worker):
-                self._starting.failed(worker, error, now)
-                self._reloading.failed_to_start(self._starting.cause_for_people())
+            elif not worker.held and not self._reloading.is_outdated(worker):
+                self._start_failed(worker, error, now)
         self._reloading.is_gone(worker)
         self._settle(now)
         self._go_on(now)
         self._dispatch.go_on(now)
+        return self._record.take()
+
+    def _start_failed(self, worker: Worker, error: Mapping[str, Any], now: float) -> None:
+        self._starting.failed(worker, error, now)
+        self._reloading.failed_to_start(self._starting.cause_for_people())
+
+    def held(self, worker: Worker, error: Mapping[str, Any], now: float) -> list[Effect]:
+        """A worker was killed, and something keeps it from going. The pool goes on: if it was
+        starting, that attempt has failed now, and not when it is let go."""
+        if worker.killed and not worker.held and worker.state is not WorkerState.GONE:
+            worker.held = True
+            if worker.ready_at is None and not self._stopping:
+                if not self._reloading.is_outdated(worker):
+                    self._start_failed(worker, worker.verdict or error, now)
+                self._go_on(now)
         return self._record.take()
 
     def condemn(self, worker: Worker, error: Mapping[str, Any], now: float) -> list[Effect]:

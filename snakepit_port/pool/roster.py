@@ -65,7 +65,7 @@ class Roster:
     def is_starting(self) -> bool:
         """Whether an attempt to start a worker is under way. One that was killed for being late, or
         for what it said, is over when it is gone."""
-        return any(worker.ready_at is None for worker in self.workers.values())
+        return any(worker.ready_at is None and not worker.held for worker in self.workers.values())
 
     # -- coming and going --------------------------------------------------------------------------
 
@@ -93,6 +93,7 @@ class Roster:
         """It no longer counts; what it holds is settled when it is gone."""
         self.retire(worker, WorkerState.STOPPING)
         worker.fate = fate
+        worker.killed = True
         self._record.effects.append(Kill(worker))
 
     def remove(self, worker: Worker) -> None:

@@ -85,7 +85,7 @@ class Starting:
         self._go_on(now)
 
     def _not_ready_in_time(self, worker: Worker, now: float) -> None:
-        if self._record.may_have_missed(now):
+        if self._record.may_have_missed(now, worker):
             later = now + CATCHING_UP
             worker.timer = self._record.timers.at(later, self._not_ready_in_time, worker)
         else:

@@ -97,7 +97,7 @@ class Withdrawal:
 
     def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
         worker, call = what
-        if self._record.may_have_missed(now):
+        if self._record.may_have_missed(now, worker):
             later = now + CATCHING_UP
             call.deadline_timer = self._record.timers.at(later, self._did_not_yield, what)
         elif worker.listens:

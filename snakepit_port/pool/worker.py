@@ -56,6 +56,8 @@ class Worker:
     after which it is, and `ttl_timer` tells when it is too old, or has waited for its sessions for
     too long. `sessions` are the strict ones bound to it, `idempotent` its commands that may be run
     again. `verdict` is the error of a worker that the pool killed for what it did.
+    `killed` says whether the pool did, and `held` that a debugger or the kernel keeps it from going
+    all the same. `excused` is what `Record.may_have_missed` notes of it.
     `checkup` is the ping that it has not answered, and `health_timer` the time of the next one, or
     of a look at this one.
     """
@@ -66,11 +68,14 @@ class Worker:
         "calls",
         "capacity",
         "checkup",
+        "excused",
         "fate",
         "full",
         "health_timer",
+        "held",
         "id",
         "idempotent",
+        "killed",
         "max_requests",
         "ready_at",
         "recycled_for",
@@ -102,6 +107,8 @@ class Worker:
         self.checkup: Checkup | None = None
         self.health_timer: Timer | None = None
         self.fate: Fate | None = None
+        self.killed = self.held = False
+        self.excused = 0, -math.inf
         self.verdict: Mapping[str, Any] | None = None
         self.max_requests = math.inf
         self.ttl_timer: Timer | None = None
@@ -133,7 +140,7 @@ class Worker:
         """Whether it is being recycled in good order, and still there."""
         if self.state is DRAINING:
             return self.recycled_for is not None and not self.stuck
-        return self.fate is Fate.RECYCLED
+        return self.fate is Fate.RECYCLED and not self.killed
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} {self.state.value} {list(self.calls)}>"

@@ -261,6 +261,17 @@ class Runner:
                 os.close(fd)
             self._could_not_start(worker, str(exc))
 
+    def held(self, id: str) -> None:
+        """A worker was killed, and does not go."""
+        process = self._processes.get(id)
+        if process is not None:
+            error = {
+                "type": "pool_unavailable",
+                "message": f"worker {id} did not start, and cannot be killed",
+                "pool": self.name,
+            }
+            self.perform(self.machine.held(process.worker, error, self.now()))
+
     def _could_not_start(self, worker: Worker, message: str) -> None:
         process = self._processes.pop(worker.id, None)
         if process is not None:
@@ -509,16 +520,16 @@ class Runner:
                 del self._processes[process.worker.id]
                 process.close()
                 self._start_process(process.worker, again=True)
-            elif process.os_pid is None:
+                continue
+            if process.worker.ready_at is None:
                 process.failure = process.failure or source.failure
-                self._worker_exited(process, None)
-            else:
+            if process.os_pid is not None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.os_pid, signal.SIGKILL)
-                if process.link.is_open:
-                    process.pause(self._paused)
-                else:
-                    self._worker_exited(process, None)
+            if process.os_pid is not None and process.link.is_open:
+                process.pause(self._paused)
+            else:
+                self._worker_exited(process, None)
         self._let_go(source)
         self._may_have_stopped()
 

@@ -99,6 +99,10 @@ class Signals:
         return came
 
 
+#: Seconds at the end without the end of any process that was killed, after which it is held.
+_DESCENDANTS_GRACE = 1.0
+
+
 class Supervisor:
     """From the first frame to the exit status."""
 
@@ -136,7 +140,7 @@ class Supervisor:
         finally:
             self._signals.ignore()
             self._pump.close()
-            linux.end_descendants()
+            linux.end_descendants(_DESCENDANTS_GRACE)
             if self._host is not None and self._host.shm is not None:
                 self._host.shm.leave(to_host=not _is_broken(self._host_out))
 

@@ -152,7 +152,7 @@ class Source:
     @property
     def next_due(self) -> float:
         """When the first of what it is to tell is due."""
-        if not self._awaited:
+        if self.starter is None or not self._awaited:
             return math.inf
         if self._answer_due < math.inf:
             return min(self._answer_due, self._awaited.get(None, math.inf))
@@ -178,6 +178,7 @@ class Source:
                     f"worker {worker} was killed and is not gone: a debugger has it, or the kernel;"
                     " the pool goes on without it",
                 )
+                self.runner.held(worker)
         self._answer_due = now + _ANSWER_GRACE
         self.starter.ping()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from snakepit_port import wire
-from snakepit_port.adapter import VIEWS, CallCancelled
+from snakepit_port.adapter import IDEMPOTENT, VIEWS, CallCancelled
 from snakepit_port.bulk.files import HOST, FileReader, Folder
 from snakepit_port.wire import messages
 from snakepit_port.worker.fitting import fit
@@ -49,8 +49,13 @@ class Answers:
         #: A term of fewer bytes fits into a frame, whatever its id.
         self._surely_fits = max_frame_bytes - _ENVELOPE_BYTES
         self._folder = folder
-        self._copies = FileReader(folder, HOST)
-        self._views = FileReader(folder, HOST, views=True)
+        #: What reads arguments, by whether as views and whether the call may be begun again: then
+        #: its files are left for the next attempt. The host removes them with the answer.
+        self._readers = {
+            (views, keep): FileReader(folder, HOST, views=views, keep=keep)
+            for views in (False, True)
+            for keep in (False, True)
+        }
         #: Commands that were called before, by calls and by stream calls, and what reads their
         #: arguments: that does not change.
         self._known: dict[str, tuple[Command, FileReader]] = {}
@@ -95,7 +100,8 @@ class Answers:
             raise Refusal("unknown_command", self._adapter.unknown(name))
         if not streams and inspect.isgeneratorfunction(function):
             raise Refusal("not_a_stream_call", _not_a_stream_call(name))
-        return function, self._views if hasattr(function, VIEWS) else self._copies
+        keep = not streams and bool(getattr(function, IDEMPOTENT, False))
+        return function, self._readers[hasattr(function, VIEWS), keep]
 
     def result(self, id: int, command: str, value: Any) -> bytes:
         term = wire.encode_plain(value)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
 from collections.abc import Container, Iterable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 # prctl(2), <linux/prctl.h>
@@ -119,13 +121,31 @@ def end_orphans(spared: Container[int]) -> None:
     _kill(pid for pid in children() if pid not in spared)
 
 
-def end_descendants() -> None:
-    """Kill them all, and return when they are gone."""
+def _one_ended(patience: float) -> bool:
+    """Whether a child has ended within so many seconds."""
+    if patience == math.inf:
+        os.waitpid(-1, 0)
+        return True
+    # Blocked, it waits for `sigtimedwait`, even where nobody handles it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    until = monotonic() + patience
+    while not os.waitpid(-1, os.WNOHANG)[0]:
+        left = until - monotonic()
+        if left <= 0:
+            return False
+        signal.sigtimedwait({signal.SIGCHLD}, left)
+    return True
+
+
+def end_descendants(patience: float = math.inf) -> None:
+    """Kill them all, and return when they are gone; or after so many seconds without the end of
+    one: what is left then is held by a debugger or the kernel, and ends when it is let go."""
     with suppress(ChildProcessError):
         # Killed children end; orphans of theirs arrive here as they do.
         while left := children():
             _kill(left)
-            os.waitpid(-1, 0)
+            if not _one_ended(patience):
+                return
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 

@@ -228,3 +228,32 @@ async def test_the_next_run_ends_what_a_dead_one_left(marked: Run) -> None:
         assert len(kept.alive()) == 2
         assert await alive.call(None, "add", [1, 2]) == 3
     await kept.gone()
+
+
+#: PTRACE_SEIZE, ptrace(2): a process that is traced is not gone before its tracer has seen it.
+HOLD = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+print(libc.ptrace(0x4206, int(sys.argv[1]), 0, 0), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(pid: int) -> Iterator[None]:
+    command = [sys.executable, "-c", HOLD, str(pid)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != "0\n":
+            pytest.skip("nobody may trace here")
+        yield
+
+
+async def test_a_supervisor_does_not_wait_for_a_worker_that_is_held(marked: Run) -> None:
+    async with open_host(config(pool_size=1), env=marked.mark(None)) as host:
+        await host.await_ready()
+        (worker,) = await host.workers()
+        with held(worker["os_pid"]):
+            assert await host.close() == 0

@@ -115,6 +115,18 @@ def test_the_grace_does_not_end_while_a_worker_is_not_read_from(grace: float) ->
     assert pool.killed == [goes_on.id]
 
 
+def test_a_host_that_always_reads_slowly_excuses_nobody_for_ever() -> None:
+    pool = Driver(cancel_grace_period=1.0)
+    (worker,) = pool.up()
+    pool.cancel(pool.call())
+    for _ in range(20):
+        pool.machine.hear(False, pool.now)
+        pool.wait(0.4)
+        pool.machine.hear(True, pool.now)
+        pool.wait(0.4)
+    assert pool.killed == [worker.id]
+
+
 def test_a_call_that_waits_at_a_worker_has_its_grace_when_its_turn_comes(ending: Ending) -> None:
     end, type, _ = ending
     pool = Driver(prefetch=2, cancel_grace_period=1.0)

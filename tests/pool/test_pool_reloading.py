@@ -130,6 +130,22 @@ def test_a_pool_made_smaller_while_it_is_replaced_keeps_those_that_are_new() -> 
     assert pool.call().worker is new
 
 
+def test_a_worker_that_is_killed_and_held_holds_no_reload_up() -> None:
+    pool = Driver(worker_shutdown_grace_period=1.0)
+    (old,) = pool.up()
+    reload(pool)
+    (new,) = starting(pool)
+    pool.ready(new)
+    assert pool.finished == [old.id]
+    pool.wait(1.1)
+    assert pool.killed == [old.id]
+    # It does not go, and another reload comes.
+    reload(pool)
+    (newest,) = starting(pool)
+    pool.ready(newest)
+    assert pool.finished == [old.id, new.id]
+
+
 def test_a_larger_pool_starts_what_is_missing_and_replaces_nobody() -> None:
     pool = Driver()
     (one,) = pool.up()

@@ -56,6 +56,20 @@ def test_each_call_waits_only_where_few_enough_wait_for_its_command() -> None:
     assert pool.queued == []
 
 
+def test_calls_of_a_session_do_not_overtake_what_any_worker_may_have() -> None:
+    pool = Driver(affinity="strict_queue")
+    (worker,) = pool.up()
+    pool.learn("fast")
+    pool.call("fast", session="s")
+    first = pool.call("new")
+    later = [pool.call("fast", session="s") for _ in range(3)]
+    assert len(at(worker)) == 1
+    pool.answer(worker)
+    assert at(worker) == [first.id]
+    pool.answer(worker)
+    assert at(worker) == ids(later)
+
+
 def test_an_unknown_command_is_not_sent_ahead() -> None:
     pool = Driver()
     (worker,) = pool.up()

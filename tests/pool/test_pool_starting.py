@@ -246,6 +246,25 @@ class TestStartupTimeout:
         pool.wait(2 * CATCHING_UP)
         assert pool.killed == [late.id]
 
+    def test_one_that_was_killed_and_is_held_does_not_keep_others_from_starting(self) -> None:
+        pool = Driver(pool_startup_timeout=30.0)
+        pool.start()
+        (worker,) = pool.workers
+        call = pool.call()
+        pool.wait(30.1)
+        assert pool.killed == [worker.id]
+        pool.wait(60.0)
+        assert pool.started == [worker.id]
+        pool.perform(pool.machine.held(worker, {"type": "pool_unavailable"}, pool.now))
+        pool.perform(pool.machine.held(worker, {"type": "pool_unavailable"}, pool.now))
+        assert "pool_startup_timeout" in pool.error(call)["message"]
+        pool.wait(1.0)
+        assert pool.started == [worker.id, "p-2"]
+        (failed,) = pool.heard("worker.start_failed")
+        # It is let go at last: that was counted.
+        pool.gone(worker)
+        assert pool.heard("worker.start_failed") == [failed]
+
     def test_a_worker_that_was_ready_in_time_is_left_alone(self) -> None:
         pool = Driver(pool_startup_timeout=30.0)
         pool.up()

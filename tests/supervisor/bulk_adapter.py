@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from snakepit_port.adapter import CallCancelled, command
+from snakepit_port.adapter import CallCancelled, attempt, command
 
 LARGE = 1024 * 1024
 
@@ -43,6 +43,20 @@ def pass_on(value: Any) -> Any:
 def look_at_array(array: Any) -> list[Any]:
     array += 1  # It is this command's own.
     return [type(array).__module__, str(array.dtype), list(array.shape), float(array.sum())]
+
+
+@command(idempotent=True)
+def crash_once(value: Any) -> int:
+    if attempt() == 1:
+        os._exit(3)
+    return len(value)
+
+
+@command(idempotent=True, zero_copy=True)
+def crash_once_looking(value: Any) -> int:
+    if attempt() == 1:
+        os._exit(3)
+    return len(value)
 
 
 @command

@@ -100,6 +100,13 @@ async def largest_frame_of_echo(host: Host, value: Any) -> int:
     return max(sizes)
 
 
+@pytest.mark.parametrize("command", ["crash_once", "crash_once_looking"])
+async def test_a_call_that_is_begun_again_has_its_large_arguments_still(command: str) -> None:
+    async with running() as host:
+        assert await host.call(None, command, [bytes(LARGE)]) == LARGE
+        assert files(host) == []
+
+
 async def test_large_bytes_do_not_travel_in_frames() -> None:
     data = os.urandom(LARGE)
     async with running() as host:
