@@ -294,6 +294,10 @@ defmodule SnakepitPort.StreamTest do
       assert_raise ArgumentError, fn -> SnakepitPort.execute_stream("c", [1], & &1, wrong) end
     end
 
+    assert_raise ArgumentError, ~r/window: .*at least 1, not 0/, fn ->
+      SnakepitPort.stream("count", [1], [{:window, 0} | opts])
+    end
+
     assert_raise ArgumentError, fn -> SnakepitPort.execute("add", [1, 2], [{:window, 1} | opts]) end
   end
 end

@@ -35,11 +35,11 @@ defmodule SnakepitPort.WarningsTest do
           {"worker.stopped", %{reason: "memory_limit", status: "SIGKILL"}, :warning,
            "worker p-1 was killed: it had more memory than memory_limit_mb (SIGKILL)"},
           {"worker.stopped", %{reason: "health_check_failed", status: "SIGKILL"}, :warning,
-           "worker p-1 was killed: it failed its health check (SIGKILL)"},
+           "worker p-1 was replaced: it failed its health check (SIGKILL)"},
           {"worker.stopped", %{reason: "protocol_error", status: "SIGKILL"}, :warning,
            "worker p-1 was killed: it broke the protocol (SIGKILL)"},
           {"worker.stopped", %{reason: "cancelled", status: "SIGKILL"}, :warning,
-           "worker p-1 was stopped: it went on with a call that was cancelled (SIGKILL)"}
+           "worker p-1 was killed: it went on with a call that was cancelled or too late (SIGKILL)"}
         ] do
       assert line(event, metadata) == {level, text}
     end

@@ -83,11 +83,22 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _no_number(text: str) -> Any:
+    raise ValueError(f"JSON has no number {text}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text:.60} is too large for a float")
+    return number
+
+
 def _json_args(text: str) -> Any:
     from snakepit_port.term_json import from_json
 
     try:
-        value = from_json(json.loads(text))
+        value = from_json(json.loads(text, parse_constant=_no_number, parse_float=_finite))
     except json.JSONDecodeError as exc:
         line = exc.doc.split("\n")[exc.lineno - 1]
         raise argparse.ArgumentTypeError(

@@ -319,7 +319,9 @@ POOL = _section(
             Integer(0, infinity=True),
             "How many workers may crash within `max_seconds`. Past that the pool answers "
             "`pool_unavailable` for that long, or 15 seconds if that is shorter, and then tries "
-            "again. A crash by itself fails only the call that ran, so this is for crash loops.",
+            "again. A crash by itself fails only the call that ran, so this is for crash loops. "
+            "Besides, a worker that ends before its first answer has its successor wait, for 15 "
+            "seconds at most.",
         ),
         Setting(
             "max_seconds",

@@ -73,7 +73,13 @@ class Machine:
             record, self._roster, self._starting, self.queue, rng, self._lose_sessions
         )
         self._withdrawal = Withdrawal(
-            record, self._roster, self.queue, self._sessions, self._was_withdrawn, self._is_stuck
+            record,
+            self._roster,
+            self.queue,
+            self._sessions,
+            self._why_none_serves,
+            self._was_withdrawn,
+            self._is_stuck,
         )
         self._deadline_passed = self._withdrawal.deadline_passed
         self._dispatch = Dispatch(
@@ -525,6 +531,13 @@ class Machine:
         self._roster.kill(worker, Fate.UNWELL)
         self._starting.may_have_died_young(worker, now)
         self._go_on(now)
+
+    def _why_none_serves(self, now: float) -> str | None:
+        if self._roster.serving():
+            return None
+        if self._roster.is_starting:
+            return "its workers are still starting; wait for the pool to be ready, or longer"
+        return self._starting.why_none_starts(now)
 
     def _settle(self, now: float) -> None:
         """Ready once the first workers have been tried and some serve, unavailable when none does

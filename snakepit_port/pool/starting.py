@@ -45,6 +45,8 @@ class Starting:
         self._pause_timer: Any = None
         #: When workers crashed, as far back as counts.
         self._crash_times: deque[float] = deque()
+        #: Why the last one did.
+        self._last_words = ""
         self.cause: dict[str, Any] = {}
         self.attempts_ended = 0
         self.cannot_start = False
@@ -136,6 +138,16 @@ class Starting:
         if not self._roster.is_starting:
             self._may_start_at = now + self._settings.startup_batch_delay_ms / 1000
 
+    def why_none_starts(self, now: float) -> str | None:
+        """Why no worker is being started where some are missing, and when one will be."""
+        seconds = max(self._may_start_at, self._crashed_until) - now
+        if seconds <= 0 or not self._last_words:
+            return None
+        return (
+            f"its workers crash; the next is started in {in_words(round(seconds, 1))}; the last:"
+            f" {self._last_words}"
+        )
+
     def cause_for_people(self) -> dict[str, Any]:
         return {key: self.cause[key] for key in ("message", "traceback") if key in self.cause}
 
@@ -155,6 +167,7 @@ class Starting:
         """Note that a worker crashed. Whether that makes more than `max_restarts` in `max_seconds`,
         as OTP counts: then none is started for a while, and the count begins anew."""
         settings, times = self._settings, self._crash_times
+        self._last_words = str(error["message"])
         times.append(now)
         while times[0] <= now - settings.max_seconds:
             times.popleft()

@@ -18,8 +18,9 @@ from snakepit_port.pool.worker import Worker
 class Withdrawal:
     """The answer never waits for the work on a call to stop.
 
-    `withdrawn` is called when a call was answered, `is_stuck` with a worker that goes on with one
-    beyond the grace; both with the time.
+    `why_none_serves` tells why there is no worker, if there is none. `withdrawn` is called when a
+    call was answered, `is_stuck` with a worker that goes on with one beyond the grace; all with the
+    time.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Withdrawal:
         roster: Roster,
         queue: Queue,
         sessions: Sessions,
+        why_none_serves: Callable[[float], str | None],
         withdrawn: Callable[[float], None],
         is_stuck: Callable[[Worker, float], None],
     ) -> None:
@@ -35,6 +37,7 @@ class Withdrawal:
         self._roster = roster
         self._queue = queue
         self._sessions = sessions
+        self._why_none_serves = why_none_serves
         self._withdrawn = withdrawn
         self._is_stuck = is_stuck
 
@@ -50,9 +53,13 @@ class Withdrawal:
         record = self._record
         if call.state is QUEUED:
             record.counts["queue_timeouts"] += 1
+            why = self._why_none_serves(now)
+            if why is None:
+                others = len(self._queue) - 1
+                why = f"{others} more waited; raise pool_size or queue_timeout"
             message = (
-                f"no worker of pool {record.name!r} was free within {in_words(call.queue_timeout)}"
-                f" ({len(self._queue)} calls queued); raise pool_size or queue_timeout"
+                f"no worker of pool {record.name!r} was free within"
+                f" {in_words(call.queue_timeout)}: {why}"
             )
             self._withdraw(call, record.error("queue_timeout", message, call), now)
 

@@ -19,7 +19,8 @@ _CUT = "…"
 def fit(error: dict[str, Any], room: int) -> dict[str, Any]:
     """The error, as a term of `room` bytes at most.
 
-    Of a text the beginning stays, and of a traceback the end, which is where it happened.
+    Of a text the beginning stays; of a traceback the end, too: where it happened is there, or else
+    before a long message.
     """
     excess = len(wire.encode(error)) - room
     if excess <= 0:
@@ -46,7 +47,6 @@ def _cut(text: bytes, size: int, keeps_end: bool) -> str:
     room = size - len(_CUT.encode())
     if room < 0:
         return ""
-    # A character that the cut goes through is left out.
-    if keeps_end:
-        return _CUT + text[len(text) - room :].decode(errors="ignore")
-    return text[:room].decode(errors="ignore") + _CUT
+    # A character that a cut goes through is left out.
+    end = text[len(text) - room // 2 :].decode(errors="ignore") if keeps_end else ""
+    return text[: room - room // 2 if keeps_end else room].decode(errors="ignore") + _CUT + end

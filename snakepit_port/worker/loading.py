@@ -88,10 +88,12 @@ class Adapter:
 
     def unknown(self, command: str) -> str:
         """What to say about a command that does not exist."""
-        named = [name for name in self._direct if not name.endswith(":*")]
-        close = closest(command, sorted({*self.commands, *named}))
+        direct = [name for name in self._direct if not name.endswith(":*")]
+        close = closest(command, sorted({*self.commands, *direct}))
         hint = f"; did you mean {close!r}?" if close else ""
-        known = f"commands: {', '.join(sorted(self.commands)) or 'none'}"
+        # Direct calls that were made are kept with the commands.
+        named = sorted(name for name in self.commands if ":" not in name)
+        known = f"commands: {', '.join(named) or 'none'}"
         if ":" not in command:
             return f"there is no command {command!r}{hint} ({known})"
         known += f"; direct_calls: {', '.join(sorted(self._direct)) or 'none'}"

@@ -343,9 +343,11 @@ def test_colours_are_for_terminals(folder: Path) -> None:
         ("5", "a list of positions or an object of keywords"),
         ('"[1]"', "a list of positions or an object of keywords"),
         ('[{"$bytes": "?"}]', "$bytes: "),
+        ('{"a": NaN}', "JSON has no number NaN"),
+        ("[1e400]", "1e400 is too large"),
         ("[" * 100_000, "nested too deeply"),
     ],
-    ids=["cut", "line two", "empty", "number", "string", "no base64", "deep"],
+    ids=["cut", "line two", "empty", "number", "string", "no base64", "NaN", "infinite", "deep"],
 )
 def test_json_that_cannot_be_used(folder: Path, text: str, said: str) -> None:
     result = run("call", "--config", "good.toml", "default", "add", text)

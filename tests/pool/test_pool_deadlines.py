@@ -236,6 +236,32 @@ def test_a_message_tells_whether_the_call_was_waiting() -> None:
     assert "waiting for a worker of pool 'p'" in pool.error(queued)["message"]
 
 
+def test_a_call_that_waits_in_vain_is_told_why() -> None:
+    pool = Driver()
+    pool.start()
+    early = pool.call(queue_timeout=1.0)
+    pool.wait(1.1)
+    assert "still starting" in pool.error(early)["message"]
+    (worker,) = pool.workers
+    pool.ready(worker)
+    pool.call()
+    waits = [pool.call(queue_timeout=1.0) for _ in range(3)]
+    pool.wait(1.1)
+    assert "2 more waited; raise pool_size" in pool.error(waits[0])["message"]
+    # Again and again before it has answered anything: the next one is not started at once.
+    for _ in range(8):
+        pool.gone(pool.workers[0], started=1)
+        pool.wait(30.0)
+        pool.ready(pool.workers[0])
+        pool.call(queue_timeout=5.0)
+    pool.gone(pool.workers[0], started=1)
+    late = pool.call(queue_timeout=1.0)
+    pool.wait(1.1)
+    message = pool.error(late)["message"]
+    assert "its workers crash; the next is started in" in message
+    assert "pool_size" not in message
+
+
 def test_a_call_past_its_deadline_is_never_given_to_a_worker() -> None:
     pool = Driver()
     (worker,) = pool.up()

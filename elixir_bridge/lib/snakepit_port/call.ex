@@ -128,6 +128,10 @@ defmodule SnakepitPort.Call do
     options(rest, %{call | window: n})
   end
 
+  def options([{:window, n} | _], %{window: window}) when window != nil do
+    raise ArgumentError, "window: is how many chunks may wait, at least 1, not #{inspect(n)}"
+  end
+
   def options([other | _], call) do
     known = ":server, :pool, :timeout, :queue_timeout, :session_id"
     known = if call.window, do: known <> ", :window (a positive number)", else: known

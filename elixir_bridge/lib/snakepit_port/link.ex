@@ -203,7 +203,7 @@ defmodule SnakepitPort.Link do
   def not_running(server) do
     message =
       "no SnakepitPort server #{inspect(server)} is running: none was started by that name, or it has " <>
-        "stopped, which the log says why, and its supervisor may be starting it again"
+        "stopped (the log says why), and its supervisor may be starting it again"
 
     {:error, %Error{type: :supervisor_down, message: message}}
   end

@@ -68,9 +68,9 @@ defmodule SnakepitPort.Warnings do
 
   defp why("crashed"), do: "crashed"
   defp why("memory_limit"), do: "was killed: it had more memory than memory_limit_mb"
-  defp why("cancelled"), do: "was stopped: it went on with a call that was cancelled"
+  defp why("cancelled"), do: "was killed: it went on with a call that was cancelled or too late"
   defp why("protocol_error"), do: "was killed: it broke the protocol"
-  defp why("health_check_failed"), do: "was killed: it failed its health check"
+  defp why("health_check_failed"), do: "was replaced: it failed its health check"
   # It was to go; or a reason of a supervisor of tomorrow, which may be one, too.
   defp why(_), do: nil
 
