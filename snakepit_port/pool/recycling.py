@@ -187,6 +187,9 @@ class Recycling:
     def _did_not_stop(self, worker: Worker, now: float) -> None:
         assert worker.fate is not None
         self._roster.kill(worker, worker.fate)
+        if not self._stopped:
+            # It takes no room from successors any more.
+            self.go_on(now)
 
     @staticmethod
     def reason_of(worker: Worker) -> str:

@@ -146,6 +146,20 @@ def test_a_worker_that_is_killed_and_held_holds_no_reload_up() -> None:
     assert pool.finished == [old.id, new.id]
 
 
+def test_what_waits_for_a_worker_to_go_goes_on_when_it_is_killed() -> None:
+    pool = Driver(pool_size=2, max_surge=1, worker_shutdown_grace_period=1.0)
+    one, two = pool.up()
+    reload(pool)
+    (new,) = starting(pool)
+    pool.ready(new)
+    assert (pool.finished, starting(pool)) == ([one.id], [])
+    pool.wait(1.1)
+    assert pool.killed == [one.id]
+    (newest,) = starting(pool)
+    pool.ready(newest)
+    assert pool.finished == [one.id, two.id]
+
+
 def test_a_larger_pool_starts_what_is_missing_and_replaces_nobody() -> None:
     pool = Driver()
     (one,) = pool.up()
