@@ -149,7 +149,7 @@ def test_what_a_class_raises_at_length_is_cut(start: Start, limit: int) -> None:
     error = failed(worker)
     assert "failed to load: worker_adapter.NotOurs: xxx" in error["message"]
     assert error["message"].endswith("x…")
-    assert error["traceback"].startswith("…x")
+    assert "worker_adapter.py" in error["traceback"].partition("…")[0]
     assert len(wire.encode(error)) <= min(64 * 1024, limit // 2)
 
 
