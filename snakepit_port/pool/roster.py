@@ -12,11 +12,6 @@ from snakepit_port.pool.record import Record
 from snakepit_port.pool.speed import MOST_AHEAD, OVERDUE_SECONDS, Speeds
 from snakepit_port.pool.worker import READY, Fate, Worker, WorkerState
 
-#: Calls with one worker at a time when `prefetch` is "auto", once a command is trusted: measured,
-#: the rate no longer grows beyond this. A worker writes answers in halves of it
-#: (`worker/serving.py`).
-AUTO_PREFETCH = MOST_AHEAD + 1
-
 
 class Roster:
     """`workers` has all that are not gone, by id, in the order they were started. Those that are
@@ -64,7 +59,7 @@ class Roster:
     @property
     def is_starting(self) -> bool:
         """Whether an attempt to start a worker is under way. One that was killed for being late, or
-        for what it said, is over when it is gone."""
+        for what it said, is over when it is gone, or cannot go."""
         return any(worker.ready_at is None and not worker.held for worker in self.workers.values())
 
     # -- coming and going --------------------------------------------------------------------------

@@ -25,7 +25,8 @@ DECAY = 0.9
 #: as long as a run that is slow all of a sudden takes. With 31, of 64 callers on four workers of a
 #: command of which one run in a thousand takes 100 ms, one call in a hundred took as long (p99 101,
 #: 102 and 102 ms); the way it is here 13, 20 and 51 ms, at the same rate. The rate of a command
-#: that is always fast grows up to 31.
+#: that is always fast grows up to 31, and no further. A worker writes answers in halves of as many
+#: calls as it then has (`worker/serving.py`).
 FIRST_AHEAD, MOST_AHEAD = 3, 31
 
 #: Runs without a stall after which more may wait: 7, then 15, then 31.

@@ -14,7 +14,9 @@ outgoing.py        what is on its way out
 vigil.py           waiting awake for what comes within moments
 gil.py             whether there is a GIL, and what brought it back
 calls.py           one call: arguments, the command, its answer
+fitting.py         errors that fit into a frame
 loading.py         an adapter's commands
+advice.py          what was meant by a name that is wrong
 stacks.py          what every thread is at, told from outside
 linux.py           what only Linux has
 """

@@ -38,7 +38,7 @@ from snakepit_port.pool import (
     effects,
     streams,
 )
-from snakepit_port.pool.roster import AUTO_PREFETCH
+from snakepit_port.pool.speed import MOST_AHEAD
 from snakepit_port.pool.worker import Fate
 
 EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
@@ -127,7 +127,7 @@ class AnyOrder(RuleBasedStateMachine):
             **options,
         )
         auto = self.settings.prefetch == "auto"
-        self.prefetch = AUTO_PREFETCH if auto else int(self.settings.prefetch)
+        self.prefetch = MOST_AHEAD + 1 if auto else int(self.settings.prefetch)
         self.is_auto = auto
         self.now = 50.0
         self.machine = Machine(self.settings, self.now, random.Random(seed), capacity)
@@ -504,7 +504,7 @@ class AnyOrder(RuleBasedStateMachine):
         was_strict = self.is_strict
         self.settings = replace(self.settings, **options)
         auto = self.settings.prefetch == "auto"
-        self.prefetch = AUTO_PREFETCH if auto else int(self.settings.prefetch)
+        self.prefetch = MOST_AHEAD + 1 if auto else int(self.settings.prefetch)
         self.is_auto = auto
         self.is_strict = self.settings.affinity != "hint"
         if was_strict is not self.is_strict:

@@ -9,8 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_driver import Driver, at, ids
 
-from snakepit_port.pool.roster import AUTO_PREFETCH
-from snakepit_port.pool.speed import FIRST_AHEAD, OVERDUE_SECONDS, STALL_SECONDS
+from snakepit_port.pool.speed import (
+    FIRST_AHEAD,
+    MOST_AHEAD,
+    OVERDUE_SECONDS,
+    STALL_SECONDS,
+)
+
+AUTO_PREFETCH = MOST_AHEAD + 1
 
 
 def test_a_fast_command_is_sent_ahead_up_to_a_depth() -> None:
