@@ -91,7 +91,7 @@ def command(
     idempotent: bool = False,
 ) -> Any:
     """Let the host call this function, under its own name or another. An adapter with two commands
-    of one name is refused.
+    of one name is refused. Raises `TypeError` for what is no function, or no such option.
 
     With `zero_copy` every `bytes` in its arguments arrives as a read-only memoryview, large ones of
     the shared memory that the host wrote them to (`numpy.frombuffer` takes it). The memory is free
@@ -104,12 +104,24 @@ def command(
     The function itself is unchanged: it can be called and tested as ever.
     """
 
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"@command(name=...) takes a string, not {name!r}")
+    for option, value in (("zero_copy", zero_copy), ("idempotent", idempotent)):
+        if not isinstance(value, bool):
+            raise TypeError(f"@command({option}=...) takes True or False, not {value!r}")
+
     def mark(function: Any) -> Any:
-        setattr(function, MARK, name or function.__name__)
+        # A static or class method, where the decorators are written the other way round.
+        marked = getattr(function, "__func__", function)
+        if isinstance(marked, str):
+            raise TypeError(f"a name is given to @command as in @command(name={marked!r})")
+        if not callable(marked):
+            raise TypeError(f"@command marks a function, not a {type(marked).__name__}")
+        setattr(marked, MARK, name or marked.__name__)
         if zero_copy:
-            setattr(function, VIEWS, True)
+            setattr(marked, VIEWS, True)
         if idempotent:
-            setattr(function, IDEMPOTENT, True)
+            setattr(marked, IDEMPOTENT, True)
         return function
 
     return mark if function is None else mark(function)

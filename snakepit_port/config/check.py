@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from snakepit_port.config import legacy
+from snakepit_port.config import legacy, meant
 from snakepit_port.config.kinds import as_table
 from snakepit_port.config.model import (
     PROFILE_KINDS,
@@ -127,7 +127,7 @@ def _read(section: Section, value: object, at: At) -> Any:
     values = {}
     for key in table:
         if key not in section.settings:
-            hint = _elsewhere(key) or did_you_mean(key, section.settings) or section.unknown
+            hint = _hint(key, section)
             values[key] = at.child(key).wrong("unknown setting", hint)
     for name, setting in section.settings.items():
         if name in table:
@@ -135,6 +135,13 @@ def _read(section: Section, value: object, at: At) -> Any:
         elif section.is_required(setting):
             values[name] = at.child(name).wrong(f"missing; expected {setting.kind.expects}")
     return INVALID if any(value is INVALID for value in values.values()) else values
+
+
+def _hint(key: str, section: Section) -> str:
+    """What to do with a key that is no setting of a section."""
+    if section is POOL and key in meant.POOL_SETTINGS:
+        return f"did you mean {meant.POOL_SETTINGS[key]}?"
+    return _elsewhere(key) or did_you_mean(key, section.settings) or section.unknown
 
 
 def _elsewhere(key: str) -> str:

@@ -1,4 +1,4 @@
-"""What was meant by amounts that are not written as they have to be. For hints only."""
+"""What was meant by names and amounts that are not written as they have to be. For hints only."""
 
 from __future__ import annotations
 
@@ -6,12 +6,34 @@ import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
-_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
-_PART = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z]+|%)(?:\s*,|\s+and\b)?")
-
 
 def _names(table: Mapping[str, str]) -> dict[str, str]:
-    return {name: unit for unit, names in table.items() for name in names.split()}
+    return {name: meant for meant, names in table.items() for name in names.split()}
+
+
+#: Settings of a pool by what they are called elsewhere: by gunicorn or Celery, or by whoever
+#: leaves half of the name out. Not those that look like what is meant anyhow.
+POOL_SETTINGS = _names(
+    {
+        "adapter": "app class handler module",
+        "adapter_args": "args arguments init_args kwargs opts options",
+        "adapter_env": "env environ environment env_vars",
+        "call_timeout": "request_timeout timeout",
+        "health_check_interval": "heartbeat_interval",
+        "max_queue_size": "backlog queue queue_size",
+        "memory_limit_mb": "max_memory max_memory_mb max_memory_per_child memory memory_limit",
+        "pool_size": "concurrency num_workers processes size worker_count workers",
+        "python": "executable interpreter",
+        "python_path": "path",
+        "threads_per_worker": "capacity num_threads threads",
+        "worker_max_requests": "max_calls max_requests max_tasks max_tasks_per_child requests",
+        "worker_profile": "kind",
+        "worker_ttl": "lifetime max_age max_lifetime ttl",
+    }
+)
+
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_PART = re.compile(rf"\s*({_NUMBER})\s*([A-Za-z]+|%)(?:\s*,|\s+and\b)?")
 
 
 _TIMES = _names(

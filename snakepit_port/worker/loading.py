@@ -226,7 +226,7 @@ def _refused(message: str) -> LoadError:
 def import_error(what: str, exc: BaseException) -> dict[str, Any]:
     """An error map about something of the user's that could not be imported or made."""
     message = f"{what}: {exception_name(exc)}: {text_of(exc)}"
-    if isinstance(exc, ImportError):
+    if isinstance(exc, ModuleNotFoundError):
         where = ", ".join(sys.path)
         message += f" (with {sys.executable}, looking in {where}; see python_path)"
     return {

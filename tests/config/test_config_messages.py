@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from snakepit_port.config import ConfigError, load_terms, load_toml_text
+from snakepit_port.config import ConfigError, load_terms, load_toml_text, meant
+from snakepit_port.config.settings import POOL
 
 FIVE_MISTAKES = """\
 # Five mistakes.
@@ -242,6 +243,9 @@ def test_one_mistake(text: str, message: str) -> None:
             {"max_frame_bytes": 1},
             "max_frame_bytes: unknown setting (it is a setting of supervisor)",
         ),
+        ({"timeout": 1}, "timeout: unknown setting (did you mean call_timeout?)"),
+        ({"env": {}}, "env: unknown setting (did you mean adapter_env?)"),
+        ({"max_surgr": 1}, "max_surgr: unknown setting (did you mean max_surge?)"),
         ({"qqq": 1}, f"qqq: unknown setting ({REMOVE})"),
         ({"\udc80": 1}, rf'"\udc80": unknown setting ({REMOVE})'),
     ],
@@ -401,3 +405,8 @@ def test_sizes_that_are_written_otherwise(value: str, hint: str) -> None:
         load_terms(tree, "/base")
     (problem,) = caught.value.problems
     assert problem.hint == hint
+
+
+def test_what_a_setting_is_called_elsewhere_names_one_that_there_is() -> None:
+    assert set(meant.POOL_SETTINGS.values()) <= POOL.settings.keys()
+    assert not meant.POOL_SETTINGS.keys() & POOL.settings.keys()

@@ -37,6 +37,43 @@ def refused(name: str) -> str:
     return str(caught.value)
 
 
+# -- what is marked --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["staticmethod", "classmethod"])
+@pytest.mark.parametrize("first", ["command", "other"])
+def test_static_and_class_methods_are_marked_in_either_order(
+    write: Write, kind: str, first: str
+) -> None:
+    marks = ("@command", f"@{kind}")
+    above, below = marks if first == "command" else reversed(marks)
+    write(
+        "hello.py",
+        f"class Hello:\n    {above}\n    {below}\n    def greet(*args): return args[-1]\n",
+    )
+    adapter = Adapter("hello:Hello", [], [], [])
+    greet = adapter.find("greet")
+    assert greet is not None
+    assert greet("Ada") == "Ada"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('@command("add")\ndef plus(a, b): pass', "a name is given to @command as in"),
+        ("@command\n@property\ndef plus(self): pass", "marks a function, not a property"),
+        ("@command(name=5)\ndef plus(): pass", "name=...) takes a string, not 5"),
+        ('@command(idempotent="yes")\ndef plus(): pass', "takes True or False, not 'yes'"),
+        ("@command(zero_copy=1)\ndef plus(): pass", "takes True or False, not 1"),
+    ],
+)
+def test_what_cannot_be_marked_is_told(write: Write, text: str, said: str) -> None:
+    write("hello.py", text)
+    message = refused("hello")
+    assert message.startswith("adapter hello failed to load: TypeError: ")
+    assert said in message
+
+
 # -- commands of one name --------------------------------------------------------------------------
 
 ADD_AND_PLUS = """
@@ -204,6 +241,13 @@ def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(
     message = refused(adapter)
     assert message.startswith(f"adapter {adapter} failed to load: ModuleNotFoundError: No module")
     assert "see python_path" in message
+
+
+def test_a_name_that_a_module_has_not_is_not_blamed_on_the_path(write: Write) -> None:
+    write("hello.py", "from os.path import joyn")
+    message = refused("hello")
+    assert "cannot import name 'joyn'" in message
+    assert "python_path" not in message
 
 
 def test_a_direct_call_that_is_named_wrongly_is_told_why(write: Write) -> None:
