@@ -79,7 +79,7 @@ class Event(NamedTuple):
 class LogLine(NamedTuple):
     """One line that a worker or the supervisor wrote; `worker` and `pool` are None where unknown.
 
-    `source` is "stdout", "stderr", "log" or "supervisor"; `level` is "debug", "info", "warning" or
+    `source` is "stdout", "stderr" or "supervisor"; `level` is "debug", "info", "warning" or
     "error".
     """
 

@@ -398,8 +398,9 @@ class Runner:
             process.idempotent = _names(said[1].get("idempotent"))
             self._may_be_ready(process)
         elif tag == "event" and said[1] in WORKER_EVENTS:
-            where = {"pool": self.name, "worker": process.worker.id}
-            self.outside.event(said[1], said[2], {**said[3], **where})
+            if process.source.is_news(said[1], str(said[3].get("message"))):
+                where = {"pool": self.name, "worker": process.worker.id}
+                self.outside.event(said[1], said[2], {**said[3], **where})
         elif tag == "failed":
             # Of one that has served, its calls are told that it went, and how, as of any other.
             if process.worker.ready_at is None:

@@ -52,6 +52,8 @@ class Source:
         #: Why the last starter went, and whether it had begun to work.
         self.failure: dict[str, Any] | None = None
         self.works = False
+        #: What its workers have said of their adapter: each that comes says the same again.
+        self._heard: set[tuple[str, str]] = set()
         #: What the starter is to tell, by when: a worker's end, or (None) its own.
         self._awaited: dict[str | None, float] = {}
         #: By when it is to answer, if it was asked whether it is there.
@@ -83,6 +85,12 @@ class Source:
             "thread_safety_checks": settings.thread_safety_checks,
             "unsafe_modules": self._unsafe_modules,
         }
+
+    def is_news(self, event: str, message: str) -> bool:
+        """Whether none of its workers has said this of itself before."""
+        before = len(self._heard)
+        self._heard.add((event, message))
+        return len(self._heard) > before
 
     # -- the starter -------------------------------------------------------------------------------
 

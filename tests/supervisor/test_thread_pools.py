@@ -188,6 +188,23 @@ async def test_checks_reach_the_host(python: str) -> None:
                 break
 
 
+async def test_what_all_workers_say_of_their_adapter_is_told_once(python: str) -> None:
+    config = threads(python, thread_safety_checks=True, pool_size=2)
+    config["pools"][0]["adapter"] = "pool_adapter"
+    heard = []
+    async with open_host(config) as host:
+        await host.await_ready()
+        assert await host.recycle() == 2
+        stopped = 0
+        async for event in host.events(past=True):
+            heard.append(event.name)
+            stopped += event.name == "worker.stopped"
+            if stopped == 2:
+                break
+    assert heard.count("worker.started") == 4
+    assert heard.count("worker.thread_safety") == 1
+
+
 # -- NumPy -----------------------------------------------------------------------------------------
 
 
