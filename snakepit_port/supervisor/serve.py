@@ -163,6 +163,8 @@ class Supervisor:
             due = math.inf if host is None else host.next_due
             await pump.turn(min(deadline, self._last_moment, due))
             self._looks_at = pump.now
+            # It may have said hello in this turn, and what it is owed from then on be due.
+            host = self._host
         if host is None:
             return
         if pump.now >= self._looks_at:

@@ -354,6 +354,30 @@ async def test_a_host_may_send_calls_right_behind_its_hello() -> None:
     assert process.exit_status == 0
 
 
+async def test_what_is_due_after_hello_is_done_though_nobody_says_anything(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    settings = config(preload=["waits_at_import"], adapter_env={"FIFO": str(fifo)})
+    hello = messages.hello({"config": settings})
+    call = messages.call(2, None, "add", encode([1, 2]), {"timeout": 50})
+    async with bare_supervisor() as (process, stream):
+        await stream.send_all(hello + call)
+        framer = Framer(2**20)
+        answer = None
+        while answer is None:
+            for frame in framer.feed(await stream.receive_some()):
+                assert isinstance(frame, bytes)
+                said = messages.parse(frame)
+                answer = said if said[0] == "error" else None
+        assert (answer[1], answer[2]["type"]) == (2, "timeout")
+        # Opened for both, so that this waits for nobody.
+        with open(fifo, "r+b", buffering=0):
+            assert isinstance(stream, trio.StapledStream)
+            await stream.send_eof()
+            await frames_of(stream)
+    assert process.exit_status == 0
+
+
 async def test_another_version_of_the_protocol() -> None:
     async with bare_supervisor() as (process, stream):
         await stream.send_all(messages.hello({"config": config()}, version=2))
