@@ -11,8 +11,8 @@
 #                 DecodeError in Python). "beam" is "refuses" where binary_to_term(_, [safe])
 #                 refuses them, and "may accept" where it is laxer than the protocol.
 # frames.json     payloads of frames, without the length in front. "from" is the side that sends the
-#                 frame: "host", "supervisor" or "worker". "recommended" says whether the envelope is
-#                 written as SPEC.md recommends, so that building the frame has to give these bytes.
+#                 frame: "host", "supervisor", "pool" (to its worker) or "worker". "recommended" says
+#                 whether the envelope is written as SPEC.md recommends, so that building the frame has to give these bytes.
 #                 A malformed frame has an "error" in place of its "frame": the identifier that the
 #                 answering error frame carries.
 #

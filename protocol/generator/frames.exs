@@ -374,6 +374,8 @@ defmodule Vectors.Frames do
         of("control call #{id}", "host", :control, [int(id), str("stats"), payload(map([]))])
       end ++
       [
+        of("recall", "pool", :recall, [list([int(300), int(301)])]),
+        of("recalled", "worker", :recalled, [list([int(301)])]),
         of("ping", "host", :ping, [int(7)]),
         of("pong", "supervisor", :pong, [int(7)]),
         # 18 bytes with their length: shorter than any result.
@@ -449,6 +451,8 @@ defmodule Vectors.Frames do
       {"host", :control, [int(300), str("stats"), args]},
       {"supervisor", :event, [str("pool.ready"), map([]), info]},
       {"supervisor", :log, [info]},
+      {"pool", :recall, [list([int(300), int(1)])]},
+      {"worker", :recalled, [list([int(300)])]},
       {"host", :ping, [int(1)]},
       {"supervisor", :pong, [int(1)]}
     ]

@@ -206,6 +206,8 @@ defmodule Vectors.MalformedFrames do
       wrong("event with a list as metadata", "supervisor", {:event, "pool.ready", %{}, []}),
       wrong("log of a binary", "supervisor", {:log, "line"}),
       wrong("ping of a float", "host", {:ping, 1.0}),
+      wrong("recall of a number", "pool", {:recall, 300}),
+      wrong("recalled with a text", "worker", {:recalled, [300, "301"]}),
       wrong("pong of a binary", "supervisor", {:pong, "1"}),
       malformed("ping with a byte behind", "host", external({:ping, 1}) <> <<0>>)
     ]

@@ -52,6 +52,8 @@ class Call:
     `credit` is how many more chunks a stream call may be answered with, None for a call that is no
     stream. `granted` is what of it came after the call, so that its frame does not say it.
 
+    It `is_recalled` once its worker was asked to give it back if it has not begun it.
+
     `sequence` is its place among all calls that its worker was sent, from 0; `running_since` is
     when that took it up, as far as the pool can tell.
     """
@@ -65,6 +67,7 @@ class Call:
         "frame",
         "granted",
         "id",
+        "is_recalled",
         "queue_timeout",
         "queue_timer",
         "running_since",
@@ -97,6 +100,7 @@ class Call:
         self.session_id = session
         self.session: Session | None = None
         self.attempt = 1
+        self.is_recalled = False
         self.state = QUEUED
         self.worker: Worker | None = None
         self.sequence = 0

@@ -16,7 +16,8 @@ class Dispatch:
     session wait for theirs alone, and hold nobody else up.
 
     `late` is called with a call that was to be sent and whose deadline has passed, `waits` when one
-    begins to wait for any worker; both with the time.
+    begins to wait for any worker, `ahead` when one was sent to a worker where it waits; all with
+    the time.
     """
 
     def __init__(
@@ -26,12 +27,14 @@ class Dispatch:
         sessions: Sessions,
         late: Callable[[Call, float], None],
         waits: Callable[[float], None],
+        ahead: Callable[[float], None],
     ) -> None:
         self._roster = roster
         self._queue = queue
         self._sessions = sessions
         self._late = late
         self._waits = waits
+        self._ahead = ahead
 
     def place(self, call: Call, now: float) -> None:
         """Give a call that has just come to a worker, or have it wait."""
@@ -130,3 +133,5 @@ class Dispatch:
         if call.session is not None:
             self._sessions.taken(call, worker)
         self._roster.send(worker, call, now)
+        if len(worker.calls) > worker.capacity:
+            self._ahead(now)

@@ -49,6 +49,14 @@ class Interrupt(NamedTuple):
     call: Call
 
 
+class Recall(NamedTuple):
+    """Ask the worker, now, to give back those of the calls that it has not begun; report
+    `gave_back`."""
+
+    worker: Worker
+    calls: list[Call]
+
+
 class Ping(NamedTuple):
     """Ask the worker, between two calls, whether it is well; report `ponged`, or `unwell`."""
 
@@ -97,6 +105,7 @@ Effect = (
     | Reply
     | Start
     | Interrupt
+    | Recall
     | Ping
     | Finish
     | Kill

@@ -14,6 +14,7 @@ from snakepit_port.pool.dispatch import Dispatch
 from snakepit_port.pool.effects import Effect, Forward, Settled, Stopped
 from snakepit_port.pool.health import Health
 from snakepit_port.pool.queue import Queue
+from snakepit_port.pool.recall import Recalling
 from snakepit_port.pool.record import Record, age, milliseconds
 from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.reloading import Reloading
@@ -88,6 +89,7 @@ class Machine:
             self._sessions,
             self._deadline_passed,
             self._recycling.call_waits,
+            Recalling(record, self._roster, self._sessions).sent_ahead,
         )
         self._born_at = now
         self._settled = False
@@ -176,6 +178,34 @@ class Machine:
         if self._stopping:
             self._wind_down(now)
         return record.take()
+
+    def gave_back(self, worker: Worker, call_ids: Iterable[int], now: float) -> list[Effect] | None:
+        """A worker gave calls back that it had not begun, in the order it was sent them.
+
+        None: it was not asked for one of them, it breaks the protocol.
+        """
+        if worker.fate is Fate.PROTOCOL_ERROR:
+            return []
+        calls = [worker.calls.get(id) for id in dict.fromkeys(call_ids)]
+        returned = [call for call in calls if call is not None and call.is_recalled]
+        if len(returned) < len(calls):
+            return None
+        for call in reversed(returned):
+            del worker.calls[call.id]
+            call.worker = None
+            worker.stuck.discard(call.id)
+            if call.state is SENT:
+                self._requeue(call, now)
+            else:
+                self._timers.cancel(call.deadline_timer)
+        if worker.state is READY:
+            self._roster.gave_back(worker)
+        elif worker.state is DRAINING:
+            self._recycling.has_drained(worker, now)
+        if self._stopping:
+            self._wind_down(now)
+        self._dispatch.go_on(now)
+        return self._record.take()
 
     def cancelled(self, call: Call, now: float) -> list[Effect]:
         """The host no longer wants the call. Nothing happens if it was answered."""
@@ -430,6 +460,7 @@ class Machine:
 
     def _requeue(self, call: Call, now: float) -> None:
         """Back to the front: it had already waited its turn."""
+        call.is_recalled = False
         if self.state is PoolState.UNAVAILABLE:
             self._record.reply(call, self._unavailable(call))
             return

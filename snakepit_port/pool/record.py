@@ -41,7 +41,7 @@ class Record:
         self.counts = dict.fromkeys(COUNTERS, 0)
         self.effects: list[Effect] = []
         #: Whether workers are not read from, and since when they are again.
-        self._is_deaf = False
+        self.is_deaf = False
         self._hears_since = -math.inf
         #: How often they were read from again.
         self._hearings = 0
@@ -49,16 +49,16 @@ class Record:
     def hear(self, hears: bool, now: float) -> None:
         """Workers are read from again, or not any more: nothing that one has not said since is its
         fault."""
-        if hears and self._is_deaf:
+        if hears and self.is_deaf:
             self._hears_since = now
             self._hearings += 1
-        self._is_deaf = not hears
+        self.is_deaf = not hears
 
     def may_have_missed(self, now: float, worker: Worker) -> bool:
         """Whether a worker, which seems to be late, may have said something that was not read yet.
         Asked again every `CATCHING_UP`; a host that always reads slowly excuses nobody for ever:
         what was there is read when reading went on twice since."""
-        if not self._is_deaf and now - self._hears_since >= CATCHING_UP:
+        if not self.is_deaf and now - self._hears_since >= CATCHING_UP:
             return False
         hearings, asked_at = worker.excused
         if now - asked_at > 2 * CATCHING_UP:

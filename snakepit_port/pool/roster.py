@@ -17,6 +17,8 @@ class Roster:
     """`workers` has all that are not gone, by id, in the order they were started. Those that are
     started from now on work on `capacity` calls at a time.
 
+    It `judges_speed` unless `prefetch` is a number.
+
     Of those that take calls, `_idle` have none, `_free` have some and can work on more at once, and
     `_roomy` have as many as they can work on, or more, and are so fast that others may wait there.
     """
@@ -34,16 +36,16 @@ class Roster:
 
     def _read_settings(self) -> None:
         prefetch = self._record.settings.prefetch
-        self._judge_speed = prefetch == "auto"
+        self.judges_speed = prefetch == "auto"
         # As many for a worker that works on several calls as for one that works on one.
         self._most_ahead = MOST_AHEAD if prefetch == "auto" else int(prefetch) - 1
 
     def reconfigure(self, capacity: int) -> None:
         """The settings have changed, or how many calls a worker that is started works on."""
         self.capacity = capacity
-        before = self._judge_speed, self._most_ahead
+        before = self.judges_speed, self._most_ahead
         self._read_settings()
-        if before != (self._judge_speed, self._most_ahead):
+        if before != (self.judges_speed, self._most_ahead):
             # What waits at a worker was sent there by other rules.
             for worker in self.workers.values():
                 if len(worker.calls) >= worker.capacity:
@@ -118,7 +120,7 @@ class Roster:
         roomy = self._roomy
         if not roomy or not (ahead := self._ahead(call)):
             return None
-        late = now - OVERDUE_SECONDS if self._judge_speed else -math.inf
+        late = now - OVERDUE_SECONDS if self.judges_speed else -math.inf
         while roomy:
             worker = next(iter(roomy))
             if worker.busy_since >= late:
@@ -138,7 +140,7 @@ class Roster:
         return (
             worker in self._roomy
             and len(worker.calls) < worker.capacity + self._ahead(call)
-            and (not self._judge_speed or now - worker.busy_since <= OVERDUE_SECONDS)
+            and (not self.judges_speed or now - worker.busy_since <= OVERDUE_SECONDS)
         )
 
     def _ahead(self, call: Call) -> int:
@@ -146,7 +148,7 @@ class Roster:
         number says it; but a stream takes as long as its consumer likes."""
         if call.credit is not None:
             return 0
-        return self._fast.get(call.command, 0) if self._judge_speed else self._most_ahead
+        return self._fast.get(call.command, 0) if self.judges_speed else self._most_ahead
 
     def send(self, worker: Worker, call: Call, now: float) -> None:
         call.state = SENT
@@ -183,16 +185,8 @@ class Roster:
         """A worker that takes calls has answered one: note what it can take now, and return the
         call that it takes up next, if one waited there."""
         load, capacity = len(worker.calls), worker.capacity
-        if worker.full and load < capacity:
-            worker.full = any(call.state is ANSWERED for call in worker.calls.values())
-        if load == 0:
-            self._idle[worker] = None
-            self._free.pop(worker, None)
-            self._roomy.pop(worker, None)
-            return None
         if load < capacity:
-            self._free[worker] = None
-            self._roomy.pop(worker, None)
+            self._has_slots(worker)
             return None
         next_up = worker.running if capacity == 1 else worker.last_running
         assert next_up is not None
@@ -202,6 +196,23 @@ class Roster:
         ):
             self._roomy[worker] = None
         return next_up
+
+    def gave_back(self, worker: Worker) -> None:
+        """A worker that takes calls has one fewer, and has not worked on it."""
+        if len(worker.calls) < worker.capacity:
+            self._has_slots(worker)
+
+    def _has_slots(self, worker: Worker) -> None:
+        """It has fewer calls than it can work on."""
+        calls = worker.calls
+        if worker.full:
+            worker.full = any(call.state is ANSWERED for call in calls.values())
+        self._roomy.pop(worker, None)
+        if calls:
+            self._free[worker] = None
+        else:
+            self._free.pop(worker, None)
+            self._idle[worker] = None
 
     def fill_up(self, worker: Worker) -> None:
         """Nothing more is to wait at this worker until it has answered all that waits there."""
@@ -223,12 +234,12 @@ class Roster:
             # Calls that were answered in one go share the time since the answer before them.
             worker.run_time = (now - worker.busy_since) / together
             worker.busy_since = now
-        if self._judge_speed:
+        if self.judges_speed:
             self._learn(call, worker.run_time, whole=ok, stall=worker.run_time * together)
 
     def note_death(self, worker: Worker, running: Call, now: float) -> None:
         """Learn from a call that a worker was running when it went."""
-        if self._judge_speed:
+        if self.judges_speed:
             self._learn(running, self.running_for(worker, running, now), whole=False)
 
     def running_for(self, worker: Worker, call: Call, now: float) -> float:

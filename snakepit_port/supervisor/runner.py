@@ -289,6 +289,12 @@ class Runner:
         process.link.flush()
         process.source.signal(effect.worker.id, signal.SIGURG, group=False)
 
+    def _recall(self, effect: effects.Recall) -> None:
+        process = self._processes[effect.worker.id]
+        process.link.send(messages.recall([call.id for call in effect.calls]))
+        process.link.flush()
+        process.source.signal(effect.worker.id, signal.SIGURG, group=False)
+
     def _ping(self, effect: effects.Ping) -> None:
         self._processes[effect.worker.id].link.send(messages.ping(effect.number))
 
@@ -411,6 +417,11 @@ class Runner:
             todo = self.machine.ponged(process.worker, said[1], self.now())
             if todo is None:
                 raise messages.ProtocolError("it sent a pong that nobody asked for")
+            self.perform(todo)
+        elif tag == "recalled":
+            todo = self.machine.gave_back(process.worker, said[1], self.now())
+            if todo is None:
+                raise messages.ProtocolError("it gave back a call that nobody asked for")
             self.perform(todo)
         elif tag == "error":
             line = said[2].get("message", "")
@@ -546,6 +557,7 @@ _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
     effects.Reply: Runner._reply,
     effects.Start: Runner._start,
     effects.Interrupt: Runner._interrupt,
+    effects.Recall: Runner._recall,
     effects.Ping: Runner._ping,
     effects.Finish: Runner._finish,
     effects.Kill: Runner._kill,

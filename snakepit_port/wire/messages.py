@@ -116,6 +116,12 @@ def _names(value: Any) -> list[str]:
     raise ValueError(f"a list of names belongs here, not {show(value)}")
 
 
+def _ids(value: Any) -> list[int]:
+    if isinstance(value, list):
+        return [_id(item) for item in value]
+    raise ValueError(f"a list of identifiers belongs here, not {show(value)}")
+
+
 def _any(value: Any) -> Any:
     return value
 
@@ -133,6 +139,8 @@ _FRAMES: dict[str, tuple[_Kind, ...]] = {
     "chunk": (_id, _opaque),
     "credit": (_id, _credit),
     "cancel": (_id,),
+    "recall": (_ids,),
+    "recalled": (_ids,),
     "tool": (_id, _count, _name, _opaque),
     "tool_result": (_id, _count, _opaque),
     "tool_error": (_id, _count, _map),
@@ -270,6 +278,14 @@ def credit(id: int, n: int) -> Frame:
 
 def cancel(id: int) -> Frame:
     return _frame(_OTHER["cancel"], _int_bytes(id))
+
+
+def recall(ids: list[int]) -> Frame:
+    return _frame(_OTHER["recall"], _term_bytes(ids))
+
+
+def recalled(ids: list[int]) -> Frame:
+    return _frame(_OTHER["recalled"], _term_bytes(ids))
 
 
 def tool(id: int, tool_id: int, name: str, args: bytes) -> Frame:

@@ -241,6 +241,8 @@ class Runtime(Serving):
             self._grant(*rest)
         elif tag == "cancel":
             self._cancel(rest[0])
+        elif tag == "recall":
+            self._give_back(rest[0])
         elif tag == "ping":
             self._pinged(rest[0])
         else:
@@ -277,6 +279,21 @@ class Runtime(Serving):
             if queued == id and type(raw) is bytes:
                 answer = self._answers.cancelled(id, command)
                 self._queue[place] = id, command, Settled(answer), None, 1
+
+    def _give_back(self, ids: list[int]) -> None:
+        """Of these calls, leave those that are not begun to others. They are counted when their
+        turn would have come, as if they had been cancelled."""
+        asked = set(ids)
+        given = []
+        for place, (queued, command, raw, _credit, _attempt) in enumerate(self._queue):
+            if queued in asked and type(raw) is bytes:
+                given.append(queued)
+                self._queue[place] = queued, command, Settled(b""), None, 1
+        if given:
+            self._send(messages.recalled(given))
+            if not self._late.asked:
+                # A command runs.
+                self._late.ask()
 
     def _look(self, *_: Any) -> None:
         """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""

@@ -29,7 +29,8 @@ _DECAY = 0.9
 
 class Settled(NamedTuple):
     """In place of the arguments of a call that is not to be run: it was cancelled before it was
-    taken up, or is malformed. It waits its turn, so that it is counted like any other."""
+    taken up, or is malformed, or was given back, and then there is no answer. It waits its turn, so
+    that it is counted like any other."""
 
     answer: bytes
 
@@ -74,7 +75,8 @@ class Serving:
     ) -> None:
         if type(raw) is not bytes:
             assert isinstance(raw, Settled)
-            self._send(raw.answer)
+            if raw.answer:
+                self._send(raw.answer)
             return
         if attempt > 1:
             token = ATTEMPT.set(attempt)

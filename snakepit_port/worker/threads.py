@@ -337,6 +337,10 @@ class ThreadedRuntime(Runtime):
                     return
             super()._cancel(id)
 
+    def _give_back(self, ids: list[int]) -> None:
+        with self.lock:
+            super()._give_back(ids)
+
     def _forked(self) -> None:
         """The child has the one thread that forked it, and no use for locks that others held."""
         self.lock = threading.Lock()

@@ -370,11 +370,14 @@ async def test_what_is_due_after_hello_is_done_though_nobody_says_anything(tmp_p
                 said = messages.parse(frame)
                 answer = said if said[0] == "error" else None
         assert (answer[1], answer[2]["type"]) == (2, "timeout")
-        # Opened for both, so that this waits for nobody.
-        with open(fifo, "r+b", buffering=0):
+        # For reading, too, so that this waits for nobody.
+        opened = os.open(fifo, os.O_RDWR)
+        try:
             assert isinstance(stream, trio.StapledStream)
             await stream.send_eof()
             await frames_of(stream)
+        finally:
+            os.close(opened)
     assert process.exit_status == 0
 
 

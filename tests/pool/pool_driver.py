@@ -39,6 +39,7 @@ class Driver:
         self.sent: list[tuple[str, int]] = []
         self.granted: list[tuple[str, int, int]] = []
         self.interrupted: list[tuple[str, int]] = []
+        self.recalled: list[tuple[str, list[int]]] = []
         self.started: list[str] = []
         self.killed: list[str] = []
         self.finished: list[str] = []
@@ -67,6 +68,8 @@ class Driver:
                     self.started.append(worker.id)
                 case effects.Interrupt(worker, call):
                     self.interrupted.append((worker.id, call.id))
+                case effects.Recall(worker, calls):
+                    self.recalled.append((worker.id, ids(calls)))
                 case effects.Kill(worker):
                     self.killed.append(worker.id)
                 case effects.Ping(worker, number):
@@ -123,6 +126,9 @@ class Driver:
         call = call or worker.running
         assert call is not None
         self.perform(self.machine.answered(worker, call.id, ok, self.now, together))
+
+    def give_back(self, worker: Worker, calls: list[Call]) -> None:
+        self.perform(self.machine.gave_back(worker, ids(calls), self.now))
 
     def cancel(self, call: Call) -> None:
         self.perform(self.machine.cancelled(call, self.now))

@@ -38,7 +38,7 @@ from snakepit_port.pool import (
     effects,
     streams,
 )
-from snakepit_port.pool.speed import MOST_AHEAD
+from snakepit_port.pool.speed import MOST_AHEAD, STALL_SECONDS
 from snakepit_port.pool.worker import Fate
 
 EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
@@ -70,7 +70,11 @@ class Process:
         #: Calls it was sent and has not answered, and how many of the first of them it took up.
         self.calls: list[Call] = []
         self.taken_up = 0
+        #: The others, with a hole for each that it gave back; and how many of both it has passed.
+        self.line: list[Call | None] = []
         self.started = 0
+        #: Those it was asked to give back, and has neither given back nor answered.
+        self.recalled: list[Call] = []
         #: What each stream that it was sent has been granted and has not used.
         self.credit: Counter[Call] = Counter()
 
@@ -210,6 +214,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.now < call.arrived_at + call.timeout, "sent past its deadline"
         assert call.id not in [other.id for other in process.calls], "two calls of one id"
         process.calls.append(call)
+        process.line.append(call)
         waiting = len(process.calls) - worker.capacity
         assert waiting < self.prefetch
         if call.credit is not None:
@@ -290,6 +295,18 @@ class AnyOrder(RuleBasedStateMachine):
         assert process.listens
         assert call in process.calls
         assert self.answers[call] == 1, "interrupted and not answered"
+
+    def recall(self, worker: Worker, calls: list[Call]) -> None:
+        process = self.processes[worker]
+        assert process.listens
+        assert self.is_auto
+        assert self.now >= worker.busy_since + STALL_SECONDS, "recalled from one that goes on"
+        for call in calls:
+            assert call in process.calls[worker.capacity :], "recalled though it is about to run"
+            assert call not in process.recalled, "recalled twice"
+            assert self.answers[call] == 0
+            assert not (self.is_strict and self.bound.get(call.session) is worker)
+        process.recalled += calls
 
     def kill(self, worker: Worker) -> None:
         self.processes[worker].is_killed = True
@@ -527,7 +544,9 @@ class AnyOrder(RuleBasedStateMachine):
     def take_up(self, process: Process) -> None:
         call = process.calls[process.taken_up]
         process.taken_up += 1
-        process.started += 1
+        passed = process.line.index(call) + 1
+        process.started += passed
+        del process.line[:passed]
         self.starts[call] += 1
         assert self.starts[call] == call.attempt, "started twice"
 
@@ -555,12 +574,65 @@ class AnyOrder(RuleBasedStateMachine):
             return
         call = process.calls.pop(place)
         process.taken_up -= 1
+        if call in process.recalled:
+            process.recalled.remove(call)
         was_answered = self.answers[call]
         self.being_answered = call
         if not was_answered and not ok:
             self.counts["errors"] += 1
         self.perform(self.machine.answered(process.worker, call.id, ok, self.now, together))
         assert self.answers[call] == 1
+
+    @precondition(lambda self: self.is_auto and any(p.serves for p in self.processes.values()))
+    @rule(pick=picks, keeps=st.integers(0, 2), passes_holes=st.booleans(), times=st.integers(1, 3))
+    def a_fast_command_takes_its_time(
+        self, pick: int, keeps: int, passes_holes: bool, times: int
+    ) -> None:
+        """What was sent ahead is asked for, and given back; by all but one of `times`."""
+        for process in list(self.processes.values()):
+            while process.calls and not process.is_condemned:
+                self.answer_one(process, True)
+        speeds = self.machine._roster.speeds
+        while not speeds.is_fast("a"):
+            speeds.record("a", 1e-5)
+        self.calls_arrive("a", math.inf, math.inf, 6)
+        self.time_passes(0.02)
+        for _ in range(times - 1):
+            self.a_worker_gives_back(pick, keeps, passes_holes)
+
+    @rule(pick=picks, keeps=st.integers(0, 2), passes_holes=st.booleans())
+    def a_worker_gives_back(self, pick: int, keeps: int, passes_holes: bool) -> None:
+        """What it was asked for and has not taken up; it may have taken up some meanwhile, and have
+        come past the holes since."""
+
+        def was_asked(process: Process) -> bool:
+            return bool(process.recalled) and not process.is_finishing
+
+        if process := self.some(pick, was_asked):
+            for _ in range(min(keeps, len(process.calls) - process.taken_up)):
+                self.take_up(process)
+            given = [c for c in process.calls[process.taken_up :] if c in process.recalled]
+            ids = [call.id for call in given]
+            if process.is_condemned:
+                assert self.machine.gave_back(process.worker, ids, self.now) == []
+                return
+            process.recalled.clear()
+            process.calls = [call for call in process.calls if call not in given]
+            process.line = [None if call in given else call for call in process.line]
+            self.queue[:0] = [call for call in given if self.answers[call] == 0]
+            self.perform(self.machine.gave_back(process.worker, ids, self.now))
+            while passes_holes and process.line and process.line[0] is None:
+                process.started += 1
+                del process.line[0]
+
+    @rule(pick=picks)
+    def a_worker_gives_back_what_it_was_not_asked_for(self, pick: int) -> None:
+        if process := self.some(pick, lambda p: not p.is_condemned):
+            assert self.machine.gave_back(process.worker, [10**6], self.now) is None
+            kept = [call.id for call in process.calls if call not in process.recalled]
+            if kept:
+                ids = [call.id for call in process.recalled] + kept
+                assert self.machine.gave_back(process.worker, ids, self.now) is None
 
     @rule(pick=picks)
     def a_worker_answers_what_it_was_not_given(self, pick: int) -> None:
@@ -729,11 +801,11 @@ class AnyOrder(RuleBasedStateMachine):
         unanswered = sum(1 for call in self.calls if self.answers[call] == 0)
         timers = self.machine._timers
         # Two for a call, one for each that a worker is to leave, two for a worker, one each for
-        # starting (and a pause of it) and for stopping, for workers that are idle, for memory and
-        # for sessions.
+        # starting (and a pause of it) and for stopping, for workers that are idle, for memory, for
+        # sessions and for what was sent ahead.
         held = sum(len(process.calls) for process in self.processes.values())
         abandoned = min(held, sum(worker.capacity for worker in self.processes))
-        assert len(timers) <= 2 * unanswered + abandoned + 2 * len(self.processes) + 6
+        assert len(timers) <= 2 * unanswered + abandoned + 2 * len(self.processes) + 7
         assert len(timers._heap) <= max(65, 2 * len(timers) + 1)
 
     # -- the end -----------------------------------------------------------------------------------
@@ -785,6 +857,7 @@ PERFORM: dict[type, Callable[..., None]] = {
     effects.Reply: AnyOrder.reply,
     effects.Start: AnyOrder.start_worker,
     effects.Interrupt: AnyOrder.interrupt,
+    effects.Recall: AnyOrder.recall,
     effects.Finish: AnyOrder.finish,
     effects.Kill: AnyOrder.kill,
     effects.Measure: AnyOrder.measure,

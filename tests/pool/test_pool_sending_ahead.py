@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pool_driver import Driver, at, ids
 
+from snakepit_port.pool import Call, Worker
 from snakepit_port.pool.speed import (
     FIRST_AHEAD,
     MOST_AHEAD,
@@ -194,6 +196,111 @@ def test_a_worker_that_was_overdue_is_sent_to_again_once_it_answers() -> None:
     pool.answer(worker, together=100)
     assert pool.queued == []
     assert len(at(worker)) == 2
+
+
+class TestWhatIsTakenBack:
+    """Two workers, of which one takes long with a command that was always fast."""
+
+    @pytest.fixture
+    def pool(self) -> Driver:
+        pool = Driver(pool_size=2)
+        pool.up()
+        pool.learn("moody")
+        return pool
+
+    @staticmethod
+    def stall(pool: Driver, calls: int = 8, **options: Any) -> tuple[Worker, Worker, list[Call]]:
+        """Which worker stalls, which goes on and has answered all it had, and the calls."""
+        made = [pool.call("moody", **options) for _ in range(calls)]
+        stuck, other = pool.workers
+        assert len(at(stuck)) == len(at(other)) == calls // 2
+        pool.wait(STALL_SECONDS / 2)
+        while other.calls:
+            pool.answer(other, together=100)
+        return stuck, other, made
+
+    def test_what_waits_behind_a_stall_goes_to_whoever_is_free(self, pool: Driver) -> None:
+        stuck, other, calls = self.stall(pool)
+        waiting = [call for call in calls if call.id in at(stuck)[1:]]
+        assert pool.recalled == []
+        pool.wait(STALL_SECONDS)
+        assert pool.recalled == [(stuck.id, ids(waiting))]
+        pool.give_back(stuck, waiting)
+        assert at(other) == ids(waiting)
+        # Asked once, and for nothing that has begun.
+        pool.wait(10.0)
+        assert len(pool.recalled) == 2
+        assert pool.recalled[1][0] == other.id
+        pool.answer(stuck, together=1)
+        assert pool.machine.next_due is None
+
+    def test_a_worker_gives_back_only_what_it_has_not_begun(self, pool: Driver) -> None:
+        stuck, other, _ = self.stall(pool)
+        pool.wait(STALL_SECONDS)
+        first, second, *others = stuck.calls.values()
+        pool.answer(stuck, first)
+        pool.give_back(stuck, others)
+        assert at(stuck) == [second.id]
+        # It is known to be slow now.
+        assert at(other) == ids(others[:1])
+        pool.answer(stuck, second)
+        assert at(stuck) == ids(others[1:])
+
+    def test_calls_that_are_answered_meanwhile_are_let_go_of(self, pool: Driver) -> None:
+        stuck, other, _ = self.stall(pool, timeout=STALL_SECONDS * 2)
+        pool.wait(STALL_SECONDS)
+        waiting = list(stuck.calls.values())[1:]
+        pool.cancel(waiting[0])
+        pool.give_back(stuck, waiting)
+        assert at(other) == ids(waiting[1:])
+        pool.wait(1.0)
+        assert pool.outcomes(waiting) == ["cancelled", "timeout", "timeout"]
+
+    def test_what_comes_back_waits_no_longer_than_the_queue_allows(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("moody")
+        first, *calls = [pool.call("moody", queue_timeout=1.0) for _ in range(3)]
+        pool.wait(STALL_SECONDS)
+        pool.give_back(worker, calls)
+        assert pool.queued == ids(calls)
+        pool.wait(1.0)
+        assert pool.outcomes([first, *calls]) == [None, "queue_timeout", "queue_timeout"]
+
+    def test_calls_of_strict_sessions_stay(self) -> None:
+        pool = Driver(affinity="strict_queue")
+        (worker,) = pool.up()
+        pool.learn("moody")
+        calls = [pool.call("moody", session=name) for name in (None, "s", None, "s")]
+        pool.wait(STALL_SECONDS)
+        assert pool.recalled == [(worker.id, [calls[2].id])]
+
+    def test_a_number_says_how_many_wait_whatever_it_takes(self) -> None:
+        pool = Driver(prefetch=3)
+        pool.up()
+        pool.calls(3)
+        pool.wait(10.0)
+        assert pool.recalled == []
+
+    def test_nothing_is_asked_of_workers_that_are_not_read_from(self, pool: Driver) -> None:
+        self.stall(pool)
+        pool.machine.hear(False, pool.now)
+        pool.wait(1.0)
+        assert pool.recalled == []
+        pool.machine.hear(True, pool.now)
+        pool.wait(STALL_SECONDS)
+        assert len(pool.recalled) == 1
+
+    def test_what_a_worker_that_dies_was_asked_for_can_be_asked_for_again(
+        self, pool: Driver
+    ) -> None:
+        stuck, other, _ = self.stall(pool)
+        pool.wait(STALL_SECONDS)
+        waiting = at(stuck)
+        pool.gone(stuck, started=stuck.sent - len(waiting))
+        assert at(other) == waiting
+        pool.wait(STALL_SECONDS)
+        assert pool.recalled[1:] == [(other.id, waiting[1:])]
 
 
 class TestWhatIsLearned:

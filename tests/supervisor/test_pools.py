@@ -435,6 +435,30 @@ async def test_a_hangup_that_is_ignored_stops_nothing() -> None:
 # -- sending ahead ---------------------------------------------------------------------------------
 
 
+async def test_what_waits_behind_a_stall_goes_to_whoever_is_free(tmp_path: Path) -> None:
+    """A command that has always been fast takes long, once."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    async with open_host(pools(pool(pool_size=2))) as host:
+        await host.await_ready()
+        for _ in range(20):
+            await host.call(None, "moody", [None])
+        answered: list[int] = []
+
+        async def call(gate: str | None) -> None:
+            answered.append(await host.call(None, "moody", [gate]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call, str(gate))
+            async with trio.open_nursery() as others:
+                for _ in range(8):
+                    others.start_soon(call, None)
+            assert len(answered) == 8
+            writer = await trio.to_thread.run_sync(os.open, gate, os.O_WRONLY)
+            os.close(writer)
+        assert len(answered) == 9
+
+
 async def test_no_fast_call_waits_behind_a_slow_one(tmp_path: Path) -> None:
     """64 callers on four workers, three of which are held by slow calls."""
     gate = tmp_path / "gate"

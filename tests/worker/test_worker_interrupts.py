@@ -82,6 +82,40 @@ def test_a_call_that_waits_is_cancelled_without_a_signal(worker: Worker, fifo: F
     assert worker.begun == 2
 
 
+def test_calls_that_wait_are_given_back_while_a_command_runs(worker: Worker, fifo: Fifo) -> None:
+    first, one = worker.frame("wait_for", fifo.path)
+    away, two = worker.frame("remember", "away")
+    kept, three = worker.frame("remember", "kept")
+    too, four = worker.frame("remember", "away, too")
+    worker.send(one, two, three, four)
+    assert worker.stdout.line() == "in"
+    # One that runs, and one that it never had, are none of those.
+    worker.send(messages.recall([first, too, away, 10**9]))
+    worker.signal_urgent()
+    assert worker.next() == ("recalled", [away, too])
+    assert worker.begun == 1
+    # It may have them again.
+    worker.send(two, messages.recall([kept]), messages.cancel(away))
+    worker.signal_urgent()
+    assert worker.next() == ("recalled", [kept])
+    fifo.release()
+    assert worker.answer(first) == "released"
+    assert worker.failure_of(away)["type"] == "cancelled"
+    assert worker.call("remembered") == []
+    # In the order in which they were sent.
+    assert worker.begun == 6
+
+
+def test_nothing_is_given_back_by_a_worker_that_has_nothing(worker: Worker) -> None:
+    id, frame = worker.frame("remember", "kept")
+    worker.send(messages.recall([id]))
+    worker.signal_urgent()
+    worker.send(frame)
+    assert worker.answer(id) is None
+    worker.send(messages.recall([id]), messages.ping(1))
+    assert worker.next() == ("pong", 1)
+
+
 def test_a_cancel_between_two_commands_reaches_the_next(worker: Worker, fifo: Fifo) -> None:
     """No command runs while the text of an exception is made, and the signal comes but once."""
     first, one = worker.frame("raise_slow", fifo.path)

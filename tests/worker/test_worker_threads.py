@@ -90,6 +90,21 @@ def test_a_call_that_waits_is_cancelled_in_its_place_and_not_run(
     assert worker.begun == LANES + 2
 
 
+def test_calls_that_wait_are_given_back(worker: Worker, fifo: Fifo) -> None:
+    ids = [worker.begin("wait", fifo.path) for _ in range(LANES)]
+    for _ in ids:
+        assert worker.stdout.line() == "in"
+    away, kept = worker.begin("remember", "away"), worker.begin("remember", "kept")
+    worker.send(messages.recall([away, ids[0]]))
+    assert worker.next() == ("recalled", [away])
+    assert worker.begun == LANES
+    for _ in ids:
+        fifo.release("x")
+    assert answers(worker, [*ids, kept])[kept] is None
+    assert worker.call("remembered") == ["kept"]
+    assert worker.begun == LANES + 3
+
+
 def test_a_command_that_swallows_its_interrupt_is_not_hit_again(worker: Worker, fifo: Fifo) -> None:
     id = worker.begin("spin_and_swallow", fifo.path)
     assert worker.stdout.line() == "in"

@@ -1,0 +1,67 @@
+"""Taking back what was sent ahead to a worker that then takes its time.
+
+To send a call ahead is to bet that it waits there for a moment only. A command that was fast a
+thousand times can still take seconds once: then what waits behind it goes back to the queue, and
+from there to whichever worker is free first. The worker gives back only what it has not begun, so
+nothing runs twice.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+from snakepit_port.pool.call import SENT, Call
+from snakepit_port.pool.effects import Recall
+from snakepit_port.pool.record import Record
+from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.speed import STALL_SECONDS
+from snakepit_port.pool.timers import Timer
+from snakepit_port.pool.worker import Worker
+
+
+class Recalling:
+    """Not where `prefetch` is a number: then calls wait at workers whatever that takes."""
+
+    def __init__(self, record: Record, roster: Roster, sessions: Sessions) -> None:
+        self._record = record
+        self._roster = roster
+        self._sessions = sessions
+        self._timer: Timer | None = None
+
+    def sent_ahead(self, now: float) -> None:
+        """A call waits at a worker."""
+        if self._timer is None and self._roster.judges_speed:
+            self._timer = self._record.timers.at(now + STALL_SECONDS, self._look)
+
+    def _look(self, _: None, now: float) -> None:
+        """Ask every worker that has answered nothing for too long for what waits there, once, and
+        look again when the next one may have."""
+        self._timer = None
+        if not self._roster.judges_speed:
+            return
+        next_due = math.inf
+        for worker in self._roster.workers.values():
+            if not worker.listens or len(worker.calls) <= worker.capacity:
+                continue
+            due = worker.busy_since + STALL_SECONDS
+            if self._record.is_deaf:
+                # What it has answered is not read.
+                due = max(due, now + STALL_SECONDS)
+            if due > now:
+                next_due = min(next_due, due)
+            elif waiting := self._waiting(worker):
+                for call in waiting:
+                    call.is_recalled = True
+                self._record.effects.append(Recall(worker, waiting))
+        if next_due < math.inf:
+            self._timer = self._record.timers.at(next_due, self._look)
+
+    def _waiting(self, worker: Worker) -> list[Call]:
+        """The calls that wait there, and could go elsewhere."""
+        return [
+            call
+            for call in islice(worker.calls.values(), worker.capacity, None)
+            if call.state is SENT and not call.is_recalled and not self._sessions.is_tied(call)
+        ]
