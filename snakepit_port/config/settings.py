@@ -384,9 +384,9 @@ POOL = _section(
             Either("auto", other=Integer(1, 1024)),
             "How many calls may be with a worker at once, the running one included. `auto` sends "
             "ahead only commands that have proved to be fast: few of one that is new or was slow "
-            "of late, up to 31 of one that has been fast some thousand times. What waits behind one "
-            "that takes its time all the same (20 ms) is taken back, for whichever worker is free "
-            "first.",
+            "of late, up to 31 of one that has been fast some thousand times. What waits behind "
+            "one that takes its time all the same (20 ms) is taken back, for whichever worker is "
+            "free first.",
         ),
     ],
 )

@@ -111,8 +111,11 @@ class Dispatch:
         return worker not in self._queue.lines and self._can_have(worker, call, now)
 
     def _worker_for(self, call: Call, now: float) -> Worker | None:
-        """A worker for a call that any may have: its session's, if that has room."""
+        """A worker for a call that any may have: its session's, if that has room. Strict sessions
+        are spread, for each has only its own worker to work on it."""
         if call.session is not None:
+            if self._sessions.are_strict:
+                return self._roster.free_for_session(call) or self._roster.free_for(call, now)
             preferred = self._sessions.worker_of(call)
             if preferred is not None and self._roster.has_room(preferred, call, now):
                 return preferred

@@ -132,6 +132,16 @@ class Roster:
                 return worker
         return None
 
+    def free_for_session(self, call: Call) -> Worker | None:
+        """A worker for the first call of a strict session, which it then has all calls of: one that
+        can work on it now, of those the one with the fewest sessions."""
+        free = (worker for worker in self._free if call.id not in worker.calls)
+        return min(
+            (*reversed(self._idle), *free),
+            key=lambda worker: (len(worker.sessions), len(worker.calls)),
+            default=None,
+        )
+
     def has_room(self, worker: Worker, call: Call, now: float) -> bool:
         """Whether this worker, and no other, can have one more call now."""
         if len(worker.calls) < worker.capacity:

@@ -53,15 +53,26 @@ class Withdrawal:
         record = self._record
         if call.state is QUEUED:
             record.counts["queue_timeouts"] += 1
-            why = self._why_none_serves(now)
-            if why is None:
-                others = len(self._queue) - 1
-                why = f"{others} more waited; raise pool_size or queue_timeout"
-            message = (
-                f"no worker of pool {record.name!r} was free within"
-                f" {in_words(call.queue_timeout)}: {why}"
-            )
+            seconds = in_words(call.queue_timeout)
+            if call.waits_for is not None:
+                message = self._why_no_turn(call.waits_for, call, seconds)
+            else:
+                why = self._why_none_serves(now)
+                if why is None:
+                    others = len(self._queue) - 1
+                    why = f"{others} more waited; raise pool_size or queue_timeout"
+                message = f"no worker of pool {record.name!r} was free within {seconds}: {why}"
             self._withdraw(call, record.error("queue_timeout", message, call), now)
+
+    @staticmethod
+    def _why_no_turn(worker: Worker, call: Call, seconds: str) -> str:
+        others = len(worker.sessions) - 1
+        more = f" and {others} more" if others else ""
+        return (
+            f"worker {worker.id}, which has session {call.session_id!r}{more}, was not free within"
+            f" {seconds}; raise queue_timeout, or pool_size: new sessions go to the worker with the"
+            " fewest"
+        )
 
     def cancelled(self, call: Call, now: float) -> None:
         record = self._record

@@ -55,6 +55,22 @@ def test_calls_of_a_session_go_to_the_worker_that_had_the_first(affinity: str) -
     assert pool.machine.stats()["sessions"] == 1
 
 
+@pytest.mark.parametrize("affinity", STRICT)
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_strict_sessions_are_spread(affinity: str, capacity: int) -> None:
+    """Made one after the other they would all go to the worker that was used last."""
+    pool = Driver(pool_size=3, affinity=affinity, capacity=capacity)
+    workers = pool.up()
+    for session in "abcdef":
+        done(pool, pool.call(session=session))
+    assert [len(worker.sessions) for worker in workers] == [2, 2, 2]
+    close(pool, "b")
+    close(pool, "c")
+    pool.call(session="g")
+    pool.call(session="h")
+    assert [len(worker.sessions) for worker in workers] == [2, 2, 2]
+
+
 class TestHint:
     def test_another_worker_takes_the_call_when_its_own_is_busy(self) -> None:
         pool = Driver(pool_size=2, affinity="hint", prefetch=1)
@@ -97,6 +113,18 @@ class TestStrictQueue:
         assert second.worker is None
         done(pool, first)
         assert second.worker is own
+
+    def test_a_call_that_waited_too_long_is_told_for_whom(self) -> None:
+        pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1)
+        pool.up()
+        own = pool.call(session="s").worker
+        call = pool.call(session="s", queue_timeout=2.0)
+        pool.wait(2.0)
+        assert own is not None
+        assert pool.error(call)["message"] == (
+            f"worker {own.id}, which has session 's', was not free within 2 s; raise queue_timeout,"
+            " or pool_size: new sessions go to the worker with the fewest"
+        )
 
     def test_who_came_first_is_first(self) -> None:
         pool = Driver(affinity="strict_queue", prefetch=1)
