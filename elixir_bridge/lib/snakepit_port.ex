@@ -232,9 +232,11 @@ defmodule SnakepitPort do
   def list_workers(server \\ SnakepitPort), do: Enum.map(workers(server), & &1.id)
 
   @doc """
-  All workers, as maps with `:id`, `:pool`, `:os_pid`, `:state`, `:requests`, `:uptime_ms` and
-  `:memory_bytes`: what it and its children have to themselves, or nil where that is not known. The
-  kernel walks all their pages for it, and calls do not wait for that. Raises as `get_stats/1`.
+  All workers, as maps with `:id`, `:pool`, `:os_pid`, `:state`, `:requests` and `:uptime_ms`; what each is at:
+  `:commands`, `:busy_ms` (for how long with the first of them, or nil), `:waiting` (calls it has besides) and
+  `:sessions` (strict ones bound to it); and `:memory_bytes`, what it and its children have to themselves, or nil
+  where that is not known. The kernel walks all their pages for it, and calls do not wait for that. Raises as
+  `get_stats/1`.
   """
   @spec workers(server) :: [map]
   def workers(server \\ SnakepitPort), do: Enum.map(control!(server, "workers"), &Names.keys/1)

@@ -199,8 +199,10 @@ defmodule SnakepitPort.ExecuteTest do
     assert Enum.sort(SnakepitPort.list_workers(server)) == Enum.sort(Enum.map(workers, & &1.id))
     pid = SnakepitPort.execute!("pid", [], opts ++ [pool: :other])
 
-    assert [%{os_pid: ^pid, uptime_ms: _, memory_bytes: _, requests: _, state: _}] =
+    assert [%{os_pid: ^pid, uptime_ms: _, memory_bytes: _, requests: _, state: _} = other] =
              Enum.filter(workers, &(&1.pool == "other"))
+
+    assert %{commands: [], busy_ms: nil, waiting: 0, sessions: 0} = other
   end
 
   test "the server can be given by its pid", %{server: server} do

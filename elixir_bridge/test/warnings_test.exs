@@ -32,6 +32,12 @@ defmodule SnakepitPort.WarningsTest do
            "worker p-1 crashed (SIGSEGV)"},
           {"worker.stopped", %{reason: "crashed", status: "3"}, :warning,
            "worker p-1 crashed (exit status 3)"},
+          {"worker.stopped", %{reason: "crashed", status: "3", commands: []}, :warning,
+           "worker p-1 crashed (exit status 3)"},
+          {"worker.stopped", %{reason: "crashed", status: "3", commands: ["add", <<255>>]},
+           :warning, "worker p-1 crashed (exit status 3), while it ran add, <<255>>"},
+          {"worker.stopped", %{reason: "crashed", status: "3", commands: [1 | 2]}, :warning,
+           "worker p-1 crashed (exit status 3)"},
           {"worker.stopped", %{reason: "memory_limit", status: "SIGKILL"}, :warning,
            "worker p-1 was killed: it had more memory than memory_limit_mb (SIGKILL)"},
           {"worker.stopped", %{reason: "health_check_failed", status: "SIGKILL"}, :warning,
@@ -116,14 +122,15 @@ defmodule SnakepitPort.WarningsTest do
   end
 
   test "a reload that fails, and what a worker says of threads, are logged", context do
-    server = start!(context, [[worker_profile: :thread, thread_safety_checks: true]])
+    server = start!(context, [[worker_profile: :thread]])
     :ok = SnakepitPort.await_ready(server)
     :ok = SnakepitPort.subscribe(server)
 
     log =
       captured(fn ->
         # Its successor tells it to those who listen now.
-        assert {:ok, 1} = SnakepitPort.recycle(server)
+        checked = config([[worker_profile: :thread, thread_safety_checks: true]])
+        assert {:ok, _} = SnakepitPort.reload(server, config: checked)
         name = [:snakepit_port, :worker, :thread_safety]
         assert_receive {:snakepit_port, :event, ^name, _, %{worker: "default-2"}}, 20_000
         config = config([[adapter: "no_such_module_1"]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -278,12 +279,12 @@ class Machine:
             return []
         self._roster.remove(worker)
         error = worker.verdict or error
+        commands = [call.command for call in worker.calls.values() if call.sequence < started]
         self._let_go(worker, started, error, now)
         if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
             reason = "crashed" if worker.fate is None else worker.fate.value
-            self._record.emit(
-                "worker.stopped", age(worker, now), worker, reason=reason, status=status
-            )
+            about = {"reason": reason, "status": status, "commands": commands}
+            self._record.emit("worker.stopped", age(worker, now), worker, **about)
         if worker.ready_at is not None and worker.fate is None:
             self._record.counts["worker_crashes"] += 1
             self._starting.may_have_died_young(worker, now)
@@ -423,6 +424,19 @@ class Machine:
             "workers": len(serving),
             "available": len(serving) - busy,
             "busy": busy,
+        }
+
+    def work_of(self, worker: Worker, now: float) -> dict[str, Any]:
+        """What a worker is at: the commands it works on, for how long it has worked on the first of
+        them, and how many calls wait there besides (SPEC section 9.1)."""
+        running = list(islice(worker.calls.values(), worker.capacity))
+        return {
+            "commands": [call.command for call in running],
+            "busy_ms": (
+                round(self._roster.running_for(worker, running[0], now) * 1000) if running else None
+            ),
+            "waiting": len(worker.calls) - len(running),
+            "sessions": len(worker.sessions),
         }
 
     # -- calls -------------------------------------------------------------------------------------

@@ -22,8 +22,8 @@ KNOWN_AFTER = 3
 DECAY = 0.9
 
 #: Calls that may wait at a worker when a command has only become fast, and at most. They wait for
-#: as long as a run that is slow all of a sudden takes, where its worker waits in C and does not give
-#: them back (`recall.py`). Before there was that: with 31, of 64 callers on four workers of a
+#: as long as a run that is slow all of a sudden takes, where its worker waits in C and does not
+#: give them back (`recall.py`). Before there was that: with 31, of 64 callers on four workers of a
 #: command of which one run in a thousand takes 100 ms, one call in a hundred took as long (p99 101,
 #: 102 and 102 ms); the way it is here 13, 20 and 51 ms, at the same rate. The rate of a command
 #: that is always fast grows up to 31, and no further. A worker writes answers in halves of as many

@@ -193,6 +193,7 @@ class Runner:
                 "state": worker.state.value,
                 "requests": worker.answered,
                 "uptime_ms": round((now - worker.started_at) * 1000),
+                **self.machine.work_of(worker, now),
             }
             for worker in self.machine.workers.values()
         ]

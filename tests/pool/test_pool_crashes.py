@@ -85,17 +85,18 @@ def test_a_deadline_goes_on_for_a_call_that_waits_again() -> None:
 def test_a_crash_is_told_and_counted() -> None:
     pool = Driver()
     (worker,) = pool.up()
-    pool.call()
-    pool.answer(worker)
-    pool.now += 2.5
-    pool.gone(worker, started=1)
+    pool.learn("fast")
+    running, _waiting = pool.calls(2, "fast")
+    pool.now += 2.5 - (pool.now - worker.started_at)
+    pool.gone(worker, started=running.sequence + 1)
     (stopped,) = pool.heard("worker.stopped")
-    assert stopped.measurements == {"uptime_ms": 2500.0, "requests": 1}
+    assert stopped.measurements == {"uptime_ms": 2500.0, "requests": 3}
     assert stopped.metadata == {
         "pool": "p",
         "worker": "p-1",
         "reason": "crashed",
         "status": "SIGSEGV",
+        "commands": ["fast"],
     }
     (recycled,) = pool.heard("worker.recycled")
     assert recycled.metadata["reason"] == "worker_died"

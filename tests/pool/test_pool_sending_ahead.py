@@ -198,6 +198,22 @@ def test_a_worker_that_was_overdue_is_sent_to_again_once_it_answers() -> None:
     assert len(at(worker)) == 2
 
 
+@pytest.mark.parametrize(("capacity", "working"), [(1, 1), (3, 3)])
+def test_what_a_worker_is_at(capacity: int, working: int) -> None:
+    pool = Driver(capacity=capacity)
+    (worker,) = pool.up()
+    nothing = {"commands": [], "busy_ms": None, "waiting": 0, "sessions": 0}
+    assert pool.machine.work_of(worker, pool.now) == nothing
+    pool.learn("fast")
+    pool.calls(5, "fast")
+    assert pool.machine.work_of(worker, pool.now + 1.5) == {
+        "commands": ["fast"] * working,
+        "busy_ms": 1500,
+        "waiting": 5 - working,
+        "sessions": 0,
+    }
+
+
 class TestWhatIsTakenBack:
     """Two workers, of which one takes long with a command that was always fast."""
 

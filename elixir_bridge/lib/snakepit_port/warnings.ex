@@ -53,7 +53,9 @@ defmodule SnakepitPort.Warnings do
   end
 
   def line([:snakepit_port, :worker, :stopped], _, metadata) do
-    if why = why(metadata[:reason]), do: warning(metadata, "#{why} (#{status(metadata[:status])})")
+    if why = why(metadata[:reason]) do
+      warning(metadata, "#{why} (#{status(metadata[:status])})#{while(metadata[:commands])}")
+    end
   end
 
   # A Python that has a GIL anyway, whose threads were asked for: that is no mishap.
@@ -73,6 +75,14 @@ defmodule SnakepitPort.Warnings do
   defp why("health_check_failed"), do: "was replaced: it failed its health check"
   # It was to go; or a reason of a supervisor of tomorrow, which may be one, too.
   defp why(_), do: nil
+
+  defp while([_ | _] = commands) do
+    if List.improper?(commands), do: "", else: ", while it ran #{names(commands)}"
+  end
+
+  defp while(_), do: ""
+
+  defp names(commands), do: commands |> Enum.map(&said(%{name: &1}, :name)) |> Enum.join(", ")
 
   defp warning(metadata, what), do: {:warning, "worker #{said(metadata, :worker)} #{what}"}
 
