@@ -200,9 +200,11 @@ defmodule SnakepitPort do
     execute_stream(command, args, fun, of_session(opts, session_id))
   end
 
-  # What is no list is told by whoever reads the options.
-  defp of_session(opts, id) when is_list(opts), do: Keyword.put(opts, :session_id, id)
-  defp of_session(opts, _id), do: opts
+  # Here, for as an option nil means none. What is no list is told by whoever reads the options.
+  defp of_session(opts, id) do
+    id = Call.text(id, "a session")
+    if is_list(opts), do: Keyword.put(opts, :session_id, id), else: opts
+  end
 
   @doc """
   Ends a session, so that its worker need not keep anything for it; returns whether there was one. Options:
@@ -210,10 +212,11 @@ defmodule SnakepitPort do
   """
   @spec close_session(String.t() | atom, keyword) :: {:ok, boolean} | {:error, Error.t()}
   def close_session(session_id, opts \\ []) do
-    opts = Keyword.validate!(opts, [:pool, server: SnakepitPort])
-    args = %{session: Call.text(session_id, "a session")}
-    args = if opts[:pool], do: Map.put(args, :pool, opts[:pool]), else: args
-    Call.control(opts[:server], "close_session", args, @control_timeout)
+    {server, opts} =
+      opts |> Keyword.validate!([:pool, server: SnakepitPort]) |> Keyword.pop!(:server)
+
+    args = Map.put(names(opts), :session, Call.text(session_id, "a session"))
+    Call.control(server, "close_session", args, @control_timeout)
   end
 
   @doc """
@@ -244,7 +247,8 @@ defmodule SnakepitPort do
   @doc """
   Has workers replaced, and returns how many that are: the worker with the id `:worker`, all workers of the
   pool `:pool`, or all. They serve on until their successors are ready; the event `worker.recycled` tells
-  of each. What is replaced can be given alone, for the default server.
+  of each. What is replaced can be given alone, for the default server. A key that is given as `nil`, as the
+  worker of an error that happened at none, raises `ArgumentError`.
 
       {:ok, 1} = SnakepitPort.recycle(worker: "default-1")
   """
@@ -253,9 +257,12 @@ defmodule SnakepitPort do
   def recycle(what, []) when is_list(what), do: recycle(SnakepitPort, what)
 
   def recycle(server, what) do
-    args = what |> Keyword.validate!([:worker, :pool]) |> Map.new()
+    args = what |> Keyword.validate!([:worker, :pool]) |> names()
     Call.control(server, "recycle", args, @control_timeout)
   end
+
+  # A key that is there and nil would count as left out, which means all.
+  defp names(opts), do: Map.new(opts, fn {key, name} -> {key, Call.text(name, "a #{key}")} end)
 
   @doc """
   Has the supervisor take another configuration while it works, and returns at once what that means for

@@ -159,6 +159,13 @@ defmodule SnakepitPort.ExecuteTest do
           {"a command", fn -> SnakepitPort.stream({}, [], opts) end},
           {"a session is named by", fn -> SnakepitPort.execute_in_session(3, "pid", [], opts) end},
           {"a session", fn -> SnakepitPort.close_session(3, server: server) end},
+          {"a session is named by a string or an atom, not by nil",
+           fn -> SnakepitPort.execute_in_session(nil, "pid", [], opts) end},
+          {"a session",
+           fn -> SnakepitPort.execute_in_session_stream(nil, "count", [1], & &1, opts) end},
+          {"a session", fn -> SnakepitPort.close_session(nil, server: server) end},
+          {"a pool", fn -> SnakepitPort.close_session("s", server: server, pool: nil) end},
+          {"a command", fn -> SnakepitPort.execute(nil, [], opts) end},
           {"a pool", fn -> SnakepitPort.execute("pid", [], [{:pool, 1} | opts]) end},
           {"options are a keyword list", fn -> SnakepitPort.execute(:add, [1, 2], 500) end},
           {"options are", fn -> SnakepitPort.execute(:add, [1, 2], %{timeout: 1}) end},
@@ -174,6 +181,8 @@ defmodule SnakepitPort.ExecuteTest do
     other = SnakepitPort.execute!("pid", [], opts ++ [pool: :other])
     assert SnakepitPort.execute!("pid", [], opts ++ [pool: "other"]) == other
     assert SnakepitPort.execute!("pid", [], opts ++ [pool: nil]) != other
+    # As an option nil is the same as nothing: what passes options on need not leave it out.
+    assert {:ok, _} = SnakepitPort.execute("pid", [], opts ++ [session_id: nil])
   end
 
   test "64 callers on two pools get each their own answer", %{opts: opts} do

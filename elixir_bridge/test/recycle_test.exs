@@ -25,4 +25,12 @@ defmodule SnakepitPort.RecycleTest do
 
     assert_raise ArgumentError, fn -> SnakepitPort.recycle(server, wroker: "default-2") end
   end
+
+  test "a worker or a pool that is nil does not mean all" do
+    for what <- [:worker, :pool] do
+      wrong = ~r/^a #{what} is named by a string or an atom, not by nil/
+      assert_raise ArgumentError, wrong, fn -> SnakepitPort.recycle([{what, nil}]) end
+      assert_raise ArgumentError, wrong, fn -> SnakepitPort.recycle(:no_server, [{what, nil}]) end
+    end
+  end
 end

@@ -179,10 +179,13 @@ defmodule SnakepitPort.Call do
   # Arguments can be large, and what is in them is nobody's business but the caller's.
   defp shown(term), do: inspect(term, limit: 5, printable_limit: 100)
 
-  @doc "A name that may be given as an atom; `what` is named, for the `ArgumentError` if it is neither."
+  @doc """
+  A name that may be given as an atom; `what` is named, for the `ArgumentError` if it is neither. `nil` is
+  no name: it is what a variable holds that was not set, or a field that is not known.
+  """
   @spec text(String.t() | atom, String.t()) :: String.t()
   def text(name, _) when is_binary(name), do: name
-  def text(name, _) when is_atom(name), do: Atom.to_string(name)
+  def text(name, _) when is_atom(name) and name != nil, do: Atom.to_string(name)
 
   def text(other, what) do
     raise ArgumentError, "#{what} is named by a string or an atom, not by #{shown(other)}"
