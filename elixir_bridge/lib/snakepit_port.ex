@@ -70,14 +70,8 @@ defmodule SnakepitPort do
   @spec child_spec([Server.option()]) :: Supervisor.child_spec()
   def child_spec(opts) do
     options = Server.options(opts)
-
-    shutdown =
-      case options[:stop_timeout] do
-        :infinity -> :infinity
-        ms -> ms + 1_000
-      end
-
-    %{id: options[:name], start: {__MODULE__, :start_link, [opts]}, shutdown: shutdown}
+    start = {__MODULE__, :start_link, [opts]}
+    %{id: options[:name], start: start, shutdown: Server.shutdown(options)}
   end
 
   @doc """
@@ -96,6 +90,8 @@ defmodule SnakepitPort do
 
   def await_ready(server, timeout) do
     :ok = Link.check(server)
+    # Before it is asked: what it answered would stay in the mailbox.
+    :ok = Server.check_timeout(timeout)
     GenServer.call(server, :await_ready, timeout)
   catch
     :exit, {:noproc, _} ->
@@ -171,7 +167,11 @@ defmodule SnakepitPort do
   """
   @spec execute_stream(String.t() | atom, map | list, (term -> any), keyword) ::
           :ok | {:error, Error.t()}
-  def execute_stream(command, args, fun, opts \\ []) when is_function(fun, 1) do
+  def execute_stream(command, args, fun, opts \\ []) do
+    unless is_function(fun, 1) do
+      raise ArgumentError, "a stream is for a function of one argument, not #{inspect(fun)}"
+    end
+
     Chunks.each(command, args, fun, opts)
   end
 
@@ -212,8 +212,7 @@ defmodule SnakepitPort do
   """
   @spec close_session(String.t() | atom, keyword) :: {:ok, boolean} | {:error, Error.t()}
   def close_session(session_id, opts \\ []) do
-    {server, opts} =
-      opts |> Keyword.validate!([:pool, server: SnakepitPort]) |> Keyword.pop!(:server)
+    {server, opts} = opts |> options!([:pool, server: SnakepitPort]) |> Keyword.pop!(:server)
 
     args = Map.put(names(opts), :session, Call.text(session_id, "a session"))
     Call.control(server, "close_session", args, @control_timeout)
@@ -257,8 +256,17 @@ defmodule SnakepitPort do
   def recycle(what, []) when is_list(what), do: recycle(SnakepitPort, what)
 
   def recycle(server, what) do
-    args = what |> Keyword.validate!([:worker, :pool]) |> names()
+    args = what |> options!([:worker, :pool]) |> names()
     Call.control(server, "recycle", args, @control_timeout)
+  end
+
+  # Of what is no list Keyword.validate!/2 says nothing that helps.
+  defp options!(opts, known) do
+    unless Keyword.keyword?(opts) do
+      raise ArgumentError, "options are a keyword list, not #{inspect(opts, limit: 5)}"
+    end
+
+    Keyword.validate!(opts, known)
   end
 
   # A key that is there and nil would count as left out, which means all.
@@ -290,7 +298,7 @@ defmodule SnakepitPort do
   def reload(opts, []) when is_list(opts), do: reload(SnakepitPort, opts)
 
   def reload(server, opts) do
-    opts = Keyword.validate!(opts, [:config])
+    opts = options!(opts, [:config])
     Reload.run(server, opts[:config], @control_timeout)
   end
 
@@ -310,6 +318,10 @@ defmodule SnakepitPort do
   """
   @spec bytes(binary) :: {:"$bytes", binary}
   def bytes(binary) when is_binary(binary), do: {:"$bytes", binary}
+
+  def bytes(other) do
+    raise ArgumentError, "bytes are marked in a binary, not in #{inspect(other, limit: 5)}"
+  end
 
   @doc """
   Has events and log lines sent to the calling process, until it exits or the server does (monitor the
@@ -349,8 +361,17 @@ defmodule SnakepitPort do
   Takes the options of `start_link/1`, and `:timeout` for `await_ready/2`.
   """
   @spec run_as_script((() -> result), keyword) :: result when result: term
-  def run_as_script(fun, opts \\ []) when is_function(fun, 0) do
-    {timeout, opts} = Keyword.pop(opts, :timeout, @start_timeout)
+  def run_as_script(fun, opts \\ []) do
+    unless is_function(fun, 0) do
+      raise ArgumentError, "a script is a function without arguments, not #{inspect(fun)}"
+    end
+
+    {timeout, opts} =
+      if Keyword.keyword?(opts),
+        do: Keyword.pop(opts, :timeout, @start_timeout),
+        else: {@start_timeout, opts}
+
+    :ok = Server.check_timeout(timeout)
     server = started!(start_link(opts))
 
     try do

@@ -23,12 +23,44 @@ defmodule SnakepitPort.LifecycleTest do
             [start_timeout: 5.0e3],
             [stop_timeout: nil],
             [stop_timeout: -1],
+            [python: "a\0b"],
+            [python: <<255>>],
+            [logs: nil],
+            [logs: :info],
             [name: nil],
+            [name: true],
+            [name: false],
+            [name: "pools"],
             [name: :undefined]
           ],
           start <- [&SnakepitPort.start_link/1, &SnakepitPort.child_spec/1] do
         [{key, _}] = wrong
         assert_raise ArgumentError, ~r/^#{key}: has to be/, fn -> start.(wrong) end
+      end
+    end
+
+    test "what are no options is raised, with what they look like" do
+      for wrong <- ["pools.toml", ~c"pools.toml", %{config: "pools.toml"}, :pools, [:config], nil],
+          start <- [&SnakepitPort.start_link/1, &SnakepitPort.child_spec/1] do
+        assert_raise ArgumentError, ~r/like \[config: "pools.toml"\]/, fn -> start.(wrong) end
+      end
+    end
+
+    test "an OTP supervisor gives it as long as it takes to be killed, as far as it can" do
+      for {stop, shutdown} <- [{10, 1_010}, {0xFFFFFFFF, 0xFFFFFFFF}, {:infinity, :infinity}] do
+        assert %{shutdown: ^shutdown} = SnakepitPort.child_spec(stop_timeout: stop)
+      end
+    end
+
+    test "a script that is none, or has none of its options, is raised before anything starts" do
+      for {fun, opts} <- [{5, []}, {& &1, []}] ++ for(opts <- [:foo, "x", [1]], do: {&self/0, opts}) do
+        assert_raise ArgumentError, fn -> SnakepitPort.run_as_script(fun, opts) end
+      end
+
+      for timeout <- [-1, 0x100000000, 1.0, "5", nil] do
+        assert_raise ArgumentError, ~r/^a timeout is/, fn ->
+          SnakepitPort.run_as_script(&self/0, timeout: timeout, config: "not/there.toml")
+        end
       end
     end
 

@@ -23,6 +23,18 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
+  test "what is no timeout is told before a server is asked" do
+    for timeout <- [-1, 0x100000000, 1.0, "5", nil] do
+      assert_raise ArgumentError, ~r/^a timeout is/, fn ->
+        SnakepitPort.await_ready(:no_such_server, timeout)
+      end
+    end
+
+    for timeout <- [-1, 0x100000000] do
+      assert_raise ArgumentError, ~r/^a timeout is/, fn -> SnakepitPort.await_ready(timeout) end
+    end
+  end
+
   test "where there is none, that says what to look for" do
     for answer <- [
           SnakepitPort.execute("add", [1, 2], server: :no_such_server),

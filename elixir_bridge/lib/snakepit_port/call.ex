@@ -155,18 +155,21 @@ defmodule SnakepitPort.Call do
   means names, or options, and as a list it would become positions, each a tuple.
   """
   @spec arguments(map | list) :: map | list
-  # What `SnakepitPort.bytes/1` makes is no pair of a keyword list, though it looks like one.
-  def arguments([{key, _} | _] = args) when is_atom(key) and key not in @marks do
-    if Enum.all?(args, &pair?/1), do: raise(ArgumentError, keywords(args)), else: args
+  # An improper list has no length, and is none.
+  def arguments(args) when length(args) >= 0 do
+    if args != [] and Enum.all?(args, &pair?/1),
+      do: raise(ArgumentError, keywords(args)),
+      else: args
   end
 
-  def arguments(args) when is_list(args) or is_map(args), do: args
+  def arguments(args) when is_map(args), do: args
 
   def arguments(other) do
     raise ArgumentError,
           "arguments are a map, for names, or a list, for positions; not #{shown(other)}"
   end
 
+  # What `SnakepitPort.bytes/1` makes is no pair of a keyword list, though it looks like one.
   defp pair?({key, _}), do: is_atom(key) and key not in @marks
   defp pair?(_), do: false
 

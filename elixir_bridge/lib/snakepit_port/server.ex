@@ -36,19 +36,53 @@ defmodule SnakepitPort.Server do
   # The longest that a `receive` can wait.
   @longest 0xFFFFFFFF
 
-  @doc "All options, with defaults. Raises `ArgumentError` for an unknown one."
+  # What no process can be registered as.
+  @no_names [nil, true, false, :undefined]
+
+  @doc "All options, with defaults. Raises `ArgumentError` for an unknown one, or what are none."
   @spec options([option]) :: keyword
   def options(opts) do
-    opts = Keyword.validate!(opts, @defaults)
-
-    check!(:name, opts, "an atom", &(is_atom(&1) and &1 not in [nil, :undefined]))
-    check!(:python, opts, "a string", &(&1 == nil or is_binary(&1)))
-
-    for key <- [:start_timeout, :stop_timeout] do
-      check!(key, opts, "milliseconds or :infinity", &(&1 == :infinity or &1 in 0..@longest))
+    unless Keyword.keyword?(opts) do
+      raise ArgumentError,
+            "options are a keyword list, like [config: \"pools.toml\"], not #{inspect(opts, limit: 5)}"
     end
 
+    opts = Keyword.validate!(opts, @defaults)
+
+    check!(:name, opts, "an atom that a process can be registered as", &name?/1)
+    check!(:python, opts, "a path, as UTF-8 text", &(&1 == nil or path?(&1)))
+    check!(:logs, opts, "true or false", &is_boolean/1)
+
+    for key <- [:start_timeout, :stop_timeout],
+        do: check!(key, opts, "milliseconds or :infinity", &timeout?/1)
+
     opts
+  end
+
+  defp name?(name), do: is_atom(name) and name not in @no_names
+
+  defp path?(python) do
+    is_binary(python) and String.valid?(python) and not String.contains?(python, "\0")
+  end
+
+  @doc "Raises `ArgumentError` for what is no time to wait."
+  @spec check_timeout(timeout) :: :ok
+  def check_timeout(timeout) do
+    if timeout?(timeout) do
+      :ok
+    else
+      raise ArgumentError,
+            "a timeout is a number of milliseconds or :infinity, not #{inspect(timeout)}"
+    end
+  end
+
+  defp timeout?(timeout), do: timeout == :infinity or timeout in 0..@longest
+
+  @doc "How long an OTP supervisor waits for a server to stop before it kills it."
+  @spec shutdown(keyword) :: timeout
+  def shutdown(opts) do
+    # An atom is larger than any number.
+    with ms when ms < :infinity <- opts[:stop_timeout], do: min(ms + 1_000, @longest)
   end
 
   defp check!(key, opts, what, ok?) do
