@@ -379,6 +379,9 @@ defmodule SnakepitPort do
       fun.()
     after
       stop(server)
+      # A script that traps exits has not asked for the message of this one.
+      Process.unlink(server)
+      receive do: ({:EXIT, ^server, _} -> :ok), after: (0 -> :ok)
     end
   end
 

@@ -309,6 +309,9 @@ defmodule SnakepitPort.LifecycleTest do
       assert catch_throw(SnakepitPort.run_as_script(fn -> throw(os_pid(name(context))) end, opts))
              |> alive?() == false
 
+      Process.flag(:trap_exit, true)
+      assert SnakepitPort.run_as_script(fn -> :done end, opts) == :done
+      refute_received {:EXIT, _, _}
       bad = Keyword.put(opts, :config, config([[adapter: "no_such_module_1"]]))
       assert_raise Error, ~r/no_such_module_1/, fn -> SnakepitPort.run_as_script(script, bad) end
       assert Process.whereis(name(context)) == nil

@@ -45,10 +45,39 @@ defmodule SnakepitPort.PeerTest do
                start_supervised({SnakepitPort, peer(context, "version")})
     end
 
-    test "a name can be used once", context do
+    test "a name can be used once, and who traps exits gets no message of the second", context do
       server = start_peer!(context, "good")
       pid = Process.whereis(server)
+      Process.flag(:trap_exit, true)
+      {:links, links} = Process.info(self(), :links)
       assert SnakepitPort.start_link(peer(context, "good")) == {:error, {:already_started, pid}}
+      # Its exit, had it one for us, is here when the link is gone.
+      await(fn -> Process.info(self(), :links) == {:links, links} end)
+      refute_received {:EXIT, _, _}
+    end
+
+    @tag :capture_log
+    test "who dies before the supervisor says hello takes it along", context do
+      opts = peer(context, "silent", start_timeout: :infinity)
+      {pid, monitor} = spawn_monitor(fn -> SnakepitPort.start_link(opts) end)
+      await(fn -> File.exists?(opts[:python] <> ".pid") and peer_pid(opts) != "" end)
+      server = Process.monitor(opts[:name])
+
+      Process.exit(pid, :kill)
+      assert_receive {:DOWN, ^monitor, _, _, :killed}
+      assert_receive {:DOWN, ^server, _, _, :killed}, 10_000
+      await_gone(peer_pid(opts))
+    end
+
+    test "one that is stopped before the supervisor says hello is gone, and its caller told",
+         context do
+      opts = peer(context, "silent", start_timeout: :infinity)
+      start = Task.async(fn -> SnakepitPort.start_link(opts) end)
+      await(fn -> File.exists?(opts[:python] <> ".pid") and peer_pid(opts) != "" end)
+      assert SnakepitPort.stop(opts[:name]) == :ok
+      assert {:error, %Error{type: :supervisor_down, message: message}} = Task.await(start, 10_000)
+      assert message =~ "stopped before the supervisor said hello"
+      await_gone(peer_pid(opts))
     end
   end
 

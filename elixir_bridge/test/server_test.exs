@@ -48,6 +48,23 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
+  test "a working directory that is gone is an error, and no end of who starts one", context do
+    before = File.cwd!()
+    on_exit(fn -> File.cd!(before) end)
+    gone = Path.join(System.tmp_dir!(), "snakepit_port_gone_#{System.unique_integer([:positive])}")
+    File.mkdir!(gone)
+    File.cd!(gone)
+    File.rmdir!(gone)
+
+    for config <- [config(), "pools.toml"] do
+      assert {:error, %Error{type: :config, message: message}} =
+               SnakepitPort.start_link(name: name(context), config: config)
+
+      assert message =~ "could not be started: could not get"
+      assert message =~ "working directory"
+    end
+  end
+
   test "one that has gone in between is named by its pid, for its table has no name", context do
     server = start_peer!(context, "good")
     pid = Process.whereis(server)

@@ -19,17 +19,23 @@ defmodule SnakepitPort.Handshake do
 
   @doc """
   Starts a supervisor, whose port belongs to the calling process, and waits for its hello. What is
-  offered there are the largest frame that it accepts, shared memory, and its capabilities.
+  offered there are the largest frame that it accepts, shared memory, and its capabilities. If `parent`
+  ends before that, so does the calling process, which traps exits, and the program with it.
   """
-  @spec run(keyword) :: {:ok, port, pos_integer | nil, offer} | {:error, Error.t()}
-  def run(opts) do
+  @spec run(keyword, pid) :: {:ok, port, pos_integer | nil, offer} | {:error, Error.t()}
+  def run(opts, parent) do
     with {:ok, config} <- Legacy.config(opts[:config]),
+         hello = hello(config),
          {:ok, port} <- Program.open(opts[:python], if(is_binary(config), do: config)) do
       os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
 
-      case greet(port, hello(config), opts[:start_timeout]) do
+      case greet(port, hello, parent, opts[:start_timeout]) do
         {:ok, offer} ->
           {:ok, port, os_pid, offer}
+
+        {:exit, reason} ->
+          Program.kill(port, os_pid)
+          exit(reason)
 
         {:error, error} ->
           unless gone?(error, port), do: Program.kill(port, os_pid)
@@ -68,16 +74,16 @@ defmodule SnakepitPort.Handshake do
   defp gone?(%Error{type: :config}, port), do: Program.await_exit(port)
   defp gone?(_, _), do: false
 
-  defp greet(port, hello, timeout) do
+  defp greet(port, hello, parent, timeout) do
     # Not a byte has been written yet, so this is never refused for a busy port.
     :erlang.port_command(port, Frames.hello(hello), [:nosuspend])
-    await_hello(port, timeout)
+    await_hello(port, parent, timeout)
   rescue
     # It exited before the hello could be written.
-    ArgumentError -> await_hello(port, @last_words)
+    ArgumentError -> await_hello(port, parent, @last_words)
   end
 
-  defp await_hello(port, timeout) do
+  defp await_hello(port, parent, timeout) do
     receive do
       {^port, {:data, frame}} ->
         greeted(Frames.read(frame))
@@ -88,6 +94,14 @@ defmodule SnakepitPort.Handshake do
       {:EXIT, ^port, reason} ->
         message = "the supervisor closed its input, or died, before it said hello"
         {:error, %Error{type: :supervisor_down, message: "#{message} (#{inspect(reason)})"}}
+
+      # Until the server enters its loop, nobody else would see these two.
+      {:EXIT, ^parent, reason} ->
+        {:exit, reason}
+
+      {:system, _from, {:terminate, reason}} ->
+        message = "it was stopped before the supervisor said hello (#{inspect(reason)})"
+        {:error, %Error{type: :supervisor_down, message: message}}
     after
       timeout ->
         message = "the supervisor did not say hello within #{timeout} ms (start_timeout)"

@@ -108,7 +108,7 @@ defmodule SnakepitPort.Server do
 
     case register(opts[:name]) do
       :ok ->
-        case start(opts) do
+        case try_start(opts, parent) do
           {:ok, state} ->
             :proc_lib.init_ack(parent, {:ok, self()})
             :gen_server.enter_loop(__MODULE__, [], state, {:local, opts[:name]})
@@ -123,8 +123,20 @@ defmodule SnakepitPort.Server do
         end
 
       {:error, reason} ->
+        # So that a caller who traps exits has the answer, and no message of a process it does not know.
+        Process.unlink(parent)
         :proc_lib.init_ack(parent, {:error, reason})
     end
+  end
+
+  # Whatever cannot be done here, a working directory that was deleted for one, is no reason to take the
+  # caller along.
+  defp try_start(opts, parent) do
+    start(opts, parent)
+  rescue
+    error ->
+      message = "the supervisor could not be started: #{Exception.message(error)}"
+      {:error, %Error{type: :config, message: message}}
   end
 
   defp register(name) do
@@ -134,9 +146,9 @@ defmodule SnakepitPort.Server do
     ArgumentError -> {:error, {:already_started, Process.whereis(name)}}
   end
 
-  defp start(opts) do
+  defp start(opts, parent) do
     with :ok <- free_table(opts[:name]),
-         {:ok, port, os_pid, offer} <- Handshake.run(opts) do
+         {:ok, port, os_pid, offer} <- Handshake.run(opts, parent) do
       reporter = Reporter.start(opts[:name], opts[:logs])
       Process.monitor(reporter.pid)
       link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
