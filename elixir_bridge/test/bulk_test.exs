@@ -73,7 +73,8 @@ defmodule SnakepitPort.BulkTest do
           {%Tensor{type: {:u, 8}, shape: [1], data: <<0>>}, "shape"},
           {%Tensor{type: {:u, 8}, shape: {-1}, data: <<0>>}, "shape"},
           {%Tensor{type: {:u, 8}, shape: {2}, data: [0, 0]}, "binary"},
-          {%Tensor{type: {:u, 16}, shape: {2, 3}, data: <<0>>}, "needs 12 bytes, and has 1"}
+          {%Tensor{type: {:u, 16}, shape: {2, 3}, data: <<0>>}, "needs 12 bytes, and has 1"},
+          {%{__struct__: Tensor, foo: 1}, "a tensor has a type, a shape and data"}
         ],
         args <- [[tensor], [large, tensor]] do
       assert {:error, %Error{type: :encode, message: message}} = execute(server, "echo", args)

@@ -31,7 +31,7 @@ defmodule SnakepitPort.Tensor do
          ])
 
   @doc "What is wrong with a tensor, or `nil`."
-  @spec problem(t) :: String.t() | nil
+  @spec problem(%{__struct__: __MODULE__}) :: String.t() | nil
   def problem(%__MODULE__{type: type, shape: shape, data: data}) do
     cond do
       type not in @types ->
@@ -51,4 +51,7 @@ defmodule SnakepitPort.Tensor do
         nil
     end
   end
+
+  # A map says of itself what struct it is.
+  def problem(_), do: "a tensor has a type, a shape and data"
 end

@@ -47,9 +47,17 @@ defmodule SnakepitPort.Terms do
     packed = :erlang.term_to_iovec(Bulk.pack(term, put), minor_version: 2)
     {if(link, do: :files, else: :ok), packed}
   catch
-    {:encode, message} ->
+    kind, reason ->
+      # Nobody else would before this process ends, or makes another call that has files.
       if link, do: SharedMemory.release(link.shm, link.table, {:sent, self()})
-      {:error, %Error{type: :encode, message: "the arguments cannot be sent: #{message}"}}
+
+      case {kind, reason} do
+        {:throw, {:encode, message}} ->
+          {:error, %Error{type: :encode, message: "the arguments cannot be sent: #{message}"}}
+
+        _ ->
+          :erlang.raise(kind, reason, __STACKTRACE__)
+      end
   end
 
   defp put(data, link) do
