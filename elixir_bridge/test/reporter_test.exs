@@ -25,6 +25,34 @@ defmodule SnakepitPort.ReporterTest do
     assert Reporter.finish(reporter) == :ok
   end
 
+  test "a telemetry that fails is told of once, and ends nothing", context do
+    server = SnakepitPort.Support.name(context)
+    failures = [fn -> raise "boom" end, fn -> exit(:boom) end, fn -> throw(:boom) end]
+    event = :erlang.term_to_binary({:event, "worker.started", %{}, %{}})
+    reporter = Reporter.start(server, false)
+    :ok = Reporter.subscribe(reporter.pid)
+
+    log =
+      capture_log(fn ->
+        for failure <- failures do
+          :telemetry.attach(server, failure)
+          Reporter.report(reporter, event)
+          assert_receive {:snakepit_port, :event, [_, :worker, :started], _, _}
+          # It has come to the end of it.
+          :sys.get_state(reporter.pid)
+        end
+      end)
+
+    assert [_, told] =
+             String.split(log, ":telemetry has failed for [:snakepit_port, :worker, :started]")
+
+    assert told =~ "(RuntimeError) boom"
+    :telemetry.attach(server, self())
+    Reporter.report(reporter, event)
+    assert_receive {:telemetry, [_, :worker, :started], _, _}
+    assert Reporter.finish(reporter) == :ok
+  end
+
   test "it ends after its owner, when it has handed on what it was given" do
     test = self()
 

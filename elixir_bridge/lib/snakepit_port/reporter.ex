@@ -67,7 +67,8 @@ defmodule SnakepitPort.Reporter do
        logs?: logs?,
        telemetry: telemetry,
        counts: counts,
-       subscribers: MapSet.new()
+       subscribers: MapSet.new(),
+       failed?: false
      }}
   end
 
@@ -82,18 +83,7 @@ defmodule SnakepitPort.Reporter do
     :counters.sub(state.counts, @waiting, 1)
     admit_drops(state)
 
-    case Frames.read(frame) do
-      {:event, name, %{} = measurements, %{} = metadata} when is_binary(name) ->
-        event(name, measurements, metadata, state)
-
-      {:log, %{"line" => line} = entry} when is_binary(line) ->
-        log(entry, state)
-
-      _ ->
-        Logger.warning("a log line or event that cannot be read is dropped")
-    end
-
-    {:noreply, state}
+    {:noreply, hand_on(Frames.read(frame), state)}
   end
 
   def handle_info({:DOWN, _, _, owner, _}, %{owner: owner} = state), do: {:stop, :normal, state}
@@ -104,17 +94,17 @@ defmodule SnakepitPort.Reporter do
 
   def handle_info(_unexpected, state), do: {:noreply, state}
 
-  defp event(name, measurements, metadata, state) do
+  defp hand_on({:event, name, %{} = measurements, %{} = metadata}, state) when is_binary(name) do
     name = Names.event(name)
     measurements = Names.keys(measurements)
     metadata = metadata |> Names.keys() |> Map.put(:server, state.server)
 
     Warnings.log(name, measurements, metadata)
-    if state.telemetry, do: state.telemetry.execute(name, measurements, metadata)
     publish({:snakepit_port, :event, name, measurements, metadata}, state)
+    execute(name, measurements, metadata, state)
   end
 
-  defp log(entry, state) do
+  defp hand_on({:log, %{"line" => line} = entry}, state) when is_binary(line) do
     entry = Names.keys(entry)
     entry = entry |> Map.put(:level, Names.level(entry[:level])) |> Map.put(:server, state.server)
 
@@ -124,6 +114,30 @@ defmodule SnakepitPort.Reporter do
     end
 
     publish({:snakepit_port, :log, entry}, state)
+    state
+  end
+
+  defp hand_on(_, state) do
+    Logger.warning("a log line or event that cannot be read is dropped")
+    state
+  end
+
+  defp execute(_, _, _, %{telemetry: nil} = state), do: state
+
+  # The owner ends with this process, and Python with the owner: not for a library that does not work.
+  defp execute(name, measurements, metadata, state) do
+    state.telemetry.execute(name, measurements, metadata)
+    state
+  catch
+    kind, reason ->
+      unless state.failed? do
+        Logger.warning(
+          ":telemetry has failed for #{inspect(name)}, and is tried again without a word: " <>
+            Exception.format(kind, reason, __STACKTRACE__)
+        )
+      end
+
+      %{state | failed?: true}
   end
 
   defp publish(message, state), do: Enum.each(state.subscribers, &send(&1, message))

@@ -1,11 +1,13 @@
 defmodule :telemetry do
-  @moduledoc "Stands for the library of this name: hands a server's events to the process attached to it."
+  @moduledoc "Stands for the library of this name: gives a server's events to the process, or function, attached to it."
 
-  def attach(server, pid), do: :persistent_term.put({__MODULE__, server}, pid)
+  def attach(server, to), do: :persistent_term.put({__MODULE__, server}, to)
 
   def execute(name, measurements, %{server: server} = metadata) do
-    if pid = :persistent_term.get({__MODULE__, server}, nil) do
-      send(pid, {:telemetry, name, measurements, metadata})
+    case :persistent_term.get({__MODULE__, server}, nil) do
+      nil -> :ok
+      fun when is_function(fun) -> fun.()
+      pid -> send(pid, {:telemetry, name, measurements, metadata})
     end
 
     :ok
