@@ -217,7 +217,7 @@ defmodule SnakepitPort.LifecycleTest do
       call = Task.async(fn -> SnakepitPort.execute("finish_with", [fifo], server: server) end)
       {:ok, link} = Link.find(server)
       await(fn -> :ets.member(link.table, id) end)
-      Link.close(before, stream)
+      Link.close(before, stream, self())
       assert {:error, %Error{}} = Link.request(before, &Frames.ping/1, 1000)
       assert Link.watch(before) == :ok
       File.write!(fifo, "done")

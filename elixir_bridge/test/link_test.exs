@@ -55,7 +55,7 @@ defmodule SnakepitPort.LinkTest do
       spawn_link(fn ->
         {:ok, {id, alias} = stream} = Link.open(link, &Frames.ping/1)
         send(test, {:open, id, alias})
-        receive do: (:close -> send(test, {:closed, Link.close(link, stream)}))
+        receive do: (:close -> send(test, {:closed, Link.close(link, stream, self())}))
         receive do: (:end -> :ok)
       end)
 

@@ -81,6 +81,86 @@ defmodule SnakepitPort.StreamTest do
     nothing_left(link)
   end
 
+  defp suspend(stream) do
+    {:suspended, first, continue} =
+      Enumerable.reduce(stream, {:cont, nil}, fn chunk, _ -> {:suspend, chunk} end)
+
+    {first, continue}
+  end
+
+  @tag workers: 2
+  test "whatever fails in the first round of a zip, none is left open", context do
+    %{opts: opts, link: link} = context
+    endless = SnakepitPort.stream("endless", [], [{:timeout, :infinity} | opts])
+    wrong = SnakepitPort.stream("count", ["x"], opts)
+    raising = Stream.map([1], fn _ -> raise "no" end)
+
+    for {streams, opened} <- [
+          {[endless, wrong], 1},
+          {[endless, raising], 1},
+          {[endless, endless, raising], 2}
+        ] do
+      assert_raise RuntimeError, fn ->
+        try do
+          Enum.zip(streams)
+        rescue
+          error in Error -> raise RuntimeError, Exception.message(error)
+        end
+      end
+
+      for _ <- 1..opened, do: closed_at()
+      nothing_left(link)
+      assert for({{SnakepitPort.Chunks, _}, _} <- Process.get(), do: true) == []
+    end
+  end
+
+  test "one that is halted before it begins makes no call", %{opts: opts, link: link} do
+    assert Enum.zip([], SnakepitPort.stream("endless", [], opts)) == []
+    assert Enum.zip([], SnakepitPort.stream("endless", [], server: :no_such_server)) == []
+    assert SnakepitPort.get_stats(opts[:server]).requests == 0
+    nothing_left(link)
+  end
+
+  @tag workers: 2
+  test "one that was gone on with is not closed by another of the same", context do
+    %{opts: opts, link: link} = context
+    stream = SnakepitPort.stream("count", [5], opts)
+    {0, continue} = suspend(stream)
+    {:suspended, 1, continue} = continue.({:cont, nil})
+    assert Enum.zip([], stream) == []
+    assert Enum.to_list(stream) == [0, 1, 2, 3, 4]
+    assert {:suspended, 2, continue} = continue.({:cont, nil})
+    assert continue.({:halt, :enough}) == {:halted, :enough}
+    assert Process.get_keys() |> Enum.filter(&match?({SnakepitPort.Chunks, _}, &1)) == []
+    nothing_left(link)
+  end
+
+  test "another process can halt it, and nothing else", %{opts: opts, link: link} do
+    stream = SnakepitPort.stream("endless", [], [{:timeout, :infinity} | opts])
+
+    for command <- [{:halt, :enough}, {:cont, nil}] do
+      {0, continue} = suspend(stream)
+      me = self()
+
+      other = fn ->
+        assert_raise ArgumentError, ~r/by the process that began it, #{inspect(me)}/, fn ->
+          continue.(command)
+        end
+      end
+
+      case command do
+        {:halt, acc} ->
+          assert Task.await(Task.async(fn -> continue.(command) end)) == {:halted, acc}
+
+        {:cont, _} ->
+          assert %ArgumentError{} = Task.await(Task.async(other))
+      end
+
+      closed_at()
+      assert :ets.tab2list(link.streams) == []
+    end
+  end
+
   test "an error is raised after the chunks before it", %{opts: opts, link: link} do
     me = self()
     stream = SnakepitPort.stream("fail_after", [100], opts)

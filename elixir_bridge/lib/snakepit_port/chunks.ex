@@ -5,6 +5,12 @@ defmodule SnakepitPort.Chunks do
   The consumer grants credit as it takes chunks, so what waits in its mailbox is bounded
   (`SnakepitPort.Window`). Whatever ends it (the last chunk, an error, a consumer that stops or dies),
   the call is answered or cancelled, and nothing of it stays in the mailbox.
+
+  **Halted before it began.** `Stream.zip/1` holds its streams suspended, each after a chunk. If one of them fails in
+  the first round it halts all, but as they were before that round: what it halts is not the enumeration
+  that has begun, but another one, which has not. So that no generator waits for nobody, whoever halts a
+  stream that has not begun closes the enumeration of this same stream that this process has suspended for the
+  first time, and not gone on with since. That is noted in the process dictionary.
   """
 
   alias SnakepitPort.{Call, Error, Frames, Link, Terms, Window}
@@ -12,25 +18,68 @@ defmodule SnakepitPort.Chunks do
   # What a worker makes of small chunks while credit is on its way.
   @window 512
 
-  @enforce_keys [:call, :command, :link, :handle, :window, :deadline]
+  @enforce_keys [:call, :command, :link, :handle, :window, :deadline, :consumer]
   defstruct @enforce_keys ++ [owed: 0]
 
   @doc "The chunks as a lazy enumerable, which makes the call when it is enumerated."
   @spec stream(String.t() | atom, map | list, keyword) :: Enumerable.t()
   def stream(command, args, opts) do
     request = prepare(command, args, opts)
+    key = {__MODULE__, make_ref()}
 
-    Stream.resource(
-      fn -> ok!(open(request)) end,
-      fn chunks ->
-        case take(chunks) do
-          {:chunk, value, chunks} -> {[value], chunks}
-          :ended -> {:halt, chunks}
-          {:error, error} -> raise error
+    fn
+      # No call for somebody who wants nothing of it.
+      {:halt, acc}, _fun ->
+        with [chunks | _] <- suspended(key), do: close(resumed(key, chunks))
+        {:halted, acc}
+
+      command, fun ->
+        chunks = ok!(open(request))
+
+        with {:suspended, acc, continue} <- reduce(chunks, command, fun) do
+          Process.put(key, [chunks | suspended(key)])
+          {:suspended, acc, fn command -> resumed(key, chunks) && continue.(command) end}
         end
-      end,
-      &close/1
-    )
+    end
+  end
+
+  # An enumerable is such a function: `Enumerable.reduce/3`.
+  defp reduce(chunks, {:suspend, acc}, fun), do: {:suspended, acc, &reduce(chunks, &1, fun)}
+
+  defp reduce(chunks, {:halt, acc}, _fun) do
+    close(chunks)
+    {:halted, acc}
+  end
+
+  defp reduce(chunks, {:cont, acc}, fun) do
+    case take(chunks) do
+      {:chunk, value, chunks} -> {chunks, fun.(value, acc)}
+      :ended -> :ended
+      {:error, error} -> raise error
+    end
+  catch
+    kind, reason ->
+      close(chunks)
+      :erlang.raise(kind, reason, __STACKTRACE__)
+  else
+    {chunks, command} ->
+      reduce(chunks, command, fun)
+
+    :ended ->
+      close(chunks)
+      {:done, acc}
+  end
+
+  # Several, if a stream is zipped with itself.
+  defp suspended(key), do: Process.get(key, [])
+
+  defp resumed(key, chunks) do
+    case Enum.reject(suspended(key), &(&1.handle == chunks.handle)) do
+      [] -> Process.delete(key)
+      others -> Process.put(key, others)
+    end
+
+    chunks
   end
 
   @doc "Calls `fun` with each chunk."
@@ -80,11 +129,18 @@ defmodule SnakepitPort.Chunks do
          link: link,
          handle: handle,
          window: window,
-         deadline: deadline(Call.wait(call.timeout))
+         deadline: deadline(Call.wait(call.timeout)),
+         consumer: self()
        }}
     else
       {:error, error} -> {:error, Call.about(error, call, command)}
     end
+  end
+
+  # What is sent to the process that began is not sent to another.
+  defp take(%{consumer: consumer}) when consumer != self() do
+    raise ArgumentError,
+          "a stream can only be gone on with by the process that began it, #{inspect(consumer)}"
   end
 
   # The consumer has done with the chunks that it has taken: those are what it pays for here.
@@ -118,7 +174,7 @@ defmodule SnakepitPort.Chunks do
     end
   end
 
-  defp close(chunks), do: Link.close(chunks.link, chunks.handle)
+  defp close(chunks), do: Link.close(chunks.link, chunks.handle, chunks.consumer)
 
   defp deadline(:infinity), do: :infinity
   defp deadline(ms), do: System.monotonic_time(:millisecond) + ms

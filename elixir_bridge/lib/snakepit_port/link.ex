@@ -285,13 +285,19 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
-  @doc "Cancels a stream that has not been answered. Nothing of it is or comes into the mailbox."
-  @spec close(t, stream) :: :ok
-  def close(link, {id, alias}) do
-    Process.demonitor(alias, [:flush])
-    drop(alias)
+  @doc """
+  Cancels a stream that has not been answered. Nothing of it is or comes into the mailbox of its consumer,
+  if that is who calls this: nobody can take chunks out of another's.
+  """
+  @spec close(t, stream, consumer :: pid) :: :ok
+  def close(link, {id, alias}, consumer) do
+    if consumer == self() do
+      Process.demonitor(alias, [:flush])
+      drop(alias)
+    end
+
     cancel(link, id)
-    :ets.delete(link.streams, {self(), id})
+    :ets.delete(link.streams, {consumer, id})
     :ok
   rescue
     ArgumentError -> :ok
