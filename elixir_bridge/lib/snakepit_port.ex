@@ -278,8 +278,8 @@ defmodule SnakepitPort do
   each pool: `:added`, `:removed`, `:replaced` (its workers are, as `recycle/2` does it: no call fails),
   `:resized` (its workers can stay) or `:unchanged`.
 
-    * `:config` - as for `start_link/1`. Default: what that was given. So a file is read again, and
-      without one what `config :snakepit` sets now is taken
+    * `:config` - as for `start_link/1`. Default: what that was given, its relative paths starting from where
+      they did then. So a file is read again, and without one what `config :snakepit` sets now is taken
 
   The event `pool.reloaded` says when a pool is whole on its new settings, `pool.reload_failed` why its new
   workers do not start (those of before serve on, and the supervisor keeps trying), `pool.removed` that

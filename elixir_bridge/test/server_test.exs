@@ -74,6 +74,19 @@ defmodule SnakepitPort.ServerTest do
     assert message =~ "server #{inspect(pid)} is running"
   end
 
+  test "a reload of the same terms has their paths where they were, wherever one is", context do
+    here = File.cwd!()
+    on_exit(fn -> File.cd!(here) end)
+    path = Path.relative_to(Path.join(__DIR__, "support"), here)
+    server = start!(context, [[python_path: [path]]])
+    assert SnakepitPort.await_ready(server) == :ok
+    File.cd!(System.tmp_dir!())
+    assert SnakepitPort.reload(server) == {:ok, %{"default" => :unchanged}}
+    # What is given anew starts from where one is.
+    config = config([[python_path: [path]]])
+    assert SnakepitPort.reload(server, config: config) == {:ok, %{"default" => :replaced}}
+  end
+
   test "what is asked of the default server can come without it" do
     start_supervised!({SnakepitPort, logs: false, config: config()})
     assert SnakepitPort.await_ready(60_000) == :ok

@@ -14,24 +14,26 @@ defmodule SnakepitPort.Handshake do
   @type offer :: %{
           max_frame_bytes: pos_integer,
           shm: SharedMemory.t() | nil,
-          capabilities: [String.t()]
+          capabilities: [String.t()],
+          base_dir: String.t() | nil
         }
 
   @doc """
   Starts a supervisor, whose port belongs to the calling process, and waits for its hello. What is
-  offered there are the largest frame that it accepts, shared memory, and its capabilities. If `parent`
+  offered there are the largest frame that it accepts, shared memory, and its capabilities; with it is where
+  relative paths of a configuration in terms start from. If `parent`
   ends before that, so does the calling process, which traps exits, and the program with it.
   """
   @spec run(keyword, pid) :: {:ok, port, pos_integer | nil, offer} | {:error, Error.t()}
   def run(opts, parent) do
     with {:ok, config} <- Legacy.config(opts[:config]),
-         hello = hello(config),
+         terms = terms(config),
          {:ok, port} <- Program.open(opts[:python], if(is_binary(config), do: config)) do
       os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
 
-      case greet(port, hello, parent, opts[:start_timeout]) do
+      case greet(port, hello(terms), parent, opts[:start_timeout]) do
         {:ok, offer} ->
-          {:ok, port, os_pid, offer}
+          {:ok, port, os_pid, Map.put(offer, :base_dir, terms["base_dir"])}
 
         {:exit, reason} ->
           Program.kill(port, os_pid)
@@ -44,7 +46,7 @@ defmodule SnakepitPort.Handshake do
     end
   end
 
-  defp hello(config) do
+  defp hello(terms) do
     software =
       "snakepit_port #{version()} (Elixir #{System.version()}, OTP #{System.otp_release()})"
 
@@ -54,13 +56,19 @@ defmodule SnakepitPort.Handshake do
       "capabilities" => ["shm"]
     }
 
-    Map.merge(info, terms(config))
+    Map.merge(info, terms)
   end
 
-  @doc "What tells a supervisor a configuration; nothing where that is a file it was started with."
-  @spec terms(Path.t() | map | keyword) :: map
-  def terms(config) when is_binary(config), do: %{}
-  def terms(config), do: %{"config" => config, "base_dir" => File.cwd!()}
+  @doc """
+  What tells a supervisor a configuration; nothing where that is a file it was started with. Relative paths
+  start from the folder `base_dir`, or from the working directory.
+  """
+  @spec terms(Path.t() | map | keyword, String.t() | nil) :: map
+  def terms(config, base_dir \\ nil)
+  def terms(config, _) when is_binary(config), do: %{}
+
+  def terms(config, base_dir),
+    do: %{"config" => config, "base_dir" => base_dir || File.cwd!()}
 
   defp version do
     case :application.get_key(:snakepit_port, :vsn) do
@@ -114,7 +122,7 @@ defmodule SnakepitPort.Handshake do
       Legacy.report(Map.get(info, "converted", []))
       capabilities = with list when not is_list(list) <- info["capabilities"], do: []
       shm = SharedMemory.new(info["shm"])
-      {:ok, %{max_frame_bytes: max, shm: shm, capabilities: capabilities}}
+      {:ok, %{max_frame_bytes: max, shm: shm, capabilities: capabilities, base_dir: nil}}
     else
       message =
         "the supervisor speaks protocol version #{inspect(version)}, this host speaks version " <>

@@ -104,12 +104,13 @@ defmodule SnakepitPort.Link do
   end
 
   @doc """
-  Notes what a reload has to know: the `config:` that the server was given, and what the supervisor can
-  do. In a row of its own, for every call copies the link.
+  Notes what a reload has to know: the `config:` that the server was given, the folder that relative paths in
+  it start from, if it is no file, and what the supervisor can do. In a row of its own, for every call copies
+  the link.
   """
-  @spec note_origin(t, Path.t() | map | keyword | nil, [String.t()]) :: :ok
-  def note_origin(link, config, capabilities) do
-    :ets.insert(link.table, {:origin, config, capabilities})
+  @spec note_origin(t, Path.t() | map | keyword | nil, String.t() | nil, [String.t()]) :: :ok
+  def note_origin(link, config, base_dir, capabilities) do
+    :ets.insert(link.table, {:origin, {config, base_dir}, capabilities})
     :ok
   end
 
@@ -188,12 +189,13 @@ defmodule SnakepitPort.Link do
     _ in [ArgumentError, MatchError] -> not_running(server)
   end
 
-  @doc "What `note_origin/3` has noted."
+  @doc "What `note_origin/4` has noted."
   @spec origin(t) ::
-          {:ok, Path.t() | map | keyword | nil, [String.t()]} | {:error, Error.t()}
+          {:ok, {Path.t() | map | keyword | nil, base_dir :: String.t() | nil}, [String.t()]}
+          | {:error, Error.t()}
   def origin(link) do
-    [{_, config, capabilities}] = :ets.lookup(link.table, :origin)
-    {:ok, config, capabilities}
+    [{_, started_with, capabilities}] = :ets.lookup(link.table, :origin)
+    {:ok, started_with, capabilities}
   rescue
     _ in [ArgumentError, MatchError] -> not_running(link.owner)
   end

@@ -24,8 +24,8 @@ defmodule SnakepitPort.Reload do
 
   defp origin(link) do
     case Link.origin(link) do
-      {:ok, config, capabilities} ->
-        if "reload" in capabilities, do: {:ok, config}, else: {:error, cannot()}
+      {:ok, started_with, capabilities} ->
+        if "reload" in capabilities, do: {:ok, started_with}, else: {:error, cannot()}
 
       {:error, error} ->
         {:error, error}
@@ -40,9 +40,10 @@ defmodule SnakepitPort.Reload do
     %Error{type: :unknown_control, message: message}
   end
 
-  # The supervisor knows the file it was started with.
-  defp arguments(nil, started_with) do
-    with {:ok, config} <- Legacy.config(started_with), do: {:ok, Handshake.terms(config)}
+  # The supervisor knows the file it was started with. Paths mean what they meant then, wherever the working
+  # directory is now.
+  defp arguments(nil, {config, base_dir}) do
+    with {:ok, config} <- Legacy.config(config), do: {:ok, Handshake.terms(config, base_dir)}
   end
 
   defp arguments(path, _) when is_binary(path), do: {:ok, %{"file" => Path.expand(path)}}

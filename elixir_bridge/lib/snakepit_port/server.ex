@@ -152,7 +152,7 @@ defmodule SnakepitPort.Server do
       reporter = Reporter.start(opts[:name], opts[:logs])
       Process.monitor(reporter.pid)
       link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
-      Link.note_origin(link, opts[:config], offer.capabilities)
+      Link.note_origin(link, opts[:config], offer.base_dir, offer.capabilities)
 
       {:ok,
        %{
