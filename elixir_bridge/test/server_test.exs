@@ -87,6 +87,15 @@ defmodule SnakepitPort.ServerTest do
     assert SnakepitPort.reload(server, config: config) == {:ok, %{"default" => :replaced}}
   end
 
+  test "what it is asked and does not know, it answers, and goes on", context do
+    server = start_peer!(context, "good")
+    pid = Process.whereis(server)
+    assert GenServer.call(server, :anything) == {:error, :unknown_call}
+    assert GenServer.cast(server, :anything) == :ok
+    assert GenServer.call(server, :anything) == {:error, :unknown_call}
+    assert Process.whereis(server) == pid
+  end
+
   test "what is asked of the default server can come without it" do
     start_supervised!({SnakepitPort, logs: false, config: config()})
     assert SnakepitPort.await_ready(60_000) == :ok

@@ -302,6 +302,12 @@ defmodule SnakepitPort.Server do
     {:noreply, tell_waiting(%{state | waiting: [from | state.waiting]})}
   end
 
+  # Somebody's mistake is no reason to stop, and to put the whole state into the log.
+  def handle_call(_unknown, _from, state), do: {:reply, {:error, :unknown_call}, state}
+
+  @impl true
+  def handle_cast(_unknown, state), do: {:noreply, state}
+
   defp tell_waiting(%{waiting: []} = state), do: state
 
   defp tell_waiting(%{waiting: waiting} = state) do

@@ -30,7 +30,7 @@ defmodule SnakepitPort.SharedMemory do
   @doc """
   Writes a new file that the calling process answers for until `release/2`; `nil` if there is no room.
   """
-  @spec write(t, atom, binary) :: String.t() | nil
+  @spec write(t, :ets.tid(), binary) :: String.t() | nil
   def write(shm, table, data) do
     name = "h-#{System.unique_integer([:positive])}-0-#{byte_size(data)}"
     key = {:sent, self()}
@@ -56,7 +56,7 @@ defmodule SnakepitPort.SharedMemory do
   A process of its own removes them: giving back large memory takes the system milliseconds, and
   nobody has to wait for that. The row goes last, so whatever dies in between, they are removed.
   """
-  @spec release(t, atom, term, [String.t()]) :: nil
+  @spec release(t, :ets.tid(), term, [String.t()]) :: nil
   def release(shm, table, key, names \\ []) do
     for {_, [_ | _] = names} <- :ets.lookup(table, key), do: spawn(fn -> remove(shm, names) end)
     :ets.delete(table, key)
@@ -104,7 +104,7 @@ defmodule SnakepitPort.SharedMemory do
   Removes the folder when the supervisor is gone. Answers that their callers have yet to read stay;
   the last of them takes the folder along.
   """
-  @spec leave(t | nil, atom) :: nil
+  @spec leave(t | nil, :ets.tid()) :: nil
   def leave(nil, _), do: nil
 
   def leave(shm, table) do
