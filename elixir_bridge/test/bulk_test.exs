@@ -47,6 +47,37 @@ defmodule SnakepitPort.BulkTest do
     await_nothing(link)
   end
 
+  test "those in the arguments of a stream travel like others, and stay no longer", context do
+    {server, link} = start_shm!(context)
+    bytes = SnakepitPort.bytes(:crypto.strong_rand_bytes(@large))
+    stream = SnakepitPort.stream("give_back", [bytes], server: server)
+    :ets.insert(server, {:link, %{link | max_frame_bytes: 1000}})
+    assert Enum.to_list(stream) == [bytes]
+    # Asked for nothing, it has not begun.
+    suspend = fn chunk, _ -> {:suspend, chunk} end
+    {:suspended, nil, continue} = Enumerable.reduce(stream, {:suspend, nil}, suspend)
+    assert files(link) == []
+    assert {:suspended, ^bytes, continue} = continue.({:cont, nil})
+    # The result may be there already; the arguments are not.
+    assert :ets.lookup(link.table, {:sent, self()}) == []
+    await(fn -> not Enum.any?(files(link), &String.starts_with?(&1, "h-")) end)
+    assert {:halted, nil} = continue.({:halt, nil})
+    :ok = SnakepitPort.execute_stream("give_back", [bytes], &send(self(), &1), server: server)
+    assert_received ^bytes
+    text = :binary.copy("x", @large)
+
+    assert {:error, %Error{type: :frame_too_large, message: message}} =
+             SnakepitPort.execute_stream("give_back", [bytes, text], & &1, server: server)
+
+    assert message =~ "only where shared memory has no room for them (shm_max_bytes: "
+    none = %Tensor{type: {:u, 8}, shape: {2}, data: <<0>>}
+
+    assert {:error, %Error{type: :encode, command: "give_back"}} =
+             SnakepitPort.execute_stream("give_back", [bytes, none], & &1, server: server)
+
+    await_nothing(link)
+  end
+
   test "a tensor is a NumPy array, large or small", context do
     {server, link} = start_shm!(context)
 
@@ -114,19 +145,23 @@ defmodule SnakepitPort.BulkTest do
 
     assert {:error, %Error{type: :timeout}} = execute(server, "echo", [bytes], timeout: 0)
     assert {:error, %Error{type: :timeout}} = execute(server, "echo", [bytes], timeout: 20)
+    stream = &SnakepitPort.execute_stream("give_back", [bytes], fn _ -> :ok end, &1)
+    assert {:error, %Error{type: :timeout}} = stream.(server: server, timeout: 20)
     await_nothing(link)
 
-    caller =
-      spawn(fn ->
-        send(test, :calling)
-        execute(server, "echo", [bytes])
-      end)
+    for call <- [fn -> execute(server, "echo", [bytes]) end, fn -> stream.(server: server) end] do
+      caller =
+        spawn(fn ->
+          send(test, :calling)
+          call.()
+        end)
 
-    assert_receive :calling
-    await(fn -> SnakepitPort.get_stats(server).queued == 1 end)
-    assert [_] = files(link)
-    Process.exit(caller, :kill)
-    await_nothing(link)
+      assert_receive :calling
+      await(fn -> SnakepitPort.get_stats(server).queued == 1 end)
+      assert [_] = files(link)
+      Process.exit(caller, :kill)
+      await_nothing(link)
+    end
 
     File.write!(fifo, "go\n")
     assert {:ok, _} = Task.await(running)

@@ -13,13 +13,13 @@ defmodule SnakepitPort.Chunks do
   first time, and not gone on with since. That is noted in the process dictionary.
   """
 
-  alias SnakepitPort.{Call, Error, Frames, Link, Terms, Window}
+  alias SnakepitPort.{Call, Error, Frames, Link, SharedMemory, Terms, Window}
 
   # What a worker makes of small chunks while credit is on its way.
   @window 512
 
   @enforce_keys [:call, :command, :link, :handle, :window, :deadline, :consumer]
-  defstruct @enforce_keys ++ [owed: 0]
+  defstruct @enforce_keys ++ [owed: 0, files?: false]
 
   @doc "The chunks as a lazy enumerable, which makes the call when it is enumerated."
   @spec stream(String.t() | atom, map | list, keyword) :: Enumerable.t()
@@ -27,23 +27,29 @@ defmodule SnakepitPort.Chunks do
     request = prepare(command, args, opts)
     key = {__MODULE__, make_ref()}
 
-    fn
-      # No call for somebody who wants nothing of it.
-      {:halt, acc}, _fun ->
-        with [chunks | _] <- suspended(key), do: close(resumed(key, chunks))
-        {:halted, acc}
+    # An enumerable is such a function: `Enumerable.reduce/3`.
+    &begin(request, key, &1, &2)
+  end
 
-      command, fun ->
-        chunks = ok!(open(request))
+  defp begin(request, key, {:cont, acc}, fun) do
+    chunks = ok!(open(request))
 
-        with {:suspended, acc, continue} <- reduce(chunks, command, fun) do
-          Process.put(key, [chunks | suspended(key)])
-          {:suspended, acc, fn command -> resumed(key, chunks) && continue.(command) end}
-        end
+    with {:suspended, acc, continue} <- reduce(chunks, {:cont, acc}, fun) do
+      Process.put(key, [chunks | suspended(key)])
+      {:suspended, acc, fn command -> resumed(key, chunks) && continue.(command) end}
     end
   end
 
-  # An enumerable is such a function: `Enumerable.reduce/3`.
+  # Nothing has been asked for yet.
+  defp begin(request, key, {:suspend, acc}, fun),
+    do: {:suspended, acc, &begin(request, key, &1, fun)}
+
+  # And nothing will be.
+  defp begin(_request, key, {:halt, acc}, _fun) do
+    with [chunks | _] <- suspended(key), do: close(resumed(key, chunks))
+    {:halted, acc}
+  end
+
   defp reduce(chunks, {:suspend, acc}, fun), do: {:suspended, acc, &reduce(chunks, &1, fun)}
 
   defp reduce(chunks, {:halt, acc}, _fun) do
@@ -111,17 +117,17 @@ defmodule SnakepitPort.Chunks do
   # Here rather than when it is enumerated, so that a mistake is raised where it was made.
   defp prepare(command, args, opts) do
     call = Call.options(opts, %Call{window: @window})
-    # In the frame, whatever their size: the files of a process go with the call it waits for.
-    {call, Call.text(command, "a command"), Terms.arguments(Call.arguments(args), nil)}
+    {call, Call.text(command, "a command"), Call.arguments(args)}
   end
 
   defp open({call, command, args}) do
     window = Window.new(call.window)
     wire = Map.put(call.wire, "stream", window.under_way)
 
-    with {:ok, args} <- args,
-         {:ok, link} <- Link.find(call.server),
-         {:ok, handle} <- Link.open(link, &Frames.call(&1, call.pool, command, args, wire)) do
+    with {:ok, link} <- Link.find(call.server),
+         {how, args} when how in [:ok, :files] <- Terms.arguments(args, link),
+         files? = how == :files,
+         {:ok, handle} <- write(link, files?, &Frames.call(&1, call.pool, command, args, wire)) do
       {:ok,
        %__MODULE__{
          call: call,
@@ -130,12 +136,24 @@ defmodule SnakepitPort.Chunks do
          handle: handle,
          window: window,
          deadline: deadline(Call.wait(call.timeout)),
-         consumer: self()
+         consumer: self(),
+         files?: files?
        }}
     else
       {:error, error} -> {:error, Call.about(error, call, command)}
     end
   end
+
+  defp write(link, files?, frame_of) do
+    with {:error, error} <- Link.open(link, frame_of) do
+      if files?, do: release(link)
+      {:error, error}
+    end
+  end
+
+  # A process waits for one thing at a time, and so has one row for the files of what it has sent. From its
+  # call to its first chunk a stream is waited for without a break, and then its arguments have been read.
+  defp release(link), do: SharedMemory.release(link.shm, link.table, {:sent, self()})
 
   # What is sent to the process that began is not sent to another.
   defp take(%{consumer: consumer}) when consumer != self() do
@@ -153,11 +171,11 @@ defmodule SnakepitPort.Chunks do
     ms = left(chunks.deadline)
 
     # Past the deadline there are no more values; that the stream has ended still counts.
-    with {:ok, frame} <- Link.await(chunks.handle, ms),
+    with {:ok, frame} <- await(chunks, ms),
          {:chunk, term} when ms != 0 <- Frames.answer(frame),
          {:ok, value} <- Terms.decode(term) do
       {owed, window} = Window.taken(chunks.window, byte_size(term))
-      {:chunk, value, %{chunks | window: window, owed: owed}}
+      {:chunk, value, %{chunks | window: window, owed: owed, files?: false}}
     else
       {:result, _} ->
         :ended
@@ -172,6 +190,13 @@ defmodule SnakepitPort.Chunks do
       {:error, error} ->
         {:error, Call.about(error, chunks.call, chunks.command)}
     end
+  end
+
+  defp await(chunks, ms) do
+    answer = Link.await(chunks.handle, ms)
+    # Whatever that is, nobody is going to read them any more.
+    if chunks.files?, do: release(chunks.link)
+    answer
   end
 
   defp close(chunks), do: Link.close(chunks.link, chunks.handle, chunks.consumer)

@@ -321,10 +321,17 @@ defmodule SnakepitPort.Link do
     else
       message =
         "the call is a frame of #{size} bytes; the supervisor accepts #{link.max_frame_bytes} " <>
-          "(max_frame_bytes)"
+          "(max_frame_bytes)#{left_out(link.shm)}"
 
       {:error, %Error{type: :frame_too_large, message: message}}
     end
+  end
+
+  defp left_out(nil), do: ""
+
+  defp left_out(shm) do
+    ". Bytes and tensors of #{shm.threshold} bytes or more are in it only where shared memory has no room " <>
+      "for them (shm_max_bytes: #{shm.max_bytes}); text always is"
   end
 
   @doc "Removes the files of an answer, when the caller has read them."
