@@ -48,13 +48,17 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
-  test "a working directory that is gone is an error, and no end of who starts one", context do
+  defp in_no_directory do
     before = File.cwd!()
     on_exit(fn -> File.cd!(before) end)
     gone = Path.join(System.tmp_dir!(), "snakepit_port_gone_#{System.unique_integer([:positive])}")
     File.mkdir!(gone)
     File.cd!(gone)
     File.rmdir!(gone)
+  end
+
+  test "a working directory that is gone is an error, and no end of who starts one", context do
+    in_no_directory()
 
     for config <- [config(), "pools.toml"] do
       assert {:error, %Error{type: :config, message: message}} =
@@ -85,6 +89,22 @@ defmodule SnakepitPort.ServerTest do
     # What is given anew starts from where one is.
     config = config([[python_path: [path]]])
     assert SnakepitPort.reload(server, config: config) == {:ok, %{"default" => :replaced}}
+  end
+
+  test "a reload in a working directory that is gone is an error, but for what was given",
+       context do
+    server = start!(context)
+    assert SnakepitPort.await_ready(server) == :ok
+    in_no_directory()
+
+    for config <- [config(), "pools.toml"] do
+      assert {:error, %Error{type: :config, message: message}} =
+               SnakepitPort.reload(server, config: config)
+
+      assert message =~ "working directory"
+    end
+
+    assert SnakepitPort.reload(server) == {:ok, %{"default" => :unchanged}}
   end
 
   test "what it is asked and does not know, it answers, and goes on", context do

@@ -14,7 +14,7 @@ defmodule SnakepitPort.Reload do
   def run(server, config, timeout) do
     with {:ok, link} <- Link.find(server),
          {:ok, started_with} <- origin(link),
-         {:ok, args} <- arguments(config, started_with),
+         {:ok, args} <- try_arguments(config, started_with),
          announce = fn id -> send(link.owner, {:reloading, id}) end,
          {:ok, answer} <- Call.control(server, "reload", args, timeout, announce) do
       Legacy.report(Map.get(answer, "converted", []))
@@ -38,6 +38,15 @@ defmodule SnakepitPort.Reload do
         "with the other configuration, or install the same release on both sides"
 
     %Error{type: :unknown_control, message: message}
+  end
+
+  # As for a start: a working directory that was deleted has no folder for paths to start from.
+  defp try_arguments(config, started_with) do
+    arguments(config, started_with)
+  rescue
+    error ->
+      message = "the configuration could not be told: #{Exception.message(error)}"
+      {:error, %Error{type: :config, message: message}}
   end
 
   # The supervisor knows the file it was started with. Paths mean what they meant then, wherever the working
