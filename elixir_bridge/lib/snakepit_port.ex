@@ -287,7 +287,8 @@ defmodule SnakepitPort do
 
   The event `pool.reloaded` says when a pool is whole on its new settings, `pool.reload_failed` why its new
   workers do not start (those of before serve on, and the supervisor keeps trying), `pool.removed` that
-  nothing is left of one. `await_ready/2` waits for pools that were added.
+  nothing is left of one; whoever did not listen finds `reload: "begun"` or `"failed"` among the statistics of the
+  pool until it is whole. `await_ready/2` waits for pools that were added.
 
       {:ok, %{"default" => :replaced}} = SnakepitPort.reload()
 

@@ -175,6 +175,7 @@ defmodule SnakepitPort.ReloadTest do
     assert metadata.message =~ "no_such_module_1"
     assert call(server) == {:ok, 1}
     assert SnakepitPort.await_ready(server) == :ok
+    assert SnakepitPort.get_stats(server).pools["default"].reload == "failed"
   end
 
   test "a pool that could not start is waited for again", context do

@@ -419,6 +419,7 @@ class Machine:
         return {
             **self._record.counts,
             "state": self.state.value,
+            "reload": self._reloading.progress,
             "queued": len(self.queue),
             "sessions": len(self._sessions),
             "workers": len(serving),

@@ -26,6 +26,14 @@ class Reloading:
         #: Workers that run with settings of before, and are to go.
         self._outdated: set[Worker] = set()
 
+    @property
+    def progress(self) -> str | None:
+        """Whether the last reload has only "begun" here, or "failed" for now; None when the pool is
+        whole on its settings."""
+        if self._began_at is None:
+            return None
+        return "failed" if self._has_failed else "begun"
+
     def begin(self, now: float) -> None:
         """The settings have changed."""
         self._began_at = now

@@ -769,6 +769,7 @@ class AnyOrder(RuleBasedStateMachine):
         busy = sum(1 for process in serving if process.calls)
         assert stats == {
             "state": self.machine.state.value,
+            "reload": self.machine._reloading.progress,
             "requests": len(self.calls),
             "errors": self.counts["errors"],
             "queued": len(self.queue),

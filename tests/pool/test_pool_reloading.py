@@ -27,8 +27,10 @@ def starting(pool: Driver) -> list[Worker]:
 def test_every_worker_is_replaced_one_after_the_other_and_then_the_pool_is_whole() -> None:
     pool = Driver(pool_size=2)
     old = pool.up()
+    assert pool.machine.stats()["reload"] is None
     reload(pool)
     for worker in old:
+        assert pool.machine.stats()["reload"] == "begun"
         assert pool.heard("pool.reloaded") == []
         pool.now += 1.0
         (new,) = starting(pool)
@@ -37,6 +39,7 @@ def test_every_worker_is_replaced_one_after_the_other_and_then_the_pool_is_whole
         pool.gone(worker)
     (event,) = pool.heard("pool.reloaded")
     assert event.measurements == {"workers": 2, "reload_ms": 2000.0}
+    assert pool.machine.stats()["reload"] is None
     assert [event.metadata["reason"] for event in pool.heard("worker.recycled")] == ["reload"] * 2
     assert starting(pool) == []
 
@@ -68,6 +71,7 @@ def test_new_workers_that_do_not_start_leave_the_old_ones_serving() -> None:
         pool.wait(15.0)
     (event,) = pool.heard("pool.reload_failed")
     assert event.metadata == {"pool": "p", "message": IMPORT_ERROR["message"]}
+    assert pool.machine.stats()["reload"] == "failed"
     (attempt,) = starting(pool)
     reload(pool)
     pool.gone(attempt)
