@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
+import re
 import sys
 from collections.abc import Iterable
 from types import ModuleType
+
+#: Snakepit's own Python package, which its adapters import.
+_SNAKEPIT = "snakepit_bridge"
+
+_GUIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ADAPTERS.md")
+
+#: What an interpreter has on its path by itself: its library, and what is installed in it.
+_LIBRARY = re.compile(r"/lib(64)?/(python|pypy)")
+
+#: As many classes are listed where none is close to what was written.
+_MAX_LISTED = 5
 
 
 def no_module(adapter: str, exc: ModuleNotFoundError) -> str:
@@ -32,6 +45,34 @@ def no_module(adapter: str, exc: ModuleNotFoundError) -> str:
     return ""
 
 
+def not_found(exc: ModuleNotFoundError) -> str:
+    """What to do about a module that is nowhere, or nothing where that cannot be told."""
+    root, _, inside = (exc.name or "").partition(".")
+    if not root:
+        return ""
+    if root == _SNAKEPIT:
+        return f": this is an adapter of Snakepit, and has to be adjusted; see {_GUIDE}"
+    found = sys.modules.get(root)
+    if inside and found is not None:
+        # Another of the same name, perhaps, that comes first.
+        return f" ({root} is {getattr(found, '__file__', None) or 'builtin'})"
+    own = ", ".join(folder for folder in sys.path if folder and not _LIBRARY.search(folder))
+    return (
+        f". If it is of a package: {sys.executable} -m pip install {root}, or whatever the"
+        f" package is called; if it is yours: add its folder to python_path ({own or 'now empty'})"
+    )
+
+
+def no_command(adapter: str, classes: list[str]) -> str:
+    """What to say of an adapter without commands, some classes of which may have some."""
+    message = f"adapter {adapter} has no command"
+    if not classes:
+        return f"{message}: mark its functions with @command"
+    has = f"class {classes[0]} has" if len(classes) == 1 else "its classes have"
+    choices = " or ".join(f'"{adapter}:{name}"' for name in classes[:_MAX_LISTED])
+    return f"{message} of its own, but {has}: write adapter = {choices}"
+
+
 def no_class(module: ModuleType, module_name: str, name: str) -> str:
     """What to say of an adapter's class that its module has not."""
     message = f"module {module_name} has no class {name}"
@@ -40,8 +81,13 @@ def no_class(module: ModuleType, module_name: str, name: str) -> str:
             f"{message}, it is a function; commands of a module need no name: write {module_name}"
         )
     classes = [key for key, value in list(vars(module).items()) if isinstance(value, type)]
-    close = closest(name, classes)
-    return f"{message}; did you mean {module_name}:{close}?" if close else message
+    if close := closest(name, classes):
+        return f"{message}; did you mean {module_name}:{close}?"
+    own = [key for key in classes if vars(module)[key].__module__ == module.__name__]
+    if not own:
+        return message
+    more = ", ..." if len(own) > _MAX_LISTED else ""
+    return f"{message}; it has {', '.join(own[:_MAX_LISTED])}{more}"
 
 
 def no_function(module: ModuleType, module_name: str, name: str) -> str:

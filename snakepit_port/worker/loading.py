@@ -11,7 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Callable
 
 from snakepit_port.adapter import IDEMPOTENT, MARK
-from snakepit_port.worker.advice import closest, no_class, no_function, no_module
+from snakepit_port.worker.advice import (
+    closest,
+    no_class,
+    no_command,
+    no_function,
+    no_module,
+    not_found,
+)
 
 Command = Callable[..., Any]
 
@@ -49,7 +56,7 @@ class Adapter:
             raise LoadError(import_error(f"adapter {name} failed to load", exc)) from None
         self._direct = frozenset(direct_calls)
         if not self.commands and not direct_calls:
-            raise _refused(f"adapter {name} has no command: mark its functions with @command")
+            raise _refused(no_command(name, _classes_with_commands(self._holder)))
         for command, function in self.commands.items():
             _check(function, f"command {command} of adapter {name}")
 
@@ -145,7 +152,27 @@ def _make(name: str, args: Any) -> Any:
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
         raise _refused(no_class(module, module_name, class_name))
-    return cls(**args) if isinstance(args, Mapping) else cls(*args)
+    try:
+        return cls(**args) if isinstance(args, Mapping) else cls(*args)
+    except TypeError as exc:
+        trace = exc.__traceback__
+        # No frame but this one: nothing of the class has run, the arguments do not fit it.
+        if trace is not None and trace.tb_next is None:
+            error = import_error(f"adapter {name} failed to load", exc)
+            error["message"] += "; adapter_args are its arguments"
+            raise LoadError(error) from None
+        raise
+
+
+def _classes_with_commands(holder: Any) -> list[str]:
+    """The names of the classes in a module that could be adapters."""
+    if not inspect.ismodule(holder):
+        return []
+    return [
+        key
+        for key, value in list(vars(holder).items())
+        if isinstance(value, type) and not key.startswith("_") and _marked(value)
+    ]
 
 
 def _commands(holder: Any, adapter: str) -> dict[str, Command]:
@@ -227,8 +254,7 @@ def import_error(what: str, exc: BaseException) -> dict[str, Any]:
     """An error map about something of the user's that could not be imported or made."""
     message = f"{what}: {exception_name(exc)}: {text_of(exc)}"
     if isinstance(exc, ModuleNotFoundError):
-        where = ", ".join(sys.path)
-        message += f" (with {sys.executable}, looking in {where}; see python_path)"
+        message += not_found(exc)
     return {
         "type": "pool_unavailable",
         "message": _utf8(message),

@@ -218,29 +218,98 @@ class Adder:
             "module hello has no class add, it is a function; commands of a module need no name:"
             " write hello",
         ),
-        ("hello:nothing", "module hello has no class nothing"),
+        ("hello:nothing", "module hello has no class nothing; it has Adder"),
+        (
+            "package.many:nothing",
+            "module package.many has no class nothing; it has A, B, C, D, E, ...",
+        ),
+        ("importing:nothing", "module importing has no class nothing"),
+        (
+            "package",
+            "adapter package has no command of its own, but class Model has: write adapter ="
+            ' "package:Model"',
+        ),
+        (
+            "package.many",
+            "adapter package.many has no command of its own, but its classes have: write adapter ="
+            ' "package.many:A" or "package.many:F"',
+        ),
+        (
+            "package:Plain",
+            "adapter package:Plain has no command: mark its functions with @command",
+        ),
     ],
 )
 def test_an_adapter_that_is_named_wrongly_is_told_what_to_write(
     write: Write, adapter: str, told: str
 ) -> None:
+    a_command = "\n    @command\n    def add(self): pass"
     write("hello.py", HELLO)
-    write("package/__init__.py", "class Model: pass")
+    write("importing.py", "from pathlib import Path")
+    write("package/__init__.py", f"class Plain: pass\nclass Model:{a_command}")
+    plain = "".join(f"class {name}: pass\n" for name in "BCDE")
+    write("package/many.py", f"class A:{a_command}\n{plain}class F:{a_command}")
     assert refused(adapter) == told
 
 
 @pytest.mark.parametrize(
-    "adapter", ["package.other", "importing", "package.importing", "other.Model"]
+    ("adapter", "missing"), [("other.Model", "other"), ("importing", "no_such")]
 )
-def test_a_module_that_is_not_there_is_told_with_where_it_was_looked_for(
-    write: Write, adapter: str
+def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_not(
+    write: Write, tmp_path: Path, adapter: str, missing: str
+) -> None:
+    write("importing.py", "import no_such.module")
+    message = refused(adapter)
+    assert message.startswith(f"adapter {adapter} failed to load: ModuleNotFoundError: No module")
+    assert f"If it is of a package: {sys.executable} -m pip install {missing}, or " in message
+    assert "if it is yours: add its folder to python_path (" in message
+    assert str(tmp_path) in message
+    assert "site-packages" not in message
+
+
+@pytest.mark.parametrize("adapter", ["package.other", "package.importing"])
+def test_a_module_that_its_package_has_not_is_told_with_where_that_is(
+    write: Write, tmp_path: Path, adapter: str
 ) -> None:
     write("package/__init__.py", "")
     write("package/importing.py", "import package.absent")
-    write("importing.py", "import no_such_module")
     message = refused(adapter)
     assert message.startswith(f"adapter {adapter} failed to load: ModuleNotFoundError: No module")
-    assert "see python_path" in message
+    assert message.endswith(f"(package is {tmp_path}/package/__init__.py)")
+
+
+def test_an_adapter_of_snakepit_is_told_for_one(write: Write) -> None:
+    write("old.py", "from snakepit_bridge.base_adapter import BaseAdapter")
+    message = refused("old")
+    assert "this is an adapter of Snakepit, and has to be adjusted; see " in message
+    assert Path(message.rpartition(" ")[2]).is_file()
+    assert "python_path" not in message
+
+
+def test_one_that_says_itself_what_is_missing_is_left_alone(write: Write) -> None:
+    write("asking.py", "raise ModuleNotFoundError('get the wheel from us')")
+    assert refused("asking").endswith("ModuleNotFoundError: get the wheel from us")
+
+
+@pytest.mark.parametrize(
+    ("init", "args", "hinted"),
+    [
+        ("def __init__(self, path): pass", [], True),
+        ("def __init__(self, path): pass", {"pfad": "x"}, True),
+        ("x = 1", [5], True),
+        # Its own code, in which something else is wrong.
+        ("def __init__(self): len(5)", [], False),
+    ],
+)
+def test_arguments_that_do_not_fit_a_class_are_told_where_they_come_from(
+    write: Write, init: str, args: object, hinted: bool
+) -> None:
+    write("hello.py", f"class Hello:\n    {init}\n")
+    with pytest.raises(LoadError) as caught:
+        Adapter("hello:Hello", args, [], [])
+    assert str(caught.value).startswith("adapter hello:Hello failed to load: TypeError: ")
+    assert str(caught.value).endswith("; adapter_args are its arguments") is hinted
+    assert caught.value.error["exception"] == "TypeError"
 
 
 def test_a_name_that_a_module_has_not_is_not_blamed_on_the_path(write: Write) -> None:
