@@ -20,6 +20,9 @@ from snakepit_port.wire.framing import Framer, Oversized
 #: other. They come together unless a stray process holds the supervisor's stdout.
 LAST_WORDS = 1.0
 
+#: What Python exits with where it has no such module, or is too old to know -P.
+_NO_SUPERVISOR = (1, 2)
+
 #: One read takes what a widened pipe holds.
 _READ_BYTES = 2**20
 
@@ -255,11 +258,16 @@ class Link:
             return call_error(
                 "supervisor_down", f"the supervisor was killed by {name}", signal=name
             )
-        return call_error(
-            "supervisor_down",
-            f"the supervisor exited with status {status}; see its stderr",
-            status=status,
-        )
+        message = f"the supervisor exited with status {status}"
+        if self._greeted.is_set() or status not in _NO_SUPERVISOR:
+            message += "; see its stderr"
+        else:
+            python = self._process.program
+            message += (
+                f", before its hello. Its interpreter, {python}, has to be Python 3.11 or newer"
+                f" with snakepit-port installed: run {python} -m pip install PATH-OF-THE-CHECKOUT"
+            )
+        return call_error("supervisor_down", message, status=status)
 
     # -- the link: sending --------------------------------------------------------------------
 

@@ -13,8 +13,9 @@ import trio
 class SupervisorProcess:
     """The supervisor as a child of this process."""
 
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], program: str) -> None:
         self._popen = popen
+        self.program = program
         self.os_pid = popen.pid
 
     @property
@@ -60,4 +61,4 @@ def start_supervisor(
         os.close(their_stdin)
         os.close(their_stdout)
     send, receive = trio.lowlevel.FdStream(our_output), trio.lowlevel.FdStream(our_input)
-    return SupervisorProcess(popen), trio.StapledStream(send, receive)
+    return SupervisorProcess(popen, command[0]), trio.StapledStream(send, receive)

@@ -12,7 +12,24 @@ defmodule SnakepitPort.PeerTest do
       assert {:error, %Error{type: :supervisor_down, status: 3} = error} =
                SnakepitPort.start_link(peer(context, "exits"))
 
-      assert Exception.message(error) =~ "exited with status 3, before it said hello"
+      assert Exception.message(error) =~ "exited with status 3, before it said hello; what it wrote"
+    end
+
+    test "an interpreter without snakepit-port is named, with what to run", context do
+      path = Path.join(System.tmp_dir!(), "no_package_#{System.unique_integer([:positive])}")
+      on_exit(fn -> File.rm!(path) end)
+
+      for status <- [1, 2] do
+        File.write!(path, "#!/bin/sh\nexit #{status}\n")
+        File.chmod!(path, 0o755)
+
+        assert {:error, %Error{type: :supervisor_down, status: ^status, message: message}} =
+                 SnakepitPort.start_link(name: name(context), python: path, config: [])
+
+        assert message =~ "before it said hello. Its interpreter, #{path}, has to be Python 3.11 or"
+        assert [_, checkout] = Regex.run(~r/run #{path} -m pip install ([^,]+), or give/, message)
+        assert File.exists?(Path.join(checkout, "pyproject.toml"))
+      end
     end
 
     test "another protocol version is refused, and both are named", context do

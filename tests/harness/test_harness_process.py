@@ -76,6 +76,14 @@ async def test_a_supervisor_that_ends_before_its_hello(fake: Fake) -> None:
     assert (caught.value.type, caught.value.status) == ("supervisor_down", 3)
 
 
+async def test_an_interpreter_that_has_no_supervisor_is_named_with_what_to_run(fake: Fake) -> None:
+    program = fake("sys.exit(1)")
+    with pytest.raises(CallError, match="status 1, before its hello") as caught:
+        async with open_host({}, python=program):
+            pytest.fail("there was no hello")
+    assert caught.value.message.endswith(f"run {program} -m pip install PATH-OF-THE-CHECKOUT")
+
+
 async def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     with pytest.raises(FileNotFoundError):

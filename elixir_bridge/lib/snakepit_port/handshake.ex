@@ -31,7 +31,7 @@ defmodule SnakepitPort.Handshake do
          {:ok, port} <- Program.open(opts[:python], if(is_binary(config), do: config)) do
       os_pid = with {:os_pid, os_pid} <- Port.info(port, :os_pid), do: os_pid
 
-      case greet(port, hello(terms), parent, opts[:start_timeout]) do
+      case greet(port, hello(terms), parent, opts) do
         {:ok, offer} ->
           {:ok, port, os_pid, Map.put(offer, :base_dir, terms["base_dir"])}
 
@@ -82,22 +82,22 @@ defmodule SnakepitPort.Handshake do
   defp gone?(%Error{type: :config}, port), do: Program.await_exit(port)
   defp gone?(_, _), do: false
 
-  defp greet(port, hello, parent, timeout) do
+  defp greet(port, hello, parent, opts) do
     # Not a byte has been written yet, so this is never refused for a busy port.
     :erlang.port_command(port, Frames.hello(hello), [:nosuspend])
-    await_hello(port, parent, timeout)
+    await_hello(port, parent, opts[:start_timeout], opts[:python])
   rescue
     # It exited before the hello could be written.
-    ArgumentError -> await_hello(port, parent, @last_words)
+    ArgumentError -> await_hello(port, parent, @last_words, opts[:python])
   end
 
-  defp await_hello(port, parent, timeout) do
+  defp await_hello(port, parent, timeout, python) do
     receive do
       {^port, {:data, frame}} ->
         greeted(Frames.read(frame))
 
       {^port, {:exit_status, status}} ->
-        {:error, exit_before_hello(status)}
+        {:error, Program.exit_before_hello(status, python)}
 
       {:EXIT, ^port, reason} ->
         message = "the supervisor closed its input, or died, before it said hello"
@@ -137,15 +137,5 @@ defmodule SnakepitPort.Handshake do
   defp greeted(_) do
     message = "what was started does not say hello as a supervisor does"
     {:error, %Error{type: :protocol_error, message: message}}
-  end
-
-  defp exit_before_hello(status) do
-    %{message: message} = error = Program.exit_error(status)
-
-    hint =
-      "before it said hello. Is snakepit-port installed in this interpreter, and is it Python " <>
-        "3.11 or newer?"
-
-    %{error | message: "#{message}, #{hint}"}
   end
 end

@@ -88,6 +88,25 @@ defmodule SnakepitPort.Program do
     %Error{type: :supervisor_down, message: message, status: status}
   end
 
+  @doc "`exit_error/1` of a supervisor that has not said hello, and what to do about its interpreter."
+  @spec exit_before_hello(non_neg_integer, String.t() | nil) :: Error.t()
+  def exit_before_hello(status, python) do
+    %{message: message} = error = exit_error(status)
+    %{error | message: "#{message}, before it said hello#{remedy(status, python)}"}
+  end
+
+  # 1: Python has no such module, or that lacks one it needs. 2: it is too old to know -P.
+  defp remedy(status, python) when status in [1, 2] do
+    {:ok, python} = interpreter(python)
+    project = Path.join(@checkout, "pyproject.toml")
+    package = if File.exists?(project), do: @checkout, else: "PATH-OF-THE-CHECKOUT"
+
+    ". Its interpreter, #{python}, has to be Python 3.11 or newer with snakepit-port installed: run " <>
+      "#{python} -m pip install #{package}, or give python: another interpreter"
+  end
+
+  defp remedy(_, _), do: "; what it wrote to stderr may say why"
+
   @doc "Sends a signal (`\"TERM\"`, `\"KILL\"`). The process may be gone already."
   @spec signal(pos_integer | nil, String.t()) :: :ok
   def signal(nil, _), do: :ok
