@@ -43,9 +43,63 @@ def test_the_environments_that_pools_name_are_made_even_by_two_at_once(tmp_path:
     assert sorted(line for _, lines, _ in both for line in lines[:-1]) == [
         f"setup_python: making {tmp_path}/deep/two",
         f"setup_python: making {tmp_path}/one",
+        f"setup_python: pool deep/two: {tmp_path}/deep/two/bin/python is there",
+        f"setup_python: pool deep/two: made {tmp_path}/deep/two/bin/python",
+        f"setup_python: pool one: {tmp_path}/one/bin/python is there",
+        f"setup_python: pool one: made {tmp_path}/one/bin/python",
     ]
     for name in ("one", "deep/two"):
         assert look_at(f"{tmp_path}/{name}/bin/python").virtual_environment == f"{tmp_path}/{name}"
+
+
+def test_every_pool_is_told_of(tmp_path: Path) -> None:
+    some = tmp_path / "programs" / "some-python"
+    some.parent.mkdir()
+    some.symlink_to(sys.executable)
+    pythons = {
+        "own": "",
+        "one": "one/bin/python",
+        "also": "one/bin/python3",
+        "there": str(some),
+        "bare": "some-python",
+        "absent": "no-such-python",
+        "folder": str(tmp_path),
+        "bin": "gone/python3",
+        "none": "./gone",
+    }
+    config = tmp_path / "pools.toml"
+    config.write_text(
+        "".join(
+            f'[[pools]]\nname = "{name}"\nadapter = "a"\n' + f'python = "{python}"\n' * bool(python)
+            for name, python in pythons.items()
+        )
+    )
+    env = {"PATH": before_others(some.parent), "SNAKEPIT_PYTHON": ""}
+    status, lines, err = finished(setup_python(config, **env))
+    assert status == 0
+    assert lines == [
+        f"setup_python: making {tmp_path}/one",
+        "setup_python: pool own: the supervisor's own interpreter",
+        f"setup_python: pool one: made {tmp_path}/one/bin/python",
+        f"setup_python: pool also: made {tmp_path}/one/bin/python3",
+        f"setup_python: pool there: {some} is there",
+        f"setup_python: pool bare: some-python is there, {some}",
+        f"{tmp_path}/one/bin/python3",
+    ]
+    told = dict(
+        line.removeprefix("setup_python: pool ").split(": ", 1) for line in err.splitlines()
+    )
+    assert list(told) == ["absent", "folder", "bin", "none"]
+    assert told["absent"].startswith("there is no no-such-python on PATH, and none is made, ")
+    assert told["folder"].startswith(f"{tmp_path} is a folder: ")
+    assert told["bin"].startswith(f"there is no {tmp_path}/gone/python3, and none is made, ")
+    write = {name: said.rpartition(": write python = ")[2] for name, said in told.items()}
+    assert write == {
+        "absent": '".venv/bin/python"',
+        "folder": f'"{tmp_path}/bin/python"',
+        "bin": f'"{tmp_path}/gone/bin/python"',
+        "none": f'"{tmp_path}/gone/bin/python"',
+    }
 
 
 def test_an_environment_without_a_gil(tmp_path: Path, free_threaded_python: str) -> None:
