@@ -160,6 +160,11 @@ class Starter:
             ours.close()
             os.close(out)
             hint = _HINTS.get(exc.errno or 0, "check the pool's `python` setting")
+            if not os.path.lexists(python) and Path(python).parent.name == "bin":
+                hint += (
+                    ", or have `scripts/setup_python FILE` of a checkout make the environments that"
+                    " a configuration names"
+                )
             message = f"the interpreter {python!r} cannot be started: {exc.strerror}; {hint}"
             raise StarterError(message) from None
         finally:

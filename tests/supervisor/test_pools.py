@@ -146,6 +146,7 @@ async def test_each_pool_has_its_own_interpreter(start_method: str) -> None:
     ("settings", "said"),
     [
         ({"python": "/nowhere/python"}, "/nowhere/python"),
+        ({"python": "/nowhere/bin/python"}, "have `scripts/setup_python FILE` of a checkout make"),
         ({"python": "no-such-python"}, "no-such-python"),
         ({"python": "/dev/null"}, "/dev/null"),
         ({"python": "/bin/false"}, "ended with status 1"),
