@@ -165,7 +165,8 @@ class Host(Link):
     async def recycle(self, pool: str | None = None, *, worker: str | None = None) -> int:
         """Has a worker, the workers of a pool, or all replaced; returns how many that are.
 
-        They serve on until their successors are ready; `worker.recycled` tells of each. Raises: as
+        They serve on until their successors are ready; `worker.recycled` tells of each. Edited
+        adapters are taken up by this, edited modules in `preload` are not. Raises: as
         `call`.
         """
         what = {"worker": worker} if worker is not None else _of_pool(pool)

@@ -255,6 +255,10 @@ defmodule SnakepitPort do
   worker of an error that happened at none, raises `ArgumentError`.
 
       {:ok, 1} = SnakepitPort.recycle(worker: "default-1")
+
+  The successors load the adapter as it is now. What the pool has in `preload` they have as it was: edited
+  modules there take a `reload/2` with another value of a setting that workers see, such as a variable in
+  `adapter_env`.
   """
   @spec recycle(server | [recycled], [recycled]) :: {:ok, non_neg_integer} | {:error, Error.t()}
   def recycle(server \\ SnakepitPort, what \\ [])

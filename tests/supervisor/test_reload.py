@@ -365,3 +365,31 @@ async def test_many_reloads_leave_nothing_behind(tmp_path: Path) -> None:
                 await host.stats()
                 counts.append(descriptors())
         assert max(counts) == min(counts)
+
+
+async def test_what_is_preloaded_is_read_again_by_a_reload_and_not_by_recycling(
+    tmp_path: Path,
+) -> None:
+    def edit(number: int) -> None:
+        (tmp_path / "heavy.py").write_text(f"NUMBER = {number}\n")
+        (tmp_path / "edited.py").write_text(
+            f"import heavy\nfrom snakepit_port.adapter import command\n"
+            f"@command\ndef numbers():\n    return {number}, heavy.NUMBER\n"
+        )
+
+    settings = {"adapter": "edited", "preload": ["heavy"], "python_path": [str(tmp_path)]}
+    edit(1)
+    async with open_host(pools(pool(**settings))) as host:
+        await host.await_ready()
+        events = host.events()
+        assert await host.call(None, "numbers") == (1, 1)
+        # Of another length: Python tells what it has compiled by size and whole seconds.
+        edit(22)
+        assert await host.recycle() == 1
+        await first(events, "worker.stopped")
+        assert await host.call(None, "numbers") == (22, 1)
+        assert await reload(host, pools(pool(**settings))) == {"default": "unchanged"}
+        changed = pools(pool(**settings, adapter_env={"RELEASE": "2"}))
+        assert await reload(host, changed) == {"default": "replaced"}
+        await whole(events, "default")
+        assert await host.call(None, "numbers") == (22, 22)
