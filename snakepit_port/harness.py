@@ -210,7 +210,8 @@ class Host(Link):
 
     async def stacks(self, pool: str | None = None, *, worker: str | None = None) -> dict[str, str]:
         """What every thread of the workers is at, as text by worker: of all, of a pool's, or of
-        one. Running commands are not disturbed. Raises: as `call`.
+        one. A signal is sent for it, after which Python's own functions go on; in a library that
+        does not repeat them, sleep(3), poll(2) and read(2) return early (EINTR). Raises: as `call`.
         """
         asked = _of_pool(pool) if worker is None else {**_of_pool(pool), "worker": worker}
         stacks: dict[str, str] = await self.control("stacks", asked)

@@ -313,8 +313,10 @@ defmodule SnakepitPort do
   end
 
   @doc """
-  What every thread of every worker is at, as texts by the id of the worker. Commands that run are not
-  disturbed, and need not help: one that hangs in C is seen as well. Raises as `get_stats/1`.
+  What every thread of every worker is at, as texts by the id of the worker. Commands that run need not help:
+  one that hangs in C is seen as well. Each worker is sent a signal for it. Python's own functions go on after
+  that; in a library that does not repeat them, calls that wait, as sleep(3), poll(2) and read(2) do, return
+  early (EINTR). Raises as `get_stats/1`.
   """
   @spec stacks(server) :: %{String.t() => String.t()}
   def stacks(server \\ SnakepitPort), do: control!(server, "stacks")
