@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON-ARGS",
         nargs="?",
         default=[],
-        type=_json_args,
+        action=_JsonArgs,
         help="a list of positions or an object of keywords; default: []",
     )
 
@@ -114,6 +115,29 @@ def _json_args(text: str) -> Any:
             'arguments are a list of positions or an object of keywords: [1, 2] or {"a": 1}'
         )
     return value
+
+
+class _JsonArgs(argparse.Action):
+    """Takes the arguments; or tells of the file that stands in the place of the pool, where the
+    other commands have it, so that the command has come to stand here."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        try:
+            value = _json_args(values) if isinstance(values, str) else values
+        except argparse.ArgumentTypeError as exc:
+            file = namespace.pool
+            if namespace.config is None and (file.endswith(".toml") or os.path.isfile(file)):
+                parser.error(
+                    f"the file is given with --config: --config {file} {namespace.command} {values}"
+                )
+            raise argparse.ArgumentError(self, str(exc)) from None
+        setattr(namespace, self.dest, value)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -126,6 +126,15 @@ def test_an_option_that_is_none_is_told_with_the_usage_of_its_command() -> None:
     assert result.stderr.endswith("snakepit-port check: unrecognized arguments: --bogus\n")
 
 
+@pytest.mark.parametrize("rest", [[], ["[1, 2]"]])
+def test_a_file_in_the_place_of_the_pool_is_told_where_it_belongs(rest: list[str]) -> None:
+    result = run("call", "pools.toml", "default", "add", *rest)
+    assert (result.returncode, result.stdout) == (64, "")
+    assert result.stderr.startswith("usage: snakepit-port call ")
+    told = "the file is given with --config: --config pools.toml default add\n"
+    assert result.stderr.endswith(told)
+
+
 def test_an_interrupt_is_no_traceback(folder: Path) -> None:
     os.mkfifo(folder / "fifo.toml")
     # Opening a fifo without a writer waits.
