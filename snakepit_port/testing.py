@@ -60,8 +60,9 @@ def snakepit_adapter(
 
     Starts a pool of one worker that serves `adapter`, a name such as "my_app.adapter" or
     "my_app.adapter:Class", and returns an `AdapterRun`. `settings` are further settings of the
-    pool, such as `adapter_args`. Workers run in the interpreter of the test, and import from
-    where the test does.
+    pool, such as `adapter_args`; relative paths in them start from pytest's root directory.
+    Workers run in the interpreter of the test, and import from where the test does, unless `python`
+    and `python_path` say otherwise.
     """
     factory = _host_factory(request.config.rootpath, _snakepit_run)
     runs: list[AdapterRun] = []

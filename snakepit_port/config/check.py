@@ -76,7 +76,9 @@ def check(
         mistakes += old.mistakes
     config = _config(tree if old is None else old.tree(), At(report, base_dir))
     if not mistakes and config is not None:
-        doubts = [(source_of(path), message, hint) for path, message, hint in warnings(config)]
+        doubts = [
+            (source_of(path), message, hint) for path, message, hint in warnings(config, base_dir)
+        ]
         return replace(
             config,
             changes=() if old is None else old.changes,

@@ -16,8 +16,8 @@ from snakepit_port.config.settings import POOL
 _LONGEST_PATH = 4096
 
 
-def warnings(config: Config) -> Iterator[Mistake]:
-    """Everything to warn of in *config*.
+def warnings(config: Config, base_dir: str) -> Iterator[Mistake]:
+    """Everything to warn of in *config*, whose relative paths started from *base_dir*.
 
     A setting that has its default is as if it were not there: a configuration that is written out
     whole has them all.
@@ -28,7 +28,7 @@ def warnings(config: Config) -> Iterator[Mistake]:
         for number, folder in enumerate(pool.python_path):
             # What is no folder may be a zip file.
             if not os.path.exists(folder):
-                hint = "a relative path starts from the folder of the configuration"
+                hint = f"a relative path starts from {base_dir}"
                 place = ("pools", index, "python_path", number)
                 yield place, f"there is no folder {quoted(folder, _LONGEST_PATH)}", hint
 

@@ -74,7 +74,7 @@ python_path = [
     assert [str(warning) for warning in config.warnings] == [
         f'line 4, pools[0] "a": idle_timeout: {ALL_STAY}',
         f'line 7, pools[0] "a": python_path[1]: there is no folder "{tmp_path}/lob" (a relative'
-        " path starts from the folder of the configuration)",
+        f" path starts from {tmp_path})",
     ]
     assert config.warnings[0].file == "x.toml"
 

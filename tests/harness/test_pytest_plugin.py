@@ -41,6 +41,10 @@ ADAPTER = """
         return a + b
 
     @command
+    def executable():
+        return sys.executable
+
+    @command
     def greet(name):
         print(f"greeting {name}", flush=True)
         return f"hello {name}"
@@ -96,6 +100,7 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
         import os
+        import sys
         import pytest
         from snakepit_port.harness import CallError
 
@@ -117,6 +122,14 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
         def test_settings(snakepit_adapter):
             assert len(snakepit_adapter("my_app.adapter", pool_size=2).worker_pids) == 2
 
+        def test_paths_and_an_interpreter_of_the_pool(
+            snakepit_adapter, request, tmp_path, monkeypatch
+        ):
+            os.symlink(sys.executable, request.config.rootpath / "own_python")
+            monkeypatch.chdir(tmp_path)
+            adapter = snakepit_adapter("adapter", python="./own_python", python_path=["my_app"])
+            assert adapter.call("executable") == str(request.config.rootpath / "own_python")
+
         def test_an_adapter_that_does_not_load(snakepit_adapter):
             with pytest.raises(CallError, match="no_such_module") as caught:
                 snakepit_adapter("no_such_module")
@@ -130,7 +143,7 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
         """
     )
     result = project.runpytest_subprocess("-p", "no:trio")
-    result.assert_outcomes(passed=5)
+    result.assert_outcomes(passed=6)
 
 
 @pytest.mark.parametrize(
