@@ -152,10 +152,43 @@ defmodule SnakepitPort.LegacyTest do
       assert "[{" <> _ = capture_io(fn -> Convert.run(args ++ ["--report", "--json"]) end)
     end
 
+    test "leaves a file that is there alone, and says so once", %{folder: folder, args: args} do
+      path = Path.join(folder, "pools.toml")
+      File.write!(path, "mine")
+      told = "#{path} is there already; --force writes over it"
+      assert_raise Mix.Error, told, fn -> Convert.run(args ++ ["-o", path]) end
+      assert File.read!(path) == "mine"
+      Convert.run(args ++ ["--force", "-o", path])
+      assert File.read!(path) =~ "pool_size = 1"
+    end
+
+    test "hands the evaluated files over where nobody else reads them",
+         %{folder: folder} = context do
+      python = Path.join(folder, "python")
+      File.write!(python, "#!/bin/sh\nls -ld \"$(dirname \"$5\")\"; test -s \"$5\" && exit 3\n")
+      File.chmod!(python, 0o755)
+
+      said =
+        capture_io(fn ->
+          error = catch_error(Convert.run(context.args ++ ["--python", python]))
+          assert error.message == "#{python} -m snakepit_port convert ended with status 3"
+          assert error.mix == 3
+        end)
+
+      assert ["drwx------" <> _ | words] = String.split(said)
+      refute File.exists?(List.last(words))
+    end
+
     test "says what is wrong", %{folder: folder} do
       path = Path.join(folder, "wrong.exs")
       File.write!(path, "import Config\nconfig :snakepit, adapter_module: My.Own\n")
-      json = capture_io(fn -> catch_error(Convert.run([path, "--json"])) end)
+
+      json =
+        capture_io(fn ->
+          error = catch_error(Convert.run([path, "--json"]))
+          assert error.message == "the configuration cannot be converted"
+        end)
+
       assert json =~ "which Python adapter this module started cannot be told from it"
 
       File.write!(path, "import Config\nconfig :other, key: 1\n")

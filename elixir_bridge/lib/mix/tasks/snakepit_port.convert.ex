@@ -31,20 +31,38 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
     python: :string
   ]
 
+  # SPEC section 15.
+  @bad_config 78
+
   @impl true
   def run(argv) do
     {opts, files} = OptionParser.parse!(argv, strict: @switches, aliases: [o: :output])
     if files == [], do: Mix.raise("which file? mix snakepit_port.convert config/config.exs")
-    config = read(files, String.to_atom(opts[:env] || to_string(Mix.env())))
 
-    path = Path.join(System.tmp_dir!(), "snakepit_port_convert_#{System.pid()}.etf")
-    File.write!(path, :erlang.term_to_binary(config), [:exclusive])
+    if opts[:output] && !opts[:force] && match?({:ok, _}, File.lstat(opts[:output])),
+      do: Mix.raise("#{opts[:output]} is there already; --force writes over it")
+
+    config = read(files, String.to_atom(opts[:env] || to_string(Mix.env())))
+    folder = private_folder!()
 
     try do
+      path = Path.join(folder, "config.etf")
+      File.write!(path, :erlang.term_to_binary(config), [:exclusive])
       convert(path, opts)
     after
-      File.rm(path)
+      File.rm_rf!(folder)
     end
+  end
+
+  # What is evaluated holds whatever secrets the environment has: nobody else is to read it, or to be there
+  # before.
+  defp private_folder! do
+    name = "snakepit_port_convert_#{System.pid()}_#{:rand.uniform(0x7FFFFFFF)}"
+    folder = Path.join(System.tmp_dir!(), name)
+    # Raises where there is one of that name.
+    File.mkdir!(folder)
+    File.chmod!(folder, 0o700)
+    folder
   end
 
   defp read(files, env) do
@@ -74,12 +92,19 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
 
     case System.cmd(python, args, env: [{"PYTHONUTF8", "1"}]) do
       {text, 0} -> IO.write(text)
-      {text, status} -> refuse(text, status)
+      {text, status} -> refuse(text, status, python)
     end
   end
 
-  defp refuse(text, status) do
+  # What it wrote to stderr has said why.
+  defp refuse(text, status, python) do
     IO.write(text)
-    Mix.raise("the configuration cannot be converted", exit_status: status)
+
+    message =
+      if status == @bad_config,
+        do: "the configuration cannot be converted",
+        else: "#{python} -m snakepit_port convert ended with status #{status}"
+
+    Mix.raise(message, exit_status: status)
   end
 end
