@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from checkout import ROOT, tracked
+from checkout import PACKAGE, ROOT, tracked
 
 from snakepit_port import __version__
 
@@ -111,6 +111,15 @@ def test_versions_agree() -> None:
     )
     assert mix is not None
     assert {project["version"], mix[1]} == {__version__}
+
+
+def test_what_stands_in_the_package_is_installed_with_it() -> None:
+    """The guide and the reference, too: error messages and docstrings name them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"][PACKAGE.name]
+    shipped = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    there = {ROOT / name for name in tracked() if name.parts[0] == PACKAGE.name}
+    assert {path for path in there if path.suffix != ".py"} == shipped
 
 
 def scripts() -> list[Path]:
