@@ -54,13 +54,15 @@ _WORKER_WARNINGS = ("worker.gil_enabled", "worker.thread_safety")
 class Finding:
     """One thing that was looked at. ``pool`` is empty for what concerns all; ``level`` is "ok",
     "note", "warning" (a pool would start), or "failure" (one would not). ``traceback`` is empty
-    where Python raised nothing."""
+    where Python raised nothing. One that is not ``shown`` says people nothing they can use here;
+    programs get it."""
 
     pool: str
     subject: str
     level: str
     message: str
     traceback: str = ""
+    shown: bool = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,17 +78,47 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     for finding in examine(args.file, start=not args.no_start):
         findings.append(finding)
-        if not args.json:
+        if not args.json and finding.shown:
             _print(finding)
         if finding.level == "failure":
             status = BAD_CONFIG if finding.subject == "configuration" else WOULD_NOT_START
     if args.json:
         print_json({"ok": status == 0, "findings": [_row(finding) for finding in findings]})
+    else:
+        print(paint(sys.stdout, RED if status else GREEN, _verdict(findings, not args.no_start)))
     return status
+
+
+def _verdict(findings: list[Finding], tried: bool) -> str:
+    """Which pools would start, in a line. Without *tried* no adapter was loaded."""
+    failed = {finding.pool for finding in findings if finding.level == "failure"}
+    # In the order of the configuration, which has one interpreter for each.
+    pools = [finding.pool for finding in findings if finding.subject == "interpreter"]
+    if not pools:
+        return "the configuration is wrong, see above" if failed else "there is no pool to start"
+    good = [] if "" in failed else [pool for pool in pools if pool not in failed]
+    bad = [pool for pool in pools if pool not in good]
+    parts = []
+    if good:
+        parts.append(f"{_names(good)} {'would' if tried else 'may'} start")
+        if not tried:
+            parts[-1] += " (no worker was started)"
+    if bad:
+        parts.append(f"{_names(bad)} would not{'' if good else ' start'}, see above")
+    count = sum(finding.level == "warning" and finding.shown for finding in findings)
+    if count:
+        parts.append(f"{count} warning{'s' * (count != 1)}")
+    return f"{len(pools)} pool{'s' * (len(pools) != 1)}: {'; '.join(parts)}"
+
+
+def _names(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _row(finding: Finding) -> dict[str, str]:
     row = asdict(finding)
+    del row["shown"]
     if not finding.traceback:
         del row["traceback"]
     return row
@@ -199,7 +231,10 @@ def _interpreter(config: Config, pool: PoolSettings) -> Iterator[Finding]:
     for library, version in installed(found.distributions):
         unsafe = profile.kind == "thread" and library.threads == "unsafe"
         message = f"threads: {library.threads}. {library.note}\n{library.source}"
-        yield say(f"{library.name} {version}", "warning" if unsafe else "note", message)
+        level = "warning" if unsafe else "note"
+        # What a library does on threads matters where it meets some.
+        shown = profile.kind == "thread"
+        yield say(f"{library.name} {version}", level, message, "", shown)
 
 
 def _described(found: Interpreter) -> str:
@@ -239,4 +274,6 @@ def _start(config: Config, pool: PoolSettings) -> Iterator[Finding]:
     for event in events:
         if event.name in _WORKER_WARNINGS:
             message = str(event.metadata["message"])
-            yield Finding(pool.name, event.name, "warning", message)
+            # Where no module turned the GIL on, the profile's finding has said it.
+            gil_anyway = event.name == "worker.gil_enabled" and not event.metadata["module"]
+            yield Finding(pool.name, event.name, "warning", message, shown=not gil_anyway)

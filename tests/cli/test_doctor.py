@@ -79,6 +79,39 @@ def test_what_people_see(folder: Path) -> None:
     assert status == 0
     assert "ok       configuration: 1 pool\n" in text
     assert "ok       pool default: start: a worker loaded adapter fine\n" in text
+    assert text.endswith("\n1 pool: default would start\n")
+
+
+FINE, ALSO = POOL.replace("default", "io"), POOL.replace("default", "other")
+BROKEN = POOL.replace("default", "matrix").replace("fine", "broken")
+NOWHERE = POOL.replace("default", "gpu") + 'python = "no/such/python"\n'
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "verdict"),
+    [
+        (FINE + BROKEN, [], "2 pools: io would start; matrix would not, see above"),
+        (BROKEN, [], "1 pool: matrix would not start, see above"),
+        (
+            FINE + ALSO + BROKEN + NOWHERE,
+            ["--no-start"],
+            "4 pools: io, other and matrix may start (no worker was started); gpu would not, see"
+            " above",
+        ),
+        (
+            FINE + "threads_per_worker = 4\n",
+            ["--no-start"],
+            "1 pool: io may start (no worker was started); 1 warning",
+        ),
+        (FINE + "pool_sise = 4\n", [], "the configuration is wrong, see above"),
+        ("[supervisor]\npooling_enabled = false\n", [], "there is no pool to start"),
+    ],
+)
+def test_the_last_line_is_the_verdict(
+    folder: Path, config: str, options: list[str], verdict: str
+) -> None:
+    _, text = doctor(folder, config, *options)
+    assert text.splitlines()[-1] == verdict
 
 
 def test_an_adapter_that_cannot_be_imported(folder: Path) -> None:
@@ -187,11 +220,28 @@ def test_a_thread_pool_with_a_gil_is_warned_of(folder: Path) -> None:
     assert "recommended is process" in found["profile"]["message"]
 
 
-def test_libraries_are_listed_with_their_version(folder: Path, numpy_python: str) -> None:
-    _, found = findings(folder, f'{POOL}python = "{numpy_python}"\n', "--no-start")
+def test_that_threads_meet_a_gil_is_told_people_once(folder: Path) -> None:
+    config = f'{POOL}worker_profile = "thread"\n'
+    _, text = doctor(folder, config)
+    [warning] = [line for line in text.splitlines() if line.startswith("warning")]
+    assert "has a GIL, so its threads run Python one at a time" in warning
+    assert text.endswith("\n1 pool: default would start; 1 warning\n")
+    # The worker says so, too, and programs get it.
+    _, found = findings(folder, config)
+    assert found["worker.gil_enabled"]["level"] == "warning"
+
+
+@pytest.mark.parametrize("profile", ["process", "thread"])
+def test_libraries_are_listed_with_their_version_for_threads(
+    folder: Path, numpy_python: str, profile: str
+) -> None:
+    config = f'{POOL}python = "{numpy_python}"\nworker_profile = "{profile}"\n'
+    _, found = findings(folder, config, "--no-start")
     [subject] = [subject for subject in found if subject.startswith("numpy ")]
     assert "threads: care." in found[subject]["message"]
     assert "https://numpy.org" in found[subject]["message"]
+    _, text = doctor(folder, config, "--no-start")
+    assert (f"note     pool default: {subject}: threads: care." in text) is (profile == "thread")
 
 
 def lower(which: int, limit: int) -> Callable[[], None]:
@@ -204,3 +254,4 @@ def test_a_limit_that_is_too_low(folder: Path) -> None:
     status, text = doctor(folder, config, "--no-start", preexec_fn=few)
     assert status == 1
     assert "failure  file descriptors: 256, about 836 needed; raise `ulimit -n`" in text
+    assert text.endswith("\n1 pool: default would not start, see above\n")
