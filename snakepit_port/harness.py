@@ -112,8 +112,8 @@ class Host(Link):
 
         The generator runs ahead of the iteration by `window` chunks at most, or by fewer if they
         are large. `timeout` counts for the whole stream, the time that its consumer takes included.
-        The other arguments are those of `call`. A command that is no generator has no chunks: its
-        result is in `chunks.result` after the iteration.
+        The other arguments are those of `call`. What the generator returns is in `chunks.result`
+        after the iteration.
 
         Leaving the block early, or by an exception, has the generator closed and forgets the call.
 

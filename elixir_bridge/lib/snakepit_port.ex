@@ -150,7 +150,7 @@ defmodule SnakepitPort do
 
   The generator is started when the enumeration begins, runs ahead of it by a bounded number of chunks, and is
   closed when the enumeration stops early or its process dies: its `finally` blocks run. What it
-  returns is left out, and so is the result of a command that is no generator. Whoever suspends an
+  returns is left out. A command that returns something else than an iterator is an error `:not_a_stream`. Whoever suspends an
   enumeration goes on with it in the same process; another one gets an `ArgumentError`, and can only halt it.
 
     * `:window` - chunks under way at most, default 512; fewer are when they are large

@@ -36,7 +36,8 @@ defmodule SnakepitPort.StreamTest do
     assert Enum.to_list(stream) == Enum.to_list(0..1999)
     assert stream |> Stream.map(&(&1 * 2)) |> Stream.filter(&(&1 < 5)) |> Enum.sum() == 6
     assert Enum.to_list(SnakepitPort.stream(:count, %{n: 0}, opts)) == []
-    assert Enum.to_list(SnakepitPort.stream("add", [1, 2], opts)) == []
+    error = assert_raise Error, fn -> Enum.to_list(SnakepitPort.stream("add", [1, 2], opts)) end
+    assert error.type == :not_a_stream
     nothing_left(link)
   end
 

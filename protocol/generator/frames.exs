@@ -15,7 +15,7 @@ defmodule Vectors.Frames do
   @error_types ~w(
     exception unknown_command bad_arguments decode encode frame_too_large timeout queue_timeout
     cancelled pool_saturated pool_unavailable unknown_pool worker_crashed worker_busy
-    session_worker_unavailable not_a_stream_call unknown_tool tool_error unknown_control
+    session_worker_unavailable not_a_stream_call not_a_stream unknown_tool tool_error unknown_control
     shutting_down protocol_error protocol_version config
   )
 

@@ -150,6 +150,13 @@ class Answers:
             id, {"type": type, "message": message, "command": command, **self._where}
         )
 
+    def no_stream(self, id: int, command: str, value: Any) -> bytes:
+        message = (
+            f"command {command!r} was called as a stream, and its result, of type"
+            f" {type(value).__name__}, is none: have it yield values, or call it for its result"
+        )
+        return self.refusal(id, command, "not_a_stream", message)
+
     def cancelled(self, id: int, command: str) -> bytes:
         return self.refusal(id, command, "cancelled", "the call was cancelled")
 

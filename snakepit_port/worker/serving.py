@@ -112,10 +112,12 @@ class Serving:
                 value = function(*positions, **keywords)
             finally:
                 self._end()
-            if credit is not None and isinstance(value, Iterator):
+            if credit is None or value is None:
+                answer = answers.result(id, command, value)
+            elif isinstance(value, Iterator):
                 values = value
             else:
-                answer = answers.result(id, command, value)
+                answer = answers.no_stream(id, command, value)
         except BaseException as exc:
             answer = answers.raised(id, command, function, (positions, keywords), exc)
         if self._stream is not None:

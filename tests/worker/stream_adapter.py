@@ -53,6 +53,11 @@ def iterator_after(fifo: str) -> Iterator[int]:
 
 
 @command
+def nothing() -> None:
+    pass
+
+
+@command
 def listed(n: int) -> list[int]:
     return list(range(n))
 

@@ -36,9 +36,19 @@ def test_an_iterator_is_a_stream_too(worker: Worker) -> None:
     assert worker.chunks(id) == ([0, 1, 2], "result", None)
 
 
-def test_a_command_that_is_none_answers_with_its_result(worker: Worker) -> None:
+def test_a_command_that_is_none_is_told_so(worker: Worker) -> None:
     id = worker.begin_stream(0, "listed", 3)
-    assert worker.chunks(id) == ([], "result", [0, 1, 2])
+    error = worker.failure_of(id)
+    assert error["type"] == "not_a_stream"
+    assert error["message"] == (
+        "command 'listed' was called as a stream, and its result, of type list, is none: have it"
+        " yield values, or call it for its result"
+    )
+
+
+def test_a_command_that_returns_nothing_is_a_stream_of_no_values(worker: Worker) -> None:
+    id = worker.begin_stream(0, "nothing")
+    assert worker.chunks(id) == ([], "result", None)
 
 
 @pytest.mark.parametrize("command", ["count", "iterator"])

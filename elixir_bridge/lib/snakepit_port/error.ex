@@ -19,7 +19,7 @@ defmodule SnakepitPort.Error do
   @types ~w(
     exception unknown_command bad_arguments decode encode frame_too_large timeout queue_timeout
     cancelled pool_saturated pool_unavailable unknown_pool worker_crashed worker_busy
-    session_worker_unavailable session_limit not_a_stream_call unknown_tool tool_error unknown_control
+    session_worker_unavailable session_limit not_a_stream_call not_a_stream unknown_tool tool_error unknown_control
     shutting_down supervisor_down protocol_error protocol_version config
   )a
   @type_of Map.new(@types, &{Atom.to_string(&1), &1})
