@@ -121,6 +121,11 @@ class PoolSettings:
     direct_calls: tuple[str, ...] = ()
     prefetch: int | Literal["auto"] = "auto"
 
+    @property
+    def watches_memory(self) -> bool:
+        """Whether the memory of its workers has a limit, and is measured."""
+        return min(self.memory_threshold_mb, self.memory_limit_mb) != math.inf
+
 
 @dataclass(frozen=True, slots=True)
 class Config:

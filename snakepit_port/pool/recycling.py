@@ -108,7 +108,7 @@ class Recycling:
         for timer in (self._idle_timer, self._memory_timer):
             timers.cancel(timer)
         self._idle_timer = self._memory_timer = None
-        if self._watches_memory:
+        if settings.watches_memory:
             self._measure_all(None, now)
         if _limits_of(settings) != _limits_of(before):
             for worker in self._roster.in_state(WorkerState.READY):
@@ -127,7 +127,7 @@ class Recycling:
         """A worker is ready: what it may reach is drawn now, once. Drawn at each look, the shortest
         of many draws would count."""
         self._draw_limits(worker)
-        if self._memory_timer is None and self._watches_memory and not self._stopped:
+        if self._memory_timer is None and self._settings.watches_memory and not self._stopped:
             self._measure_all(None, now)
 
     def _draw_limits(self, worker: Worker) -> None:
@@ -232,11 +232,6 @@ class Recycling:
 
     # -- memory ------------------------------------------------------------------------------------
 
-    @property
-    def _watches_memory(self) -> bool:
-        settings = self._settings
-        return min(settings.memory_threshold_mb, settings.memory_limit_mb) != math.inf
-
     def _measure_all(self, _: None, now: float) -> None:
         for worker in self._roster.in_state(WorkerState.READY, WorkerState.DRAINING):
             self._record.effects.append(Measure(worker))
@@ -262,15 +257,16 @@ class Recycling:
             self.mark([worker], "memory_threshold", now)
 
     def is_too_large(self, worker: Worker, size: int) -> dict[str, Any] | None:
-        """Why a worker that has just loaded its adapter, and has `size` bytes to itself, cannot
-        serve: a limit that it is past already would have it replaced for ever."""
+        """Why a worker that has just loaded its adapter, and with its children has `size` bytes to
+        itself, cannot serve: a limit that it is past already would have it replaced for ever."""
         for setting in ("memory_threshold_mb", "memory_limit_mb"):
             limit = getattr(self._settings, setting)
             if size >= limit * _MIB:
                 name = self._record.name
                 message = (
                     f"{setting} of pool {name!r} is {limit}, but a worker that has done nothing"
-                    f" yet has {size / _MIB:.1f} MiB to itself; raise it above that"
+                    f" yet has {size / _MIB:.1f} MiB to itself, its children included; raise it"
+                    " above that"
                 )
                 return {"type": "pool_unavailable", "message": message, "pool": name}
         return None

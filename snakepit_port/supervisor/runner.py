@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import random
 import signal
@@ -14,7 +13,6 @@ from snakepit_port.config import Config, PoolSettings
 from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, effects, streams
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.ledger import Ledger
-from snakepit_port.supervisor.memory import private_bytes
 from snakepit_port.supervisor.outside import Outside
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
@@ -432,22 +430,23 @@ class Runner:
 
     def _may_be_ready(self, process: WorkerProcess) -> None:
         """A worker takes calls when it has said so and its starter has said which process it is;
-        nothing orders the two."""
-        if process.is_ready and process.os_pid is not None:
-            metadata = {
-                "os_pid": process.os_pid,
-                "python": process.python,
-                "gil": process.gil,
-            }
-            # A fresh worker is small, so that this does not take long.
-            memory = private_bytes(process.os_pid) if self._has_memory_limits() else None
-            todo = self.machine.worker_ready(
-                process.worker, metadata, self.now(), memory, process.idempotent
-            )
-            self.perform(todo)
+        nothing orders the two. Where its memory is limited it is measured first, as it will be
+        again and again."""
+        if process.is_announced or not process.is_ready or process.os_pid is None:
+            return
+        process.is_announced = True
+        if self.settings.watches_memory:
+            self.outside.sampler.measure(process.os_pid, lambda size: self._is_ready(process, size))
+        else:
+            self._is_ready(process, None)
 
-    def _has_memory_limits(self) -> bool:
-        return min(self.settings.memory_threshold_mb, self.settings.memory_limit_mb) != math.inf
+    def _is_ready(self, process: WorkerProcess, memory: int | None) -> None:
+        metadata = {"os_pid": process.os_pid, "python": process.python, "gil": process.gil}
+        # Nothing comes of it, if it was killed or has gone while it was measured.
+        todo = self.machine.worker_ready(
+            process.worker, metadata, self.now(), memory, process.idempotent
+        )
+        self.perform(todo)
 
     def _condemn(self, process: WorkerProcess, message: str, now: float) -> None:
         process.condemned = True

@@ -43,6 +43,8 @@ class WorkerProcess:
         self.worker = worker
         self.os_pid: int | None = None
         self.is_ready = False
+        #: Whether that was passed on, once its process id was known, too.
+        self.is_announced = False
         #: Whether it broke the protocol, and is killed for it.
         self.condemned = False
         self.gil: Any = None

@@ -293,7 +293,7 @@ class TestMemory:
         (event,) = pool.heard("pool.unavailable")
         assert event.metadata["message"] == (
             f"{setting} of pool 'p' is 20, but a worker that has done nothing yet has 34.0 MiB to"
-            " itself; raise it above that"
+            " itself, its children included; raise it above that"
         )
 
 

@@ -48,6 +48,17 @@ def read_pipe(path: str) -> tuple[int, str]:
         return os.getpid(), pipe.read()
 
 
+class Parent:
+    """Small itself; its child is not."""
+
+    def __init__(self, mib: int) -> None:
+        have_a_child_that_grows(mib)
+
+    @command
+    def nothing(self) -> None:
+        pass
+
+
 class Large:
     def __init__(self, mib: int) -> None:
         self.kept = _fill(mib)

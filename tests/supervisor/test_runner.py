@@ -77,23 +77,27 @@ class FakeStarter:
 class Stage:
     """A pool, and who plays the others' parts."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, pool_size: int) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, pool_size: int = 1, **more: Any) -> None:
         self.now = 0.0
         self.pump = Pump()
         self.starters: list[FakeStarter] = []
         self.answers: dict[int, Any] = {}
         self.logged: list[str] = []
+        self.events: list[str] = []
+        #: What the sampler is to measure: process ids, and who is told.
+        self.measured: list[tuple[int, Callable[[int | None], None]]] = []
         #: The process groups that the supervisor killed itself.
         self.killed: list[int] = []
         monkeypatch.setattr(sources, "Starter", self._starter)
         monkeypatch.setattr(os, "killpg", lambda group, _signum: self.killed.append(group))
         settings = {"name": "default", "adapter": "a", "pool_size": pool_size, "prefetch": 1}
-        config = load_terms({"pools": [settings]}, Path("/"))
+        config = load_terms({"pools": [{**settings, **more}]}, Path("/"))
         outside: Any = SimpleNamespace(
             host_max_frame_bytes=1000,
             shm=None,
             answer=self._answer,
-            event=lambda *_: None,
+            sampler=SimpleNamespace(measure=lambda *asked: self.measured.append(asked)),
+            event=lambda name, *_: self.events.append(name),
             log=lambda *said: self.logged.append(said[-1]),
             settled=lambda _: None,
             touched=lambda _: None,
@@ -171,6 +175,59 @@ async def test_credit_of_several_frames_fits_into_the_one_that_a_worker_gets(sta
     stage.pump.flush()
     credit = messages.credit(2, messages.MAX_CREDIT)
     assert channel.recv(2**16).endswith(credit)
+
+
+# -- a worker whose memory is limited --------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    stage = Stage(monkeypatch, memory_threshold_mb=60)
+    yield stage
+    stage.close()
+
+
+async def test_it_is_announced_when_it_has_been_measured_and_once(limited: Stage) -> None:
+    (channel,) = await limited.up()
+    channel.sendall(messages.ready({}))
+    await limited.turn()
+    limited.starters[0].tell("started", "default-1", 1001)
+    assert limited.events == []
+    ((pid, told),) = limited.measured
+    assert pid == 1001
+    told(0)
+    assert limited.events == ["worker.started", "pool.ready"]
+
+
+async def test_one_that_is_too_large_never_serves(limited: Stage) -> None:
+    await limited.up()
+    ((_, told),) = limited.measured
+    told(60 * 2**20)
+    starter = limited.starters[0]
+    assert starter.signals == [("default-1", signal.SIGKILL)]
+    starter.tell("exited", "default-1", 1001, signal.SIGKILL)
+    assert limited.events == ["worker.start_failed", "pool.unavailable"]
+
+
+@pytest.mark.parametrize("fate", ["gone", "condemned", "late"])
+async def test_one_that_ends_while_it_is_measured_is_not_announced(
+    limited: Stage, fate: str
+) -> None:
+    (channel,) = await limited.up()
+    ((_, told),) = limited.measured
+    starter = limited.starters[0]
+    if fate == "condemned":
+        channel.sendall(GARBAGE)
+        await limited.turn()
+    elif fate == "late":
+        limited.wait(30.0)
+    if fate != "gone":
+        assert starter.signals == [("default-1", signal.SIGKILL)]
+        told(0)
+    starter.tell("exited", "default-1", 1001, signal.SIGKILL)
+    told(0)
+    assert "worker.started" not in limited.events
+    assert limited.events[0] == "worker.start_failed"
 
 
 # -- a worker whose starter is gone ----------------------------------------------------------------
