@@ -346,7 +346,8 @@ async def open_host(
     `config` is the path of a TOML file, or the same keys as a mapping, which travels in the hello;
     relative paths in a mapping start from `base_dir` (default: `cwd`). `python` is the supervisor's
     interpreter, which has snakepit_port installed. `stderr` is what `subprocess.Popen` takes; None
-    shares this process's. `on_log` is called with every log line as it arrives; it must not raise.
+    shares this process's. `max_frame_bytes` is the largest frame that this side accepts, 128 KiB at
+    least. `on_log` is called with every log line as it arrives; it must not raise.
     Arrays arrive as NumPy's where it is installed, else as memoryviews; with `tensors`, as
     `snakepit_port.wire.Tensor`, whatever is installed.
 

@@ -76,7 +76,7 @@ defmodule Vectors.Frames do
              {str("pools"),
               list([map([{str("adapter"), str("my_app.adapter")}, {str("name"), str("default")}])])}
            ])},
-          {str("max_frame_bytes"), int(1024)}
+          {str("max_frame_bytes"), int(131_072)}
         ])
       ]),
       of("hello with a configuration as a keyword list", "host", :hello, [

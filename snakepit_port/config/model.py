@@ -16,6 +16,11 @@ from typing import Any, Literal, get_args
 
 from snakepit_port.config.changes import Change
 
+#: The least that each side has to accept in a frame. Nobody asks for a log line or for why a worker
+#: did not start, so they always have to fit: a line whose bytes are all written as U+FFFD takes 48
+#: KiB, and a cause 64 KiB.
+MIN_FRAME_BYTES = 128 * 1024
+
 
 def available_cpus() -> int:
     """How many CPUs this process may use, which can be fewer than the machine has."""

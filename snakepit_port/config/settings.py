@@ -26,7 +26,12 @@ from snakepit_port.config.kinds import (
     Size,
     Text,
 )
-from snakepit_port.config.model import PoolSettings, ProfileSettings, SupervisorSettings
+from snakepit_port.config.model import (
+    MIN_FRAME_BYTES,
+    PoolSettings,
+    ProfileSettings,
+    SupervisorSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +91,8 @@ SUPERVISOR = _section(
         ),
         Setting(
             "max_frame_bytes",
-            # The least leaves room for greetings and errors; a frame's length has four bytes.
-            Size("1KiB", "4095MiB"),
+            # A frame's length has four bytes.
+            Size(f"{MIN_FRAME_BYTES // 1024}KiB", "4095MiB"),
             "The largest frame either side may send. A larger one is skipped, and its call fails. "
             "What waits for workers, in all pools, may have twice that; then the host is not read "
             "from, and after 10 s of it calls that would have to wait are answered "

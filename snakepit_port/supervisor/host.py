@@ -102,8 +102,7 @@ class Host:
         #: What is to be said after the answer to a control call that is being carried out.
         self._later: list[bytes] | None = None
         self.max_frame_bytes = config.supervisor.max_frame_bytes
-        limit = info.get("max_frame_bytes")
-        self.host_max_frame_bytes = limit if isinstance(limit, int) else self.max_frame_bytes
+        self.host_max_frame_bytes: int = info.get("max_frame_bytes", self.max_frame_bytes)
         can = info.get("capabilities")
         reads_files = isinstance(can, list) and "shm" in can
         self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None

@@ -18,6 +18,7 @@ import trio
 
 from snakepit_port import __version__
 from snakepit_port.config import Config, ConfigError, load_terms, load_toml
+from snakepit_port.config.model import MIN_FRAME_BYTES
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump, new_poller
@@ -26,6 +27,7 @@ from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, cut_to
 from snakepit_port.wire.messages import PROTOCOL_VERSION, ProtocolError
+from snakepit_port.wire.terms import show
 from snakepit_port.worker import linux
 
 # The codes of BSD's sysexits.h; SPEC section 15 says which is for what.
@@ -235,6 +237,13 @@ class Supervisor:
                 f" {PROTOCOL_VERSION}; install the same release on both sides"
             )
             raise Stop(EX_PROTOCOL, _error("protocol_version", message))
+        accepted = info.get("max_frame_bytes", MIN_FRAME_BYTES)
+        if type(accepted) is not int or accepted < MIN_FRAME_BYTES:
+            message = (
+                "max_frame_bytes of a host's hello is the largest frame that it accepts, an integer"
+                f" of at least {MIN_FRAME_BYTES}, not {show(accepted)}: raise it, or leave it out"
+            )
+            raise Stop(EX_PROTOCOL, _error("protocol_error", message))
         try:
             config = self._load(info)
         except ConfigError as exc:

@@ -17,7 +17,8 @@ _CUT = "…"
 
 
 def fit(error: dict[str, Any], room: int) -> dict[str, Any]:
-    """The error, as a term of `room` bytes at most.
+    """The error, as a term of `room` bytes at most, if there is room for its type and for what is
+    no text: these stay as they are.
 
     Of a text the beginning stays; of a traceback the end, too: where it happened is there, or else
     before a long message.
@@ -25,7 +26,11 @@ def fit(error: dict[str, Any], room: int) -> dict[str, Any]:
     excess = len(wire.encode(error)) - room
     if excess <= 0:
         return error
-    texts = {key: value.encode() for key, value in error.items() if isinstance(value, str)}
+    texts = {
+        key: value.encode()
+        for key, value in error.items()
+        if isinstance(value, str) and key != "type"
+    }
     left = sum(map(len, texts.values())) - excess
     fitting = dict(error)
     # Short ones leave more than their share to the others.

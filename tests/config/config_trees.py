@@ -30,7 +30,7 @@ durations = st.integers(1, 10**9) | st.builds(
 zero_or_durations = st.just(0) | st.just("0s") | durations
 durations_or_infinity = st.just("infinity") | durations
 limits = st.integers(1, 10**6) | st.just("infinity")
-sizes = st.integers(1024, 2**32 - 2**20) | st.sampled_from(["1KiB", "64MB", "64 MiB", "3GiB"])
+sizes = st.integers(2**17, 2**32 - 2**20) | st.sampled_from(["128KiB", "64MB", "64 MiB", "3GiB"])
 
 arguments = st.recursive(
     texts

@@ -49,8 +49,8 @@ def test_five_mistakes_at_once() -> None:
     error = error_of(FIVE_MISTAKES)
     assert str(error) == (
         "snakepit.toml has 5 problems:\n"
-        '  line 3, supervisor: max_frame_bytes: expected a size from "1KiB" to "4095MiB", as bytes '
-        'or like "64MiB", found "64 parrots" (units: B, KiB, MiB, GiB, KB, MB, GB)\n'
+        '  line 3, supervisor: max_frame_bytes: expected a size from "128KiB" to "4095MiB", as '
+        'bytes or like "64MiB", found "64 parrots" (units: B, KiB, MiB, GiB, KB, MB, GB)\n'
         '  line 7, profiles "gpu": env.DEBUG: expected a string or an integer, found true\n'
         '  line 11, pools[0] "default": adapter: expected "module" or "module:Class", '
         'found "my_app/adapter.py"\n'

@@ -226,10 +226,19 @@ async def test_a_pool_that_cannot_start() -> None:
 
 
 async def test_a_result_over_the_hosts_limit() -> None:
-    async with open_host(config(), max_frame_bytes=2**16) as host:
-        error = await failure_of(lambda: host.call(None, "echo", ["x" * 2**16]))
+    async with open_host(config(), max_frame_bytes=2**17) as host:
+        error = await failure_of(lambda: host.call(None, "echo", ["x" * 2**17]))
         assert error.type == "frame_too_large"
         assert await host.call(None, "add", [1, 2]) == 3
+
+
+async def test_the_longest_line_fits_where_the_host_accepts_as_little_as_it_may(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "loud.py").write_text("import os\nos.write(1, b'\\xff' * 20_000 + b'\\n')\n")
+    loud = config(adapter="loud", python_path=[str(tmp_path)])
+    async with open_host(loud, max_frame_bytes=2**17) as host:
+        await line(host, "\ufffd" * 2**14 + "…")
 
 
 # -- bad input (SPEC, section 12) -----------------------------------------------------------------
@@ -291,13 +300,13 @@ async def test_an_identifier_in_use_leaves_its_call_alone(tmp_path: Path) -> Non
 
 
 async def test_a_frame_that_is_too_large_is_skipped() -> None:
-    terms = {**config(), "supervisor": {"max_frame_bytes": 2**16}}
+    terms = {**config(), "supervisor": {"max_frame_bytes": 2**17}}
     async with open_host(terms) as host:
-        assert host.info["max_frame_bytes"] == 2**16
+        assert host.info["max_frame_bytes"] == 2**17
         error = await failure_of(lambda: host.call(None, "echo", ["x" * 2**20]))
         assert error.type == "frame_too_large"
         complaints = host.complaints()
-        await host.send_frame(pack(b"x" * 2**17))
+        await host.send_frame(pack(b"x" * 2**18))
         assert (await anext(complaints)).type == "frame_too_large"
         assert await host.call(None, "add", [1, 2]) == 3
 
@@ -328,8 +337,8 @@ async def frames_of(stream: trio.abc.Stream) -> list[tuple[Any, ...]]:
 
 async def test_a_host_may_send_calls_right_behind_its_hello() -> None:
     """In one piece with it: half a call, and one that is larger than the configuration allows."""
-    hello = messages.hello({"config": {**config(), "supervisor": {"max_frame_bytes": "1KiB"}}})
-    too_large = messages.call(1, None, "add", bytes(2000))
+    hello = messages.hello({"config": {**config(), "supervisor": {"max_frame_bytes": "128KiB"}}})
+    too_large = messages.call(1, None, "add", bytes(2**17))
     call = messages.call(2, None, "add", encode([1, 2]))
     answers = {}
     async with bare_supervisor() as (process, stream):
@@ -402,6 +411,17 @@ async def test_no_hello(data: bytes) -> None:
         assert isinstance(stream, trio.StapledStream)
         await stream.send_eof()
         assert all(frame[0] == "error" for frame in await frames_of(stream))
+    assert process.exit_status == 76
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2**17 - 1, True, 1e6, "64MiB", None])
+async def test_a_host_that_does_not_accept_enough(limit: Any) -> None:
+    async with bare_supervisor() as (process, stream):
+        hello = messages.hello({"config": config(), "max_frame_bytes": limit})
+        await stream.send_all(hello)
+        ((tag, id, error),) = await frames_of(stream)
+        assert (tag, id, error["type"]) == ("error", None, "protocol_error")
+        assert "an integer of at least 131072" in error["message"]
     assert process.exit_status == 76
 
 

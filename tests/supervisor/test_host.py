@@ -28,7 +28,7 @@ from snakepit_port.supervisor.source import Source
 from snakepit_port.wire import Atom, decode, encode, messages
 from snakepit_port.wire.framing import Oversized, pack
 
-MAX_FRAME_BYTES = 100_000
+MAX_FRAME_BYTES = 2**17
 
 
 class FakePump:

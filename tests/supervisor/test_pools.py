@@ -184,7 +184,7 @@ async def test_a_cause_that_is_longer_than_the_host_accepts_is_cut(
     path = [str(tmp_path), str(HERE)]
     value = ["verbose"] if where == "preload" else "verbose"
     config = pools(pool("bad", python_path=path, **{where: value}))
-    async with open_host(config, max_frame_bytes=16 * 1024) as host:
+    async with open_host(config, max_frame_bytes=2**17) as host:
         error = await failure_of(lambda: host.call("bad", "add", [1, 2]))
         assert error.type == "pool_unavailable"
         assert "RuntimeError: xxx" in str(error)

@@ -34,5 +34,5 @@ def test_the_longest_texts_are_cut_and_fill_the_room(room: int) -> None:
     assert abs(len(begins.encode()) - len(ends.encode())) <= 3 or not cut
 
 
-def test_where_there_is_no_room_at_all_nothing_is_said() -> None:
-    assert fit(ERROR, 0) == {"type": "", "message": "", "traceback": "", "status": 7}
+def test_where_there_is_no_room_at_all_there_is_still_a_type() -> None:
+    assert fit(ERROR, 0) == {"type": "exception", "message": "", "traceback": "", "status": 7}
