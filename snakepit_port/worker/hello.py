@@ -10,15 +10,12 @@ from typing import Any
 
 from snakepit_port import __version__
 from snakepit_port.wire import messages
-from snakepit_port.wire.framing import Frame, Framer
+from snakepit_port.wire.framing import MAX_PAYLOAD_BYTES, Frame, Framer, cut_to
 from snakepit_port.worker.runtime import Runtime
 from snakepit_port.worker.threads import ThreadedRuntime
 
 # BSD's sysexits.h, as the supervisor uses them.
 _EX_OK, _EX_PROTOCOL = 0, 76
-
-#: Before hello has said what the supervisor accepts.
-_HELLO_MAX_BYTES = 1024 * 1024
 
 _READ_BYTES = 64 * 1024
 
@@ -27,35 +24,41 @@ def run(channel: socket.socket, ledger: memoryview, slot: int) -> int:
     """Say hello, load the adapter, and answer calls until the channel ends. Returns the exit
     status."""
     try:
-        hello, behind = _receive_hello(channel)
-        if hello is None:
+        # With what the adapter is made with, hello is as large as the supervisor likes. What limit
+        # there is for the rest, it says.
+        framer = Framer(MAX_PAYLOAD_BYTES)
+        frames = _receive(channel, framer)
+        if not frames:
             return _EX_OK
+        hello, *behind = frames
         error, info = _read_hello(hello)
         if error is not None:
             channel.sendall(messages.error(None, error))
             return _EX_PROTOCOL
         channel.sendall(messages.hello(_about()))
+        limit = info["max_frame_bytes"]
+        framer.limit(limit)
         profile = ThreadedRuntime if info.get("threads") else Runtime
-        return profile(channel, ledger, slot, info).run(behind)
+        runtime = profile(channel, ledger, slot, info, framer)
+        return runtime.run([cut_to(limit, frame) for frame in behind])
     except (BrokenPipeError, ConnectionResetError):
         # The supervisor is gone, and with it everybody who would want to know.
         return _EX_OK
 
 
-def _receive_hello(channel: socket.socket) -> tuple[Frame | None, bytes]:
-    """The first frame, and what came behind it, which is for a framer that knows the limit."""
-    data = b""
-    while more := channel.recv(_READ_BYTES):
-        data += more
-        for frame in Framer(_HELLO_MAX_BYTES).feed(data):
-            return frame, data[len(frame) :]
-    return None, b""
+def _receive(channel: socket.socket, framer: Framer) -> list[Frame]:
+    """The first frame, and those that came with it; nothing at the end."""
+    while data := channel.recv(_READ_BYTES):
+        if frames := framer.feed(data):
+            return frames
+    return []
 
 
 def _read_hello(frame: Frame) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     """(error, info) of the supervisor's first frame."""
     try:
-        said = messages.parse(frame) if isinstance(frame, bytes) else ("frame too large",)
+        assert isinstance(frame, bytes)
+        said = messages.parse(frame)
         if said[0] != "hello":
             raise messages.ProtocolError(f"hello comes first, not {said[0]}")
     except messages.ProtocolError as exc:

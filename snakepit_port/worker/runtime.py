@@ -59,16 +59,21 @@ class Unwell(Exception):
 
 class Runtime(Serving):
     """One worker. `channel` is blocking; `ledger[slot]` counts the calls it has started; `info` is
-    what the supervisor's hello says."""
+    what the supervisor's hello says, and `framer` cuts what comes behind that."""
 
     def __init__(
-        self, channel: socket.socket, ledger: memoryview, slot: int, info: dict[str, Any]
+        self,
+        channel: socket.socket,
+        ledger: memoryview,
+        slot: int,
+        info: dict[str, Any],
+        framer: Framer,
     ) -> None:
         out = Outgoing(channel)
         super().__init__(out, LateWriter(out))
         self._info = info
         self._max_frame_bytes = info["max_frame_bytes"]
-        self._framer = Framer(self._max_frame_bytes)
+        self._framer = framer
         self._channel = channel
         self._ledger = ledger
         self._slot = slot
@@ -82,10 +87,10 @@ class Runtime(Serving):
         self._missed = False
         os.register_at_fork(after_in_child=self._forked)
 
-    def run(self, behind: bytes) -> int:
+    def run(self, frames: list[Frame]) -> int:
         """Load the adapter, and answer calls until the channel ends. Returns the exit status.
 
-        `behind` is what came behind hello.
+        `frames` are those that came with hello.
         """
         info = self._info
         gil.watch()
@@ -115,7 +120,7 @@ class Runtime(Serving):
         )
         self._report_gil()
         self._flush()
-        self._arrived(self._framer.feed(behind))
+        self._arrived(frames)
         try:
             self._answer_all()
         except Unwell as exc:

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from snakepit_port.wire.framing import Framer
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter
 from snakepit_port.worker.threads import ThreadedRuntime, _Lane
@@ -20,7 +21,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedRuntime]:
     monkeypatch.setattr(os, "register_at_fork", lambda **_: None)
     ours, theirs = socket.socketpair()
     info = {"max_frame_bytes": 1024, "thread_safety_checks": False}
-    runtime = ThreadedRuntime(ours, memoryview(bytearray(8)).cast("Q"), 0, info)
+    runtime = ThreadedRuntime(ours, memoryview(bytearray(8)).cast("Q"), 0, info, Framer(1024))
     runtime._answers = Answers(cast(Adapter, None), "default", "worker-1", 1024)
     yield runtime
     ours.close()

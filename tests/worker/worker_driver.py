@@ -170,10 +170,10 @@ class Starter:
         """What it has said and nobody has asked for."""
         return list(self._told)
 
-    def start(self, *, greeting: bytes | None = None, **info: Any) -> Worker:
+    def start(self, *, greeting: bytes | None = None, behind: bytes = b"", **info: Any) -> Worker:
         """Ask for a worker and greet it; it may not be ready yet. `info` goes into its hello,
-        unless it gets another greeting."""
-        return Worker(self, next(self._numbers), greeting, info)
+        unless it gets another greeting; `behind` comes in one piece with it."""
+        return Worker(self, next(self._numbers), greeting, behind, info)
 
     def end(self) -> int:
         """Close its link, as the supervisor does and as its death would; returns its status."""
@@ -202,7 +202,12 @@ class Worker:
     """A worker and its channel; closing it asks it to end and waits for that."""
 
     def __init__(
-        self, starter: Starter, number: int, greeting: bytes | None, info: Mapping[str, Any]
+        self,
+        starter: Starter,
+        number: int,
+        greeting: bytes | None,
+        behind: bytes,
+        info: Mapping[str, Any],
     ) -> None:
         self.starter = starter
         self.name = f"worker-{number}"
@@ -243,7 +248,7 @@ class Worker:
         }
         # One that could not be started has hung up by now, perhaps.
         with contextlib.suppress(BrokenPipeError):
-            self.send(messages.hello(hello) if greeting is None else greeting)
+            self.send(messages.hello(hello) if greeting is None else greeting, behind)
 
     # -- the process -------------------------------------------------------------------------------
 
