@@ -5,19 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from snakepit_port import wire
-from snakepit_port.config import (
-    Config,
-    ConfigError,
-    PoolSettings,
-    load_terms,
-    load_toml,
-)
+from snakepit_port.config import Config, ConfigError, PoolSettings
 from snakepit_port.pool import Call, PoolState
 from snakepit_port.pool.record import COUNTERS
+from snakepit_port.supervisor.configuration import load_file, load_sent
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import Sampler
@@ -403,13 +397,12 @@ class Host:
 
     def _load(self, args: Mapping[str, Any]) -> Config:
         if "config" in args:
-            base_dir = args.get("base_dir") or os.getcwd()
-            return load_terms(args["config"], Path(str(base_dir)))
+            return load_sent(args)
         path = args.get("file", self._config_path)
         if not isinstance(path, str):
             message = "there is no file to read again: reload takes a `config`, or a `file`"
             raise CallRefused("bad_arguments", message)
-        return load_toml(path)
+        return load_file(path)
 
     def _see_off(self) -> None:
         """Forget the removed pools of which nothing is left."""

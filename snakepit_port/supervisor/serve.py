@@ -11,14 +11,14 @@ import signal
 import sys
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import trio
 
 from snakepit_port import __version__
-from snakepit_port.config import Config, ConfigError, load_terms, load_toml
+from snakepit_port.config import Config, ConfigError
 from snakepit_port.config.model import MIN_FRAME_BYTES
+from snakepit_port.supervisor.configuration import load_file, load_sent
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump, new_poller
@@ -272,12 +272,11 @@ class Supervisor:
 
     def _load(self, info: dict[str, Any]) -> Config:
         if self._config_path is not None:
-            return load_toml(self._config_path)
+            return load_file(self._config_path)
         if "config" not in info:
             message = "there is no configuration: give serve --config FILE, or send one in hello"
             raise Stop(EX_CONFIG, {**_error("config", message), "problems": []})
-        base_dir = info.get("base_dir") or os.getcwd()
-        return load_terms(info["config"], Path(str(base_dir)))
+        return load_sent(info)
 
     def _hello(self, config: Config, shm: SharedMemory | None) -> dict[str, Any]:
         converted = [change.as_term() for change in config.changes]

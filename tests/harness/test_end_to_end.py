@@ -442,6 +442,25 @@ async def test_mistakes_in_the_configuration(tmp_path: Path) -> None:
     assert problem["line"] == 4
 
 
+@pytest.mark.parametrize("named", ["./python", "python"])
+async def test_a_working_directory_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    """Where paths are relative: that of the interpreter, or all that the host sends."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setenv("SNAKEPIT_PYTHON", named)
+    async with bare_supervisor() as (process, stream):
+        where = {"base_dir": str(tmp_path)} if "/" in named else {}
+        pool = {"name": "default", "adapter": "a"}
+        await stream.send_all(messages.hello({"config": {"pools": [pool]}, **where}))
+        ((tag, id, error),) = await frames_of(stream)
+        assert (tag, id, error["type"]) == ("error", None, "config")
+        assert "working directory is gone" in error["message"]
+    assert process.exit_status == 78
+
+
 # -- endings ------------------------------------------------------------------------------------
 
 
