@@ -56,7 +56,10 @@ class CallRefused(Exception):
 
 
 class Host:
-    """The host's side of the supervisor, once both have said hello: routes calls to pools."""
+    """The host's side of the supervisor, once both have said hello: routes calls to pools.
+
+    Raises `ConfigError`, and holds nothing then, where there cannot be so many pools.
+    """
 
     def __init__(
         self,
@@ -97,9 +100,6 @@ class Host:
         self._later: list[bytes] | None = None
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         self.host_max_frame_bytes: int = info.get("max_frame_bytes", self.max_frame_bytes)
-        can = info.get("capabilities")
-        reads_files = isinstance(can, list) and "shm" in can
-        self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None
         self.sampler = Sampler(pump)
 
         def make(config: Config, pool: PoolSettings, first_number: int) -> Runner:
@@ -108,6 +108,10 @@ class Host:
             return runner
 
         self.pools = Pools(config, make)
+        can = info.get("capabilities")
+        reads_files = isinstance(can, list) and "shm" in can
+        # Last: nobody removes it, if anything else fails.
+        self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None
         #: Pools that have been there from the beginning and were neither ready nor unavailable yet.
         self._unsettled = set(self.pools)
 

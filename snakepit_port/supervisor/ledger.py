@@ -23,8 +23,13 @@ class Ledger:
         else:
             with tempfile.TemporaryFile() as file:
                 self.fd = os.dup(file.fileno())
-        os.ftruncate(self.fd, SLOTS * _SLOT_BYTES)
-        self._map = mmap.mmap(self.fd, SLOTS * _SLOT_BYTES)
+        try:
+            os.ftruncate(self.fd, SLOTS * _SLOT_BYTES)
+            # Which takes another descriptor.
+            self._map = mmap.mmap(self.fd, SLOTS * _SLOT_BYTES)
+        except BaseException:
+            os.close(self.fd)
+            raise
         self._counts = memoryview(self._map).cast("Q")
         self._free: list[int] = []
         self._used = 0

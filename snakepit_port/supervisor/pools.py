@@ -16,15 +16,17 @@ class Pools:
     `default` is the one of calls that name none. `leaving` are those that a reload has removed,
     until nothing is left of them.
 
-    `make` makes a pool; its workers are numbered from its last argument on.
+    `make` makes a pool; its workers are numbered from its last argument on. Raises `ConfigError`,
+    and holds nothing then, where there are no descriptors for them.
     """
 
     def __init__(self, config: Config, make: Callable[[Config, PoolSettings, int], Runner]) -> None:
         self._make = make
         self.supervisor = config.supervisor
-        self.running = {pool.name: make(config, pool, 1) for pool in config.enabled_pools}
-        self.default = self._find_default()
+        self.running: dict[str, Runner] = {}
         self.leaving: list[Runner] = []
+        self.running = self._make_missing(config)
+        self.default = self._find_default()
 
     def __iter__(self) -> Iterator[Runner]:
         yield from self.running.values()
@@ -106,7 +108,7 @@ class Pools:
         except OSError as exc:
             for runner in made.values():
                 runner.release()
-            message = f"no descriptors for another pool: {exc.strerror}; raise `ulimit -n`"
+            message = f"no descriptors for so many pools: {exc.strerror}; raise `ulimit -n`"
             raise ConfigError([Problem("pools", message)]) from None
         return made
 

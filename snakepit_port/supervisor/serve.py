@@ -245,10 +245,13 @@ class Supervisor:
             )
             raise Stop(EX_PROTOCOL, _error("protocol_error", message))
         try:
-            config = self._load(info)
+            return self._begin(self._load(info), info)
         except ConfigError as exc:
             problems = {"problems": exc.as_term()}
             raise Stop(EX_CONFIG, {**_error("config", str(exc)), **problems}) from None
+
+    def _begin(self, config: Config, info: dict[str, Any]) -> Host:
+        """Remove what dead runs have left, say hello, and start the pools."""
         linux.adopt_orphans()
         leavings = find_leavings()
         remove(leavings)

@@ -37,8 +37,13 @@ class SharedMemory:
         folder = f"{MEMORY}/{PREFIX}{run_id}"
         try:
             os.mkdir(folder, 0o700)
+        except OSError:
+            return None
+        try:
             hold(folder)
         except OSError:
+            with suppress(OSError):
+                os.rmdir(folder)
             return None
         return cls(folder, settings)
 

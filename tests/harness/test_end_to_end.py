@@ -315,9 +315,13 @@ async def test_a_frame_that_is_too_large_is_skipped() -> None:
 
 
 @asynccontextmanager
-async def bare_supervisor() -> AsyncIterator[tuple[SupervisorProcess, trio.abc.Stream]]:
-    """A supervisor that nobody has said hello to."""
+async def bare_supervisor(
+    *shell: str,
+) -> AsyncIterator[tuple[SupervisorProcess, trio.abc.Stream]]:
+    """A supervisor that nobody has said hello to; started by a shell, after some commands."""
     command = [sys.executable, "-P", "-m", "snakepit_port", "serve"]
+    if shell:
+        command = ["sh", "-c", "; ".join([*shell, 'exec "$0" "$@"']), *command]
     process, stream = start_supervisor(command, None, None, None)
     async with stream:
         yield process, stream
@@ -440,6 +444,20 @@ async def test_mistakes_in_the_configuration(tmp_path: Path) -> None:
         assert "pool_size" in problem["hint"]
     assert problem["file"] == str(file)
     assert problem["line"] == 4
+
+
+async def test_more_pools_than_there_are_descriptors_for() -> None:
+    one_of_them = {"adapter": "a", "pool_size": 1}
+    pools = [{"name": str(number), **one_of_them} for number in range(80)]
+    async with bare_supervisor("ulimit -n 60") as (process, stream):
+        hello = messages.hello({"config": {"pools": pools}, "capabilities": ["shm"]})
+        await stream.send_all(hello)
+        ((tag, id, error),) = await frames_of(stream)
+        assert (tag, id, error["type"]) == ("error", None, "config")
+        assert "raise `ulimit -n`" in error["message"]
+        assert [problem["place"] for problem in error["problems"]] == ["pools"]
+    assert process.exit_status == 78
+    assert [name for name in os.listdir("/dev/shm") if f"-{process.os_pid}-" in name] == []
 
 
 @pytest.mark.parametrize("named", ["./python", "python"])

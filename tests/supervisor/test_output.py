@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import mmap
 import os
@@ -124,6 +125,19 @@ def test_slots_are_counted_apart_and_used_again() -> None:
         assert not os.get_inheritable(ledger.fd)
     finally:
         ledger.close()
+
+
+def test_a_ledger_that_cannot_be_mapped_leaves_no_descriptor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_descriptor(*_: int) -> mmap.mmap:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr(mmap, "mmap", no_descriptor)
+    with pytest.raises(OSError, match="Too many open files"):
+        Ledger()
+    assert os.listdir("/proc/self/fd") == before
 
 
 # -- memory ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -342,6 +343,18 @@ def test_where_there_is_no_memory_nothing_is_offered(
 ) -> None:
     monkeypatch.setattr(shm, "MEMORY", str(tmp_path / "none"))
     assert SharedMemory.make("run", SupervisorSettings()) is None
+
+
+def test_a_folder_that_cannot_be_held_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_descriptor(_folder: str) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(shm, "MEMORY", str(tmp_path))
+    monkeypatch.setattr(shm, "hold", no_descriptor)
+    assert SharedMemory.make("run", SupervisorSettings()) is None
+    assert os.listdir(tmp_path) == []
 
 
 def test_files_of_a_result_are_found_in_its_frame() -> None:
