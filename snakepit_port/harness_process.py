@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import IO, Any
 
 import trio
@@ -47,18 +48,16 @@ def start_supervisor(
 ) -> tuple[SupervisorProcess, trio.StapledStream[trio.lowlevel.FdStream, trio.lowlevel.FdStream]]:
     # Not trio.lowlevel.open_process: it forks in a thread that soon ends, and a child that asked to
     # die with its parent (PR_SET_PDEATHSIG) would die with that thread.
-    their_stdin, our_output = os.pipe()
-    our_input, their_stdout = os.pipe()
-    try:
+    with ExitStack() as undo, ExitStack() as theirs:
+        their_stdin, our_output = os.pipe()
+        theirs.callback(os.close, their_stdin)
+        undo.callback(os.close, our_output)
+        our_input, their_stdout = os.pipe()
+        undo.callback(os.close, our_input)
+        theirs.callback(os.close, their_stdout)
         popen = subprocess.Popen(
             command, stdin=their_stdin, stdout=their_stdout, stderr=stderr, env=env, cwd=cwd
         )
-    except BaseException:
-        os.close(our_output)
-        os.close(our_input)
-        raise
-    finally:
-        os.close(their_stdin)
-        os.close(their_stdout)
+        undo.pop_all()
     send, receive = trio.lowlevel.FdStream(our_output), trio.lowlevel.FdStream(our_input)
     return SupervisorProcess(popen, command[0]), trio.StapledStream(send, receive)

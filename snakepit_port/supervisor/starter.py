@@ -115,7 +115,8 @@ class Starter:
     protocol, for which it is killed: that is the last of it. `gone` is called once, when it has
     ended.
 
-    Raises `StarterError` if the interpreter cannot be executed.
+    Raises `StarterError`, and leaves nothing, if the interpreter cannot be executed, or there is
+    nothing to talk to it with.
     """
 
     def __init__(
@@ -134,45 +135,52 @@ class Starter:
         self._gone = gone
         self._is_broken = False
         python = _find_python(settings.python, env)
-        with ExitStack() as undo:
+        with ExitStack() as undo, ExitStack() as inherited:
             try:
                 ours, theirs = socket.socketpair()
                 undo.callback(ours.close)
-                undo.callback(theirs.close)
+                inherited.callback(theirs.close)
                 out, their_out = os.pipe()
+                undo.callback(os.close, out)
+                inherited.callback(os.close, their_out)
             except OSError as exc:
                 message = f"no descriptors for a starter: {exc.strerror}; raise `ulimit -n`"
                 raise StarterError(message) from None
-            undo.pop_all()
-        try:
-            # From the main thread, and nothing runs between fork and exec: a thread of Trio's would
-            # take a child armed with PR_SET_PDEATHSIG along when it ends.
-            self.process = subprocess.Popen(
-                [python, str(BOOT), "starter", str(theirs.fileno()), str(ledger_fd)],
-                stdin=subprocess.DEVNULL,
-                stdout=their_out,
-                stderr=their_out,
-                env={**env, **run.environment, **NOBODY},
-                pass_fds=(theirs.fileno(), ledger_fd),
-                process_group=0,
-            )
-        except OSError as exc:
-            ours.close()
-            os.close(out)
-            hint = _HINTS.get(exc.errno or 0, "check the pool's `python` setting")
-            if not os.path.lexists(python) and Path(python).parent.name == "bin":
-                hint += (
-                    ", or have `scripts/setup_python FILE` of a checkout make the environments that"
-                    " a configuration names"
+            try:
+                # From the main thread, and nothing runs between fork and exec: a thread of Trio's
+                # would take a child armed with PR_SET_PDEATHSIG along when it ends.
+                self.process = subprocess.Popen(
+                    [python, str(BOOT), "starter", str(theirs.fileno()), str(ledger_fd)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=their_out,
+                    stderr=their_out,
+                    env={**env, **run.environment, **NOBODY},
+                    pass_fds=(theirs.fileno(), ledger_fd),
+                    process_group=0,
                 )
-            message = f"the interpreter {python!r} cannot be started: {exc.strerror}; {hint}"
-            raise StarterError(message) from None
-        finally:
-            theirs.close()
-            os.close(their_out)
+            except OSError as exc:
+                hint = _HINTS.get(exc.errno or 0, "check the pool's `python` setting")
+                if not os.path.lexists(python) and Path(python).parent.name == "bin":
+                    hint += (
+                        ", or have `scripts/setup_python FILE` of a checkout make the environments"
+                        " that a configuration names"
+                    )
+                message = f"the interpreter {python!r} cannot be started: {exc.strerror}; {hint}"
+                raise StarterError(message) from None
+            for fd in (ours.fileno(), out):
+                undo.callback(pump.watch, fd, 0, _ignore)
+            undo.callback(self._end)
+            try:
+                self.output = Output(pump, out, log)
+                self.control = _Control(pump, ours, self._received, self._closed)
+            except OSError as exc:
+                message = (
+                    f"a starter cannot be waited for: {exc.strerror}; raise"
+                    " `fs.epoll.max_user_watches`"
+                )
+                raise StarterError(message) from None
+            undo.pop_all()
         self._socket = ours
-        self.output = Output(pump, out, log)
-        self.control = _Control(pump, ours, self._received, self._closed)
         self.control.send(
             starter_frames.hello(
                 {
@@ -205,6 +213,10 @@ class Starter:
     def kill(self) -> None:
         self.process.kill()
 
+    def _end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
     def _received(self, frames: list[Frame]) -> None:
         for frame in frames:
             if self._is_broken:
@@ -223,8 +235,7 @@ class Starter:
     def _closed(self) -> None:
         # Its end of the link closes as it exits; if it only lost the link, it is of no use. Killed
         # first: what sees this end close takes it that the supervisor died, and cleans up after it.
-        self.process.kill()
-        self.process.wait()
+        self._end()
         self.control.close()
         self._socket.close()
         self.output.close()
@@ -238,6 +249,9 @@ def _find_python(python: str, env: Mapping[str, str]) -> str:
     if found is None:
         raise StarterError(f"there is no {python!r} on PATH; check the pool's `python` setting")
     return found
+
+
+def _ignore(_events: int) -> None: ...
 
 
 def _close_all(fds: tuple[int, ...]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -89,6 +90,26 @@ async def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         async with open_host({}, python=str(tmp_path / "none")):
             pytest.fail("nothing was started")
+    assert os.listdir("/proc/self/fd") == before
+
+
+async def test_where_there_is_no_second_pipe_there_is_not_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe, made = os.pipe, []
+
+    def one() -> tuple[int, int]:
+        if made:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        made.append(pipe())
+        return made[0]
+
+    before = os.listdir("/proc/self/fd")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pipe", one)
+        with pytest.raises(OSError, match="Too many open files"):
+            async with open_host({}):
+                pytest.fail("nothing was started")
     assert os.listdir("/proc/self/fd") == before
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from test_worker_process import FullPump
 
 from snakepit_port.config import load_terms
+from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.source import Source
 from snakepit_port.supervisor.starter import Starter, StarterError
 
@@ -64,3 +69,30 @@ def test_a_starter_without_descriptors_says_so_and_leaves_none(
         Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
     monkeypatch.undo()
     assert os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("room", [0, 1])
+async def test_a_starter_that_cannot_be_waited_for_is_not_left(
+    room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    class Popen(subprocess.Popen[bytes]):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    pump, ledger = FullPump(), Ledger()
+    pump.room = room
+    before = os.listdir("/proc/self/fd")
+    settings: Any = source().settings
+    run: Any = SimpleNamespace(environment={})
+    with pytest.raises(StarterError, match=r"raise `fs\.epoll\.max_user_watches`"):
+        Starter(pump, settings, run, os.environ, ledger.fd, None, NOBODY, NOBODY, NOBODY)
+    assert os.listdir("/proc/self/fd") == before
+    assert pump._watched == {}
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
+    ledger.close()
+    pump.close()
