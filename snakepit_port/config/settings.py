@@ -186,7 +186,8 @@ POOL = _section(
         ),
         Setting(
             "pool_size",
-            Integer(1),
+            # More processes than this serve nobody on one machine. The ledger has a slot for each.
+            Integer(1, 10_000),
             "How many workers the pool keeps.",
             "the number of CPUs the supervisor may use",
         ),
@@ -307,7 +308,7 @@ POOL = _section(
         ),
         Setting(
             "max_surge",
-            Integer(1),
+            Integer(1, 10_000),
             "How many workers beyond `pool_size` there may be while workers are recycled.",
         ),
         Setting(

@@ -10,7 +10,8 @@ import mmap
 import os
 import tempfile
 
-#: Slots of a pool. Untouched pages take no memory, so this is more than a pool can have workers.
+#: Slots of a pool, three times as many as `pool_size` and `max_surge` can have it have workers:
+#: those that were killed and are not gone have theirs, too. Untouched pages take no memory.
 SLOTS = 65536
 
 _SLOT_BYTES = 8

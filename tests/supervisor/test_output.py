@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from snakepit_port.config.settings import POOL
 from snakepit_port.supervisor.ledger import SLOTS, Ledger
 from snakepit_port.supervisor.memory import private_bytes
 from snakepit_port.supervisor.output import MAX_LINE_BYTES, TAIL_LINES, Output
@@ -125,6 +126,11 @@ def test_slots_are_counted_apart_and_used_again() -> None:
         assert not os.get_inheritable(ledger.fd)
     finally:
         ledger.close()
+
+
+def test_there_are_slots_for_all_workers_and_those_that_do_not_go() -> None:
+    most = [POOL.settings[name].kind.schema()["maximum"] for name in ("pool_size", "max_surge")]
+    assert 3 * sum(most) < SLOTS
 
 
 def test_a_ledger_that_cannot_be_mapped_leaves_no_descriptor(
