@@ -15,6 +15,7 @@ from snakepit_port.supervisor.configuration import load_file, load_sent
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import Sampler
+from snakepit_port.supervisor.output import MAX_LINE_BYTES
 from snakepit_port.supervisor.pools import Pools
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
@@ -166,6 +167,9 @@ class Host:
         self._send(messages.event(name, dict(measurements), dict(metadata)))
 
     def log(self, pool: str | None, worker: str | None, source: str, level: str, line: str) -> None:
+        if len(line) > MAX_LINE_BYTES:
+            # What a worker printed was cut before. Here it is the command of a process, say.
+            line = line[:MAX_LINE_BYTES] + "…"
         entry = {"pool": pool, "worker": worker, "source": source, "level": level, "line": line}
         self._send(messages.log(entry))
 

@@ -23,6 +23,7 @@ from snakepit_port.supervisor.host import (
     Host,
 )
 from snakepit_port.supervisor.ledger import Ledger
+from snakepit_port.supervisor.output import MAX_LINE_BYTES
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.source import Source
 from snakepit_port.wire import Atom, decode, encode, messages
@@ -415,7 +416,7 @@ def test_a_worker_that_sends_chunks_nobody_asked_for_is_killed(scene: Scene, id:
 
 
 def test_workers_are_read_no_further_than_the_host_reads(scene: Scene) -> None:
-    scene.host.log("one", None, "stdout", "info", "x" * HOST_BEHIND_BYTES)
+    scene.host.event("e", {}, {"text": "x" * HOST_BEHIND_BYTES})
     scene.say()
     assert scene.process("one").paused
     assert scene.process("two").paused
@@ -440,7 +441,7 @@ def test_nor_are_workers_that_are_started_meanwhile(
     monkeypatch.setitem(runners._PERFORM, effects.Start, runners.Runner._start)
     monkeypatch.setattr(runners, "WorkerProcess", started)
     monkeypatch.setattr(Source, "start", lambda source, process: None)
-    scene.host.log("one", None, "stdout", "info", "x" * HOST_BEHIND_BYTES)
+    scene.host.event("e", {}, {"text": "x" * HOST_BEHIND_BYTES})
     scene.say()
     terms = {"config": configured("one", "two", "three"), "base_dir": "/"}
     scene.say(messages.control(1, "reload", encode(terms)))
@@ -448,6 +449,14 @@ def test_nor_are_workers_that_are_started_meanwhile(
     scene.link.written()
     scene.say()
     assert not scene.process("three").paused
+
+
+def test_a_long_line_of_its_own_is_cut_and_one_that_was_cut_is_left(scene: Scene) -> None:
+    cut = "é" * MAX_LINE_BYTES + "…"
+    for line in (cut, "é" * 10 * MAX_LINE_BYTES):
+        scene.host.log(None, None, "supervisor", "warning", line)
+        _, entry = messages.parse(scene.link.sent[-1])
+        assert entry["line"] == cut
 
 
 def test_a_reload_without_descriptors_for_its_pools_changes_nothing(
