@@ -8,7 +8,6 @@ Layouts are those of the "External Term Format" chapter of the ERTS user's guide
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from math import isfinite
 from struct import error as StructError
@@ -90,8 +89,8 @@ def decode(
         fail("truncated", "there is nothing to decode")
     if data[0] != VERSION:
         fail("version", f"a term begins with the byte 131, not {data[0]}")
-    if data[1:2] == bytes((COMPRESSED,)):
-        data = _inflate(data, limits)
+    if data[1:2] == bytes((COMPRESSED,)):  # A kilobyte can inflate to a megabyte.
+        fail("compressed", "compressed terms are not accepted")
     value, end = decode_prefix(data, 1, limits=limits, reader=reader)
     if end != len(data):
         fail("trailing", f"{len(data) - end} bytes follow the term")
@@ -338,27 +337,3 @@ def _duplicate_key(items: list[Any]) -> NoReturn:
         if first is not key:
             break
     fail("duplicate_key", f"the keys {show(first)} and {show(key)} of a map are the same in Python")
-
-
-def _inflate(data: bytes, limits: Limits) -> bytes:
-    """A compressed term as it was before: version byte and term."""
-    if limits.inflated == 0:
-        fail("compressed", "compressed terms are not accepted")
-    if len(data) < 6:
-        fail("truncated", "the term is cut short")
-    (length,) = u32(data, 2)
-    if length > limits.inflated:
-        fail("limit", f"a term of {length} bytes, inflated, over the limit of {limits.inflated}")
-    inflater = zlib.decompressobj()
-    try:
-        term = inflater.decompress(memoryview(data)[6:], length + 1)
-    except zlib.error as exc:
-        fail("malformed", f"a compressed term that does not inflate: {exc}")
-    if not inflater.eof:
-        kind = "malformed" if len(term) > length else "truncated"
-        fail(kind, f"a compressed term does not inflate to the {length} bytes it says")
-    if len(term) != length:
-        fail("malformed", f"a compressed term inflates to {len(term)} bytes, not {length}")
-    if inflater.unused_data:
-        fail("trailing", f"{len(inflater.unused_data)} bytes follow the term")
-    return b"\x83" + term

@@ -30,9 +30,5 @@ class Limits(NamedTuple):
     #: with integers afterwards does not: printing one of this size takes a minute.
     integer_bytes: int = 2**20
 
-    #: Bytes that a compressed term may inflate to. 0 refuses them, which is the protocol's rule
-    #: (`protocol/SPEC.md`, section 1): a kilobyte inflates to a megabyte.
-    inflated: int = 0
-
 
 DEFAULT_LIMITS = Limits()

@@ -44,7 +44,7 @@ class DecodeError(TermError):
         "malformed": "a part of a term has a value it must not have",
         "utf8": "a binary is not UTF-8 and not wrapped by SnakepitPort.bytes/1",
         "duplicate_key": "two keys of a map are the same in Python",
-        "compressed": "a compressed term, where none is allowed",
+        "compressed": "a compressed term; none is accepted",
         "limit": "larger, or more deeply nested, than the limits allow",
         "file": "a file in shared memory is not there, or not what its name says",
         "array": "a tensor of a kind that nothing installed here can hold",

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import tracemalloc
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -135,19 +134,3 @@ def test_atoms_that_are_many_are_not_kept():
     now, _peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert now < 100_000
-
-
-def test_compressed_terms_where_they_are_allowed():
-    inner = b"l\0\0\0\1a\1j"
-    data = b"\x83P" + _u32(len(inner)) + zlib.compress(inner)
-    limits = Limits(inflated=len(inner))
-    assert wire.decode(data, limits=limits) == [1]
-    for wrong, kind in (
-        (data + b"\0", "trailing"),
-        (data[:-1], "truncated"),
-        (data[:5], "truncated"),
-        (data[:6] + b"\0" + data[7:], "malformed"),
-    ):
-        with pytest.raises(DecodeError) as caught:
-            wire.decode(wrong, limits=limits)
-        assert caught.value.kind == kind
