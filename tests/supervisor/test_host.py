@@ -333,7 +333,7 @@ def test_a_ping_may_have_any_number(scene: Scene) -> None:
         messages.result(3, encode(None)),
         messages.hello({}),
         messages.pong(1),
-        messages.tool_result(3, 1, encode(None)),
+        pack(b"\x83h\4w\x0btool_resulta\3a\1m\0\0\0\6\x83w\3nil"),
         pack(b"\x83"),
     ],
 )
