@@ -29,10 +29,6 @@ from snakepit_port.worker.orphans import NOBODY
 
 BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
 
-#: Frames of this link are small: names, numbers, and a preload's traceback.
-_MAX_FRAME_BYTES = 1024 * 1024
-
-
 #: What to do where an interpreter cannot be started, and that is not its fault.
 _HINTS = {
     errno.EMFILE: "raise `ulimit -n`",
@@ -58,7 +54,8 @@ class _Control(Link):
     ) -> None:
         self._socket = sock
         self._passed: deque[tuple[int, ...]] = deque()
-        super().__init__(pump, sock.fileno(), sock.fileno(), _MAX_FRAME_BYTES, received, closed)
+        fd = sock.fileno()
+        super().__init__(pump, fd, fd, starter_frames.MAX_FRAME_BYTES, received, closed)
 
     def send_with(self, frame: bytes, fds: tuple[int, ...]) -> None:
         """Send a frame and descriptors, which are closed here once they have gone."""
@@ -188,7 +185,6 @@ class Starter:
                     "start_method": settings.start_method,
                     "preload": list(settings.preload),
                     "python_path": list(settings.python_path),
-                    "max_frame_bytes": _MAX_FRAME_BYTES,
                     "shm_folder": shm_folder,
                 }
             )

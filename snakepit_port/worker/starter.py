@@ -17,7 +17,6 @@ import gc
 import importlib
 import itertools
 import os
-import platform
 import select
 import signal
 import socket
@@ -34,8 +33,6 @@ from snakepit_port.worker.fitting import FAILURE_BYTES, fit
 from snakepit_port.worker.loading import import_error
 from snakepit_port.worker.orphans import Orphans, mark, mark_this_process
 
-_MAX_FRAME_BYTES = 1024 * 1024
-
 #: Descriptors that come with a `start`: channel, stdout, stderr, stacks.
 _FDS = 4
 
@@ -50,7 +47,7 @@ class Starter:
         os.set_inheritable(ledger_fd, False)
         self._control = socket.socket(fileno=control_fd)
         self._ledger_fd = ledger_fd
-        self._framer = Framer(_MAX_FRAME_BYTES)
+        self._framer = Framer(starter_frames.MAX_FRAME_BYTES)
         #: The descriptors that came with each `start` that is not read yet.
         self._fds: deque[list[int]] = deque()
         self._workers: dict[str, int] = {}
@@ -148,17 +145,7 @@ class Starter:
             # would write to its pages, and so copy them.
             gc.collect()
             gc.freeze()
-        self._tell(
-            starter_frames.hello(
-                {
-                    "os_pid": os.getpid(),
-                    "python": platform.python_version(),
-                    "implementation": platform.python_implementation(),
-                    "executable": sys.executable,
-                    "prefix": sys.prefix,
-                }
-            )
-        )
+        self._tell(starter_frames.hello({}))
         return None
 
     def _is_deserted(self) -> bool:

@@ -2,7 +2,7 @@
 
 | frame | direction | meaning |
 |---|---|---|
-| `{hello, 1, Info}` | both | settings; then, with everything preloaded, versions |
+| `{hello, 1, Info}` | both | settings; from the starter nothing but that all is preloaded |
 | `{failed, Error}` | from the starter | preloading failed; it exits |
 | `{start, Worker, Slot}` | to the starter | with descriptors: channel, stdout, stderr, stacks |
 | `{started, Worker, Pid}` | from the starter | |
@@ -21,6 +21,9 @@ from typing import Any
 from snakepit_port import wire
 from snakepit_port.wire import Atom
 from snakepit_port.wire.framing import pack
+
+#: They are small: names, numbers, and a preload's traceback.
+MAX_FRAME_BYTES = 1024 * 1024
 
 #: tag -> the kinds of the elements after it.
 _FRAMES: dict[str, tuple[type, ...]] = {

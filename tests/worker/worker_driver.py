@@ -141,14 +141,13 @@ class Starter:
         theirs.close()
         os.close(their_out)
         self.alive = Process(self.process.pid)
-        self._framer = Framer(MAX_FRAME_BYTES)
+        self._framer = Framer(starter_frames.MAX_FRAME_BYTES)
         self._told: deque[tuple[Any, ...]] = deque()
         info = {
             "pool": "default",
             "start_method": start_method,
             "preload": list(preload),
             "python_path": self.python_path,
-            "max_frame_bytes": MAX_FRAME_BYTES,
         }
         self.control.sendall(starter_frames.hello(info))
 
