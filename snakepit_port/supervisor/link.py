@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import islice
 
 from snakepit_port.supervisor.pump import READ, WRITE, Pump
@@ -193,5 +192,4 @@ class Link:
         self._reading = self._writable = False
         self._blocked = False
         self._forget()
-        with suppress(KeyError, ValueError):
-            self._update()
+        self._update()
