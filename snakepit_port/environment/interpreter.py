@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from snakepit_port.environment.finding import find_python, why_not_run
 
 PROBE = Path(__file__).with_name("probe.py")
 
@@ -81,24 +82,20 @@ class Interpreter:
 def look_at(python: str, env: Mapping[str, str] | None = None) -> Interpreter:
     """Ask an interpreter what it is, in the environment *env* (default: this process's own).
 
-    *python* is a path or a name to look up on the ``PATH`` of *env*. Nothing of the user's is
-    imported, except what the interpreter's own ``site`` does at every start.
+    *python* is a path or a name, as for a pool. Nothing of the user's is imported, except what the
+    interpreter's own ``site`` does at every start.
 
     Raises ProbeError if it cannot be run, fails, takes longer than 30 s, says nonsense, or is a
     Python so old that it cannot say more than its version.
     """
     environment = dict(os.environ if env is None else env)
     path = python
-    if "/" not in python:
-        found = shutil.which(python, path=environment.get("PATH", os.defpath))
-        if found is None:
-            raise ProbeError(f"there is no {python!r} on PATH")
-        path = found
-    command = [path, str(PROBE)]
     try:
+        path = find_python(python, environment)
+        command = [path, str(PROBE)]
         ran = _run(command, environment)
     except OSError as exc:
-        raise ProbeError(_cannot_run(path, exc)) from None
+        raise ProbeError(why_not_run(path, exc)) from None
     except subprocess.TimeoutExpired:
         message = f"{shlex.join(command)} gave no answer within {PROBE_SECONDS:g} s"
         raise ProbeError(f"{message}, and was killed") from None
@@ -127,20 +124,6 @@ def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProc
 
 def _too_old(path: str, version: str) -> str:
     return f"{path} is Python {version}; a worker needs {'.'.join(map(str, OLDEST))} or newer"
-
-
-def _cannot_run(path: str, exc: OSError) -> str:
-    """Why the system did not run a program. Its own words do not say which file they mean: for a
-    script whose interpreter is missing they are the same as for one that is missing itself."""
-    if os.path.isdir(path):
-        return f"{path} is a folder, not an interpreter"
-    if not os.path.lexists(path):
-        return f"there is no {path}"
-    if not os.path.exists(path):
-        return f"{path} is a link to {os.path.realpath(path)}, which is not there"
-    if isinstance(exc, FileNotFoundError):
-        return f"{path} is there, but not the program that its first line names, or its loader"
-    return f"{path} cannot be run: {exc.strerror}"
 
 
 def _failed(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import socket
 import subprocess
 from collections import deque
@@ -19,6 +18,7 @@ from typing import Any
 
 import snakepit_port
 from snakepit_port.config.model import PoolSettings
+from snakepit_port.environment.finding import find_python, why_not_run
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
@@ -131,7 +131,7 @@ class Starter:
         self._told = told
         self._gone = gone
         self._is_broken = False
-        python = _find_python(settings.python, env)
+        python = settings.python
         with ExitStack() as undo, ExitStack() as inherited:
             try:
                 ours, theirs = socket.socketpair()
@@ -144,6 +144,7 @@ class Starter:
                 message = f"no descriptors for a starter: {exc.strerror}; raise `ulimit -n`"
                 raise StarterError(message) from None
             try:
+                python = find_python(python, env)
                 # From the main thread, and nothing runs between fork and exec: a thread of Trio's
                 # would take a child armed with PR_SET_PDEATHSIG along when it ends.
                 self.process = subprocess.Popen(
@@ -162,8 +163,7 @@ class Starter:
                         ", or have `scripts/setup_python FILE` of a checkout make the environments"
                         " that a configuration names"
                     )
-                message = f"the interpreter {python!r} cannot be started: {exc.strerror}; {hint}"
-                raise StarterError(message) from None
+                raise StarterError(f"{why_not_run(python, exc)}; {hint}") from None
             for fd in (ours.fileno(), out):
                 undo.callback(pump.watch, fd, 0, _ignore)
             undo.callback(self._end)
@@ -236,15 +236,6 @@ class Starter:
         self._socket.close()
         self.output.close()
         self._gone()
-
-
-def _find_python(python: str, env: Mapping[str, str]) -> str:
-    if "/" in python:
-        return python
-    found = shutil.which(python, path=env.get("PATH", os.defpath))
-    if found is None:
-        raise StarterError(f"there is no {python!r} on PATH; check the pool's `python` setting")
-    return found
 
 
 def _ignore(_events: int) -> None: ...

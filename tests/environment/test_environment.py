@@ -17,7 +17,8 @@ from snakepit_port.environment import (
     known_libraries,
     look_at,
 )
-from snakepit_port.environment.interpreter import PROBE
+from snakepit_port.environment.interpreter import OLDEST, PROBE
+from snakepit_port.worker import boot
 
 GIL = Interpreter(
     executable="/usr/bin/python3",
@@ -141,6 +142,8 @@ def test_what_site_prints_does_not_disturb(tmp_path: Path) -> None:
 
 def test_a_python_too_old_for_workers() -> None:
     assert not replace(GIL, version_info=(3, 8, 18)).is_new_enough
+    # Two constants: boot.py may not import anything.
+    assert OLDEST == boot.OLDEST
     assert replace(GIL, version_info=(3, 9, 0)).is_new_enough
 
 

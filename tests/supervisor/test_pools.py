@@ -145,10 +145,11 @@ async def test_each_pool_has_its_own_interpreter(start_method: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"python": "/nowhere/python"}, "/nowhere/python"),
+        ({"python": "/nowhere/python"}, "there is no /nowhere/python; check the pool's `python`"),
         ({"python": "/nowhere/bin/python"}, "have `scripts/setup_python FILE` of a checkout make"),
-        ({"python": "no-such-python"}, "no-such-python"),
-        ({"python": "/dev/null"}, "/dev/null"),
+        ({"python": "no-such-python"}, "there is no 'no-such-python' on PATH; check the pool's"),
+        ({"python": "/dev/null"}, "/dev/null cannot be run: Permission denied; check the pool's"),
+        ({"python": "/dev"}, "/dev is a folder, not an interpreter; check the pool's"),
         ({"python": "/bin/false"}, "ended with status 1"),
         ({"adapter": "no_such_adapter"}, "no_such_adapter"),
         ({"adapter": "pool_adapter:Missing"}, "Missing"),

@@ -1,0 +1,34 @@
+"""Finding an interpreter, and why one cannot be run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+
+
+def find_python(python: str, env: Mapping[str, str]) -> str:
+    """The interpreter that a pool's setting means: a path, or a name to look up on the ``PATH`` of
+    *env*. Raises FileNotFoundError for a name that is not there; a path is not looked at."""
+    if "/" in python:
+        return python
+    found = shutil.which(python, path=env.get("PATH", os.defpath))
+    if found is None:
+        raise FileNotFoundError(python)
+    return found
+
+
+def why_not_run(python: str, exc: OSError) -> str:
+    """Why the system did not run an interpreter. Its own words do not say which file they mean: for
+    a script whose interpreter is missing they are the same as for one that is missing itself."""
+    if "/" not in python:
+        return f"there is no {python!r} on PATH"
+    if os.path.isdir(python):
+        return f"{python} is a folder, not an interpreter"
+    if not os.path.lexists(python):
+        return f"there is no {python}"
+    if not os.path.exists(python):
+        return f"{python} is a link to {os.path.realpath(python)}, which is not there"
+    if isinstance(exc, FileNotFoundError):
+        return f"{python} is there, but not the program that its first line names, or its loader"
+    return f"{python} cannot be run: {exc.strerror}"
