@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal as signals
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from snakepit_port.harness_pools import Pools
 from snakepit_port.harness_process import SupervisorProcess
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
 from snakepit_port.harness_stream import Stream
+from snakepit_port.processes import signal_name
 from snakepit_port.wire import DecodeError, Tensor, decode, messages
 from snakepit_port.wire.framing import Framer, Oversized
 
@@ -254,7 +254,7 @@ class Link:
         if status is None:
             return call_error("supervisor_down", "the supervisor closed its output and still runs")
         if status < 0:
-            name = _signal_name(-status)
+            name = signal_name(-status)
             return call_error(
                 "supervisor_down", f"the supervisor was killed by {name}", signal=name
             )
@@ -431,10 +431,3 @@ class Link:
         waiter = self._pings.pop(number, None)
         if waiter is not None:
             waiter.answered.set()
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signals.Signals(number).name
-    except ValueError:  # Most real-time signals have none.
-        return f"signal {number}"

@@ -7,9 +7,11 @@ import select
 import signal
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
+
+from snakepit_port.processes import all_pids, children_of, command_of, environment_of, look_at
 
 #: A variable that every process of a run inherits, also one that was given away by its parent.
 _MARK = "SNAKEPIT_PORT_TEST_RUN"
@@ -43,7 +45,7 @@ class Run:
 
     def note_children_of(self, pid: int) -> None:
         """Remembers all descendants that a process has now."""
-        for child in _children(pid):
+        for child in children_of(pid):
             process = _look_at(child)
             if process is not None:
                 self._noted.add(process)
@@ -61,8 +63,8 @@ class Run:
 
     def _alive(self) -> list[Process]:
         found = {seen for process in self._noted if (seen := _look_again(process))}
-        for pid in _all_pids():
-            if f"{_MARK}={self._mark}".encode() in _read(pid, "environ").split(b"\0"):
+        for pid in all_pids():
+            if f"{_MARK}={self._mark}".encode() in environment_of(pid):
                 process = _look_at(pid)
                 if process is not None:
                     found.add(process)
@@ -84,37 +86,11 @@ def _wait_for(process: Process, seconds: float) -> None:
 
 
 def _look_at(pid: int) -> Process | None:
-    """The process with this id; None if it is gone, or dead and only waits for its parent."""
-    # proc(5): the command's name is in parentheses and may hold any character.
-    stat = _read(pid, "stat").rpartition(b")")[2].split()
-    if not stat or stat[0] in (b"Z", b"X"):
-        return None
-    command = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-    return Process(pid, stat[19].decode(), command)
+    seen = look_at(pid)
+    return None if seen is None else Process(pid, seen.started, command_of(pid))
 
 
 def _look_again(process: Process) -> Process | None:
     """The process as it is now; it may have executed another program."""
     seen = _look_at(process.pid)
     return seen if seen is not None and seen.started == process.started else None
-
-
-def _children(pid: int) -> list[int]:
-    with suppress(OSError):
-        tasks = os.listdir(f"/proc/{pid}/task")
-        lists = [_read(pid, f"task/{task}/children").split() for task in tasks]
-        return [int(child) for children in lists for child in children]
-    return []
-
-
-def _all_pids() -> Iterator[int]:
-    with suppress(FileNotFoundError):
-        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _read(pid: int, name: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from queue import SimpleQueue
 
+from snakepit_port.processes import children_of
 from snakepit_port.supervisor.pump import READ, Pump
 
 
@@ -33,17 +34,7 @@ def private_bytes_of_all(pid: int) -> int | None:
     own = private_bytes(pid)
     if own is None:
         return None
-    return own + sum(private_bytes_of_all(child) or 0 for child in _children(pid))
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    # Without CONFIG_PROC_CHILDREN there is no such file; and a thread may end meanwhile.
-    with suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as file:
-                found += map(int, file.read().split())
-    return found
+    return own + sum(private_bytes_of_all(child) or 0 for child in children_of(pid))
 
 
 class Sampler:

@@ -26,6 +26,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from snakepit_port.processes import Seen, all_pids, command_of, environment_of, look_at
+
 MARK = "SNAKEPIT_PORT_RUN_ID"
 
 #: Where Linux keeps files in memory, and what the names of runs' folders there begin with.
@@ -42,7 +44,7 @@ class Run:
 
     def __init__(self) -> None:
         pid = os.getpid()
-        seen = _look_at(pid)
+        seen = look_at(pid)
         self.id = f"{pid}-{seen.started if seen else '0'}-{secrets.token_hex(3)}"
         #: The mark, for the environment of every process that is started.
         self.environment = {MARK: self.id}
@@ -83,7 +85,7 @@ def remove(leavings: Leavings) -> None:
         with suppress(ProcessLookupError, PermissionError):
             pidfd = os.pidfd_open(process.pid)
             try:
-                seen = _look_at(process.pid)
+                seen = look_at(process.pid)
                 if seen is not None and seen.started == process.started:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
@@ -98,22 +100,8 @@ def remove(leavings: Leavings) -> None:
 # -- processes -------------------------------------------------------------------------------------
 
 
-class _Seen(NamedTuple):
-    parent: int
-    started: str
-
-
-def _look_at(pid: int) -> _Seen | None:
-    """A process; None if it is gone, dead and only waits for its parent, or not to be seen."""
-    # proc(5): the command's name is in parentheses and may hold any character.
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    if not fields or fields[0] in (b"Z", b"X"):
-        return None
-    return _Seen(int(fields[1]), fields[19].decode())
-
-
-def _look_at_all() -> dict[int, _Seen]:
-    return {pid: process for pid in _pids() if (process := _look_at(pid))}
+def _look_at_all() -> dict[int, Seen]:
+    return {pid: process for pid in all_pids() if (process := look_at(pid))}
 
 
 def _find_processes() -> list[Leaving]:
@@ -138,10 +126,10 @@ def _find_processes() -> list[Leaving]:
             if child not in dead and child not in spared:
                 dead[child] = dead[pid]
                 found.append(child)
-    return [Leaving(pid, seen[pid].started, dead[pid], _command(pid)) for pid in found]
+    return [Leaving(pid, seen[pid].started, dead[pid], command_of(pid)) for pid in found]
 
 
-def _supervisor(run_id: str, seen: dict[int, _Seen]) -> int | None:
+def _supervisor(run_id: str, seen: dict[int, Seen]) -> int | None:
     """The process id of the run's supervisor, if it is alive."""
     pid, started, _ = run_id.split("-")
     process = seen.get(int(pid))
@@ -151,7 +139,7 @@ def _supervisor(run_id: str, seen: dict[int, _Seen]) -> int | None:
 def _run_of(pid: int) -> str | None:
     """The run that a process is marked with, if process ids and times mean there what they do
     here."""
-    for variable in _read(pid, "environ").split(b"\0"):
+    for variable in environment_of(pid):
         name, _, value = variable.partition(b"=")
         if name == MARK.encode():
             words = value.decode(errors="replace").split("-")
@@ -166,23 +154,6 @@ def _namespaces(pid: int | str) -> list[str]:
         with suppress(OSError):
             found.append(os.readlink(f"/proc/{pid}/ns/{kind}"))
     return found
-
-
-def _pids() -> Iterator[int]:
-    with suppress(FileNotFoundError):
-        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _command(pid: int) -> str:
-    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
-
-
-def _read(pid: int, name: str) -> bytes:
-    try:
-        with open(f"/proc/{pid}/{name}", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
 
 
 # -- folders ---------------------------------------------------------------------------------------

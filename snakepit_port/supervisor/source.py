@@ -15,8 +15,9 @@ from snakepit_port import wire
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.config.env import effective_environment
 from snakepit_port.environment.libraries import known_libraries
+from snakepit_port.processes import signal_name
 from snakepit_port.supervisor.starter import Starter
-from snakepit_port.supervisor.worker_process import WorkerProcess, signal_name, tail_of
+from snakepit_port.supervisor.worker_process import WorkerProcess, tail_of
 
 if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner

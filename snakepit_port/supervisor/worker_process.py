@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -11,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from snakepit_port.pool import Worker
+from snakepit_port.processes import signal_name
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.stacks import Stacks
@@ -144,10 +144,3 @@ def _pipe(undo: ExitStack) -> tuple[int, int]:
 def tail_of(output: Output) -> str:
     """The last lines of an output, as an error shows them."""
     return "\n".join(output.tail)[-_STDERR_BYTES:]
-
-
-def signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

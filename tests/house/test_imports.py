@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from checkout import PACKAGE, ROOT
 
-OUTSIDE = ("wire", "bulk", "config", "harness", "term_json", "testing")
+OUTSIDE = ("processes", "wire", "bulk", "config", "harness", "term_json", "testing")
 
 #: Room -> what it may import of ours, by the start of the name; "" is the package's own name.
 ALLOWED = {
+    "processes": (),
     "wire": ("wire",),
     "bulk": ("wire", "bulk"),
     "adapter": ("", "wire", "adapter", "worker"),
@@ -22,6 +23,7 @@ ALLOWED = {
     "pool": ("", "pool", "config.model"),
     "supervisor": (
         *("", "supervisor", "wire", "bulk", "config", "environment", "pool", "worker", "adapter"),
+        "processes",
     ),
     "harness": ("", *OUTSIDE),
     "testing": ("", *OUTSIDE),

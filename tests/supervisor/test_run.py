@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from snakepit_port import cli
+from snakepit_port.processes import look_at
 from snakepit_port.supervisor import run as runs
 from snakepit_port.supervisor.run import Run, find_leavings, remove
 
@@ -102,7 +103,7 @@ def test_descendants_are_leavings_whatever_their_environment(stack: ExitStack) -
 def test_a_run_within_a_dead_one_is_spared(stack: ExitStack) -> None:
     """A supervisor that was started by a command of another: its own run is alive."""
     supervisor = sleeper(stack, {runs.MARK: DEAD_RUN})
-    seen = runs._look_at(supervisor.pid)
+    seen = look_at(supervisor.pid)
     assert seen is not None
     sleeper(stack, {runs.MARK: f"{supervisor.pid}-{seen.started}-1"})
     assert find_leavings().processes == []
