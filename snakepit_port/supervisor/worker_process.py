@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from snakepit_port.supervisor.source import Source
     from snakepit_port.supervisor.starter import Starter
 
-#: Bytes of stderr's tail that go into an error.
-_STDERR_BYTES = 4096
+#: Characters of stderr's tail that go into an error.
+_STDERR_CHARS = 4096
 
 
 class WorkerProcess:
@@ -143,4 +143,4 @@ def _pipe(undo: ExitStack) -> tuple[int, int]:
 
 def tail_of(output: Output) -> str:
     """The last lines of an output, as an error shows them."""
-    return "\n".join(output.tail)[-_STDERR_BYTES:]
+    return "\n".join(output.tail)[-_STDERR_CHARS:]

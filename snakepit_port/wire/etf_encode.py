@@ -61,7 +61,7 @@ _SMALL_TUPLES = [bytes((SMALL_TUPLE, n)) for n in range(256)]
 _SHORT_BINARIES = [_tag_u32(BINARY, n) for n in range(256)]
 
 #: Tuples of this arity that begin with this atom stand for values of another type: the other half
-#: of `_WRAPPED` in `etf_decode`.
+#: of `_WRAPPED` in `etf_wrapped`.
 _RESERVED = frozenset(((2, BYTES_NAME), (2, FILE_NAME), (4, TENSOR_NAME)))
 _BYTES = _SMALL_TUPLES[2] + _atom(BYTES_NAME)
 _FILE = _SMALL_TUPLES[2] + _atom(FILE_NAME)
