@@ -3,6 +3,7 @@
 serve.py           the process: descriptors, hello, signals, exit codes
 pump.py            one task that waits for every descriptor
 link.py            frames over non-blocking descriptors
+configuration.py   the configuration that a host asks for
 host.py            what the host says, and what is said to it
 runner.py          a pool's processes: carries out the effects of its machine
 source.py          where a pool's workers come from: its settings as they see them, and a starter

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from snakepit_port.config import Config, ConfigError, Problem, load_terms, load_toml
 
 
-def load_sent(said: Mapping[str, Any]) -> Config:
-    """The `config` of hello, or of a reload. Raises `ConfigError`."""
-    with _relative_paths():
-        base_dir = said.get("base_dir") or os.getcwd()
-        return load_terms(said["config"], Path(str(base_dir)))
-
-
-def load_file(path: str) -> Config:
-    """Raises `ConfigError`."""
-    with _relative_paths():
-        return load_toml(path)
-
-
-@contextmanager
-def _relative_paths() -> Iterator[None]:
-    """They start from the working directory, which may have been removed."""
+def load(told: Mapping[str, Any], file: object) -> Config | None:
+    """The one that is told as terms, in a hello or for a reload; else that of a file. None where
+    there is no file, either. Raises `ConfigError`."""
     try:
-        yield
+        if "config" in told:
+            base_dir = told.get("base_dir") or os.getcwd()
+            return load_terms(told["config"], Path(str(base_dir)))
+        return load_toml(file) if isinstance(file, str) else None
     except FileNotFoundError:
+        # That a configuration is not there, it says itself; the working directory may be gone.
         message = (
             "the supervisor's working directory is gone, and relative paths start there; start the"
             " supervisor in a folder that stays"

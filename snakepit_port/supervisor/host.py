@@ -11,7 +11,7 @@ from snakepit_port import wire
 from snakepit_port.config import Config, ConfigError, PoolSettings
 from snakepit_port.pool import Call, PoolState
 from snakepit_port.pool.record import COUNTERS
-from snakepit_port.supervisor.configuration import load_file, load_sent
+from snakepit_port.supervisor import configuration
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import Sampler
@@ -404,13 +404,11 @@ class Host:
         return {"pools": done, **({"converted": converted} if converted else {})}
 
     def _load(self, args: Mapping[str, Any]) -> Config:
-        if "config" in args:
-            return load_sent(args)
-        path = args.get("file", self._config_path)
-        if not isinstance(path, str):
+        config = configuration.load(args, args.get("file", self._config_path))
+        if config is None:
             message = "there is no file to read again: reload takes a `config`, or a `file`"
             raise CallRefused("bad_arguments", message)
-        return load_file(path)
+        return config
 
     def _see_off(self) -> None:
         """Forget the removed pools of which nothing is left."""

@@ -18,7 +18,7 @@ import trio
 from snakepit_port import __version__
 from snakepit_port.config import Config, ConfigError
 from snakepit_port.config.model import MIN_FRAME_BYTES
-from snakepit_port.supervisor.configuration import load_file, load_sent
+from snakepit_port.supervisor import configuration
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump, new_poller
@@ -274,12 +274,11 @@ class Supervisor:
         return host
 
     def _load(self, info: dict[str, Any]) -> Config:
-        if self._config_path is not None:
-            return load_file(self._config_path)
-        if "config" not in info:
+        config = configuration.load(info, self._config_path)
+        if config is None:
             message = "there is no configuration: give serve --config FILE, or send one in hello"
             raise Stop(EX_CONFIG, {**_error("config", message), "problems": []})
-        return load_sent(info)
+        return config
 
     def _hello(self, config: Config, shm: SharedMemory | None) -> dict[str, Any]:
         converted = [change.as_term() for change in config.changes]

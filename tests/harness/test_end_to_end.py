@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from snakepit_port.harness import CallError, Host, RawFrame, Subscription, open_host
+from snakepit_port.harness import CallError, Host, RawFrame, Subscription, host_over, open_host
 from snakepit_port.harness_process import SupervisorProcess, start_supervisor
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.framing import Framer, pack
@@ -477,6 +477,21 @@ async def test_a_working_directory_that_is_gone(
         assert (tag, id, error["type"]) == ("error", None, "config")
         assert "working directory is gone" in error["message"]
     assert process.exit_status == 78
+
+
+async def test_the_configuration_of_a_hello_counts_and_not_that_of_the_command_line(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "pools.toml"
+    command = [sys.executable, "-m", "snakepit_port", "serve", "--config", str(file)]
+    process, stream = start_supervisor(command, None, None, None)
+    async with host_over(stream, config=config(name="told")) as host:
+        assert [pool["name"] for pool in host.info["pools"]] == ["told"]
+        # The file is for a reload that names no other.
+        file.write_text("[[pools]]\nname = 'written'\nadapter = 'm'\npool_size = 1\n")
+        assert await host.reload() == {"told": "removed", "written": "added"}
+    await process.wait()
+    assert process.exit_status == 0
 
 
 # -- endings ------------------------------------------------------------------------------------
