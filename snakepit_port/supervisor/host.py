@@ -356,13 +356,23 @@ class Host:
         }
 
     def _recycle(self, args: Mapping[str, Any]) -> int:
+        self._refuse_while_stopping()
         worker = args.get("worker")
+        return sum(runner.recycle(worker) for runner in self._with_worker(args))
+
+    def _with_worker(self, args: Mapping[str, Any]) -> list[Runner]:
+        """The pool that has the worker, where a control call names one; else as `_selected`."""
+        runners, worker = self._selected(args), args.get("worker")
         if worker is None:
-            return sum(runner.recycle() for runner in self._selected(args))
-        for runner in self._selected(args):
+            return runners
+        for runner in runners:
             if isinstance(worker, str) and worker in runner.machine.workers:
-                return runner.recycle(worker)
+                return [runner]
         raise CallRefused("bad_arguments", f"there is no worker {show(worker)}; see `workers`")
+
+    def _refuse_while_stopping(self) -> None:
+        if self._stopping:
+            raise CallRefused("shutting_down", "the supervisor is shutting down")
 
     def _close_session(self, args: Mapping[str, Any]) -> bool:
         pool, session = args.get("pool"), args.get("session")
@@ -374,10 +384,9 @@ class Host:
         return runner.close_session(str(session))
 
     def _stacks(self, args: Mapping[str, Any]) -> Gathering:
-        only = args.get("worker")
         gathering = Gathering(PATIENCE)
-        for runner in self._selected(args):
-            runner.ask_stacks(gathering, only)
+        for runner in self._with_worker(args):
+            runner.ask_stacks(gathering, args.get("worker"))
         return gathering
 
     def _gathered(self, id: int, gathered: Any) -> None:
@@ -388,8 +397,7 @@ class Host:
     # -- reload ------------------------------------------------------------------------------------
 
     def _reload(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        if self._stopping:
-            raise CallRefused("shutting_down", "the supervisor is shutting down")
+        self._refuse_while_stopping()
         before = set(self.pools)
         try:
             config = self._load(args)

@@ -49,10 +49,14 @@ async def test_stacks_by_pool_and_by_worker() -> None:
         assert set(await host.stacks()) == {"default-1", "default-2", "other-1"}
         assert set(await host.stacks("default")) == {"default-1", "default-2"}
         assert set(await host.stacks(worker="other-1")) == {"other-1"}
-        assert set(await host.stacks("other", worker="default-1")) == set()
-        with pytest.raises(CallError) as caught:
-            await host.stacks("no such pool")
-        assert caught.value.type == "unknown_pool"
+        for pool, worker, type in (
+            ("no such pool", None, "unknown_pool"),
+            ("other", "default-1", "bad_arguments"),
+            (None, "default-3", "bad_arguments"),
+        ):
+            with pytest.raises(CallError) as caught:
+                await host.stacks(pool, worker=worker)
+            assert caught.value.type == type
 
 
 async def test_everybody_who_asks_at_once_is_told() -> None:

@@ -224,11 +224,20 @@ def test_controls(scene: Scene) -> None:
     assert control("stats", {"pool": "three"}) == ("error", "unknown_pool")
     assert control("workers", {"pool": 3}) == ("error", "unknown_pool")
     for worker in ("nobody", ["one-1"], {}):
-        assert control("recycle", {"worker": worker}) == ("error", "bad_arguments")
+        for name in ("recycle", "stacks"):
+            assert control(name, {"worker": worker}) == ("error", "bad_arguments")
     tag, workers = control("workers", {"pool": "two"})
     assert [worker["id"] for worker in workers] == ["two-1"]
     ((tag, id, error),) = scene.say(messages.control(9, "stats", b"\xff"))
     assert (tag, id, error["type"]) == ("error", 9, "decode")
+
+
+def test_what_would_change_workers_is_refused_while_they_stop(scene: Scene) -> None:
+    scene.say(call(1, "one"), call(2, "two"))
+    scene.host.stop(grace=1.0)
+    for name in ("recycle", "reload"):
+        ((tag, id, error),) = scene.say(messages.control(9, name, encode({})))
+        assert (tag, id, error["type"]) == ("error", 9, "shutting_down")
 
 
 def test_what_a_control_call_causes_is_told_after_its_answer(
