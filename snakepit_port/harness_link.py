@@ -340,17 +340,21 @@ class Link:
                 f"the supervisor speaks protocol version {version}, this host speaks version "
                 f"{messages.PROTOCOL_VERSION}; install the same release on both sides",
             )
+        try:
+            self._shm = Folder.of(info)
+        except (KeyError, TypeError, ValueError):
+            message = "shm in its hello is no folder with its limits"
+            raise messages.ProtocolError(message) from None
         self.info = info
-        self._shm = Folder.of(info)
         self._reader = self._make_reader(self._shm, WORKERS)
         self._greeted.set()
 
     def _on_ready(self, info: Mapping[str, Any]) -> None:
-        self._pools.ready(info.get("pools", {}))
+        self._pools.ready(_by_pool("ready", info.get("pools", {})))
 
     def _on_result(self, id: int, payload: bytes, files: Sequence[str] = ()) -> None:
         if id in self._pools.reloads:
-            self._pools.reloaded(id, decode(payload)["pools"])
+            self._pools.reloaded(id, _changes(payload))
         if not files:
             self._answer(id, payload, None)
             return
@@ -431,3 +435,21 @@ class Link:
         waiter = self._pings.pop(number, None)
         if waiter is not None:
             waiter.answered.set()
+
+
+def _changes(payload: bytes) -> Mapping[str, str]:
+    """What the answer to a reload says becomes of each pool."""
+    try:
+        answer = decode(payload)
+    except DecodeError as exc:
+        raise messages.ProtocolError(f"the answer to a reload: {exc}") from None
+    return _by_pool("the answer to a reload", isinstance(answer, dict) and answer.get("pools"))
+
+
+def _by_pool(where: str, said: Any) -> Mapping[str, str]:
+    """Names of pools, and a word on each."""
+    if isinstance(said, dict) and all(
+        isinstance(text, str) for pair in said.items() for text in pair
+    ):
+        return said
+    raise messages.ProtocolError(f"{where} has no word on each pool")

@@ -102,14 +102,32 @@ async def test_a_supervisor_that_stops_reading_refuses_new_calls_and_answers_old
         pack(messages.result(1, b"")[4:] + b"\0"),
         pack(b"\x83h\x02w\x07unheardj"),
         b"\x7f\xff\xff\xff" + b"\x83h\x02w\x07unheard" * 100,
+        messages.ready({"pools": 3}),
+        messages.ready({"pools": {"default": None}}),
     ],
-    ids=["garbage", "second hello", "misplaced", "trailing byte", "unknown tag", "endless"],
+    ids=[
+        *("garbage", "second hello", "misplaced", "trailing byte", "unknown tag", "endless"),
+        *("pools of nonsense", "a pool of nonsense"),
+    ],
 )
 async def test_what_a_supervisor_must_not_send_ends_the_link(data: bytes) -> None:
     async with connected() as (host, supervisor), trio.open_nursery() as nursery:
         nursery.start_soon(expect_error, "protocol_error", lambda: host.call("p", "c"))
         await supervisor.expect("call")
         await supervisor.send(data)
+        await supervisor.close_at_eof()
+    await expect_error("protocol_error", host.ping)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", *map(encode, (None, [], {}, {"pools": 3}, {"pools": {3: "added"}}, {"pools": {"p": 3}}))],
+)
+async def test_an_answer_to_a_reload_that_says_nothing_ends_the_link(answer: bytes) -> None:
+    async with connected() as (host, supervisor), trio.open_nursery() as nursery:
+        nursery.start_soon(expect_error, "protocol_error", host.reload)
+        (id, *_) = await supervisor.expect("control")
+        await supervisor.send(messages.result(id, answer))
         await supervisor.close_at_eof()
     await expect_error("protocol_error", host.ping)
 
@@ -139,9 +157,15 @@ def _config_error() -> bytes:
         ),
         (_config_error(), "config", "pools.toml:4: pools[0].pool_sise: no such setting"),
         (messages.ready({}), "protocol_error", "ready before its hello"),
+        (messages.hello({"shm": {"folder": "/"}}), "protocol_error", "no folder with its limits"),
+        (
+            messages.hello({"shm": {"folder": "/", "threshold": [], "max_bytes": 1}}),
+            "protocol_error",
+            "no folder with its limits",
+        ),
         (b"", "supervisor_down", "closed the link"),
     ],
-    ids=["version", "refused version", "config", "no hello", "nothing"],
+    ids=["version", "refused version", "config", "no hello", "half", "limits", "nothing"],
 )
 async def test_a_handshake_that_fails_says_why(data: bytes, type: str, text: str) -> None:
     ours, theirs = trio.testing.memory_stream_pair()
