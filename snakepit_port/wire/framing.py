@@ -87,15 +87,6 @@ class Framer:
         """How much is kept of a payload of so many bytes."""
         return size if size <= self._max else min(size, OVERSIZED_HEAD_BYTES)
 
-    @property
-    def pending(self) -> int:
-        """Bytes kept of a frame that is not complete yet."""
-        return self._gathered
-
-    def eof(self) -> bool:
-        """Whether the end of the stream, if it is here, cuts a frame."""
-        return self._gathered > 0 or self._skip > 0
-
     def feed(self, data: bytes | bytearray | memoryview) -> list[Frame]:
         """The frames that these bytes complete, in order.
 
