@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import pytest
 
+from snakepit_port.processes import children_of
 from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.framing import Framer
@@ -56,16 +57,44 @@ class RawHost:
 
     def ask_until_blocked(self, args: bytes, most: int) -> tuple[int, bytes]:
         """Make calls until no more are taken: how many were begun, and what is missing of the
-        last. That nothing is taken for a while only ends this; no assertion rests on how long."""
+        last."""
         fd = self._in.fileno()
         os.set_blocking(fd, False)
         for number in range(most):
             frame = messages.call(number, None, "echo", args)
             while frame:
-                if not select.select([], [fd], [], 3.0)[1]:
+                if self._is_blocked():
                     return number + 1, frame
                 frame = frame[os.write(fd, frame) :]
         return most, b""
+
+    def _is_blocked(self) -> bool:
+        """Wait until the supervisor's stdin takes more (False), or is full at a moment when all who
+        could make room for more are asleep: nothing happens any more before somebody reads."""
+        while not self._has_room(seconds=0.01):
+            before = self._sleeps()
+            # Those who were asleep, and have not gone to sleep again, have slept on meanwhile.
+            if before and not self._has_room(seconds=0) and self._sleeps() == before:
+                return True
+        return False
+
+    def _has_room(self, seconds: float) -> bool:
+        return bool(select.select([], [self._in], [], seconds)[1])
+
+    def _sleeps(self) -> dict[Path, str]:
+        """How often each thread of the supervisor and its descendants has gone to sleep; nothing if
+        one is awake."""
+        found = {}
+        pids = [self.process.pid]
+        for pid in pids:
+            pids += children_of(pid)
+            for file in Path(f"/proc/{pid}/task").glob("*/status"):
+                lines = file.read_text(encoding="ascii").splitlines()
+                status = dict(line.split(":\t", 1) for line in lines)
+                if not status["State"].startswith("S"):
+                    return {}
+                found[file] = status["voluntary_ctxt_switches"]
+        return found
 
     def memory(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
