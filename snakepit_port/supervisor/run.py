@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -33,6 +34,9 @@ MARK = "SNAKEPIT_PORT_RUN_ID"
 #: Where Linux keeps files in memory, and what the names of runs' folders there begin with.
 MEMORY = "/dev/shm"
 PREFIX = "snakepit-port-"
+
+#: A run's id, as this program makes it. Anybody can put anything into an environment.
+_RUN_ID = re.compile(r"[1-9][0-9]{0,6}-[0-9]{1,20}-[0-9a-f]{6}")
 
 #: Seconds without a change in it after which a folder that nobody holds is a leaving: a supervisor
 #: that ends leaves results to its host, which reads them and removes the folder.
@@ -142,9 +146,9 @@ def _run_of(pid: int) -> str | None:
     for variable in environment_of(pid):
         name, _, value = variable.partition(b"=")
         if name == MARK.encode():
-            words = value.decode(errors="replace").split("-")
-            ours = len(words) == 3 and words[0].isascii() and words[0].isdigit()
-            return "-".join(words) if ours and _namespaces(pid) == _namespaces("self") else None
+            run_id = value.decode(errors="replace")
+            ours = _RUN_ID.fullmatch(run_id) and _namespaces(pid) == _namespaces("self")
+            return run_id if ours else None
     return None
 
 

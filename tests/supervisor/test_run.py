@@ -23,7 +23,7 @@ from snakepit_port.supervisor import run as runs
 from snakepit_port.supervisor.run import Run, find_leavings, remove
 
 #: A process that has been dead for long.
-DEAD_RUN = "1-0-dead"
+DEAD_RUN = "1-0-00dead"
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +105,7 @@ def test_a_run_within_a_dead_one_is_spared(stack: ExitStack) -> None:
     supervisor = sleeper(stack, {runs.MARK: DEAD_RUN})
     seen = look_at(supervisor.pid)
     assert seen is not None
-    sleeper(stack, {runs.MARK: f"{supervisor.pid}-{seen.started}-1"})
+    sleeper(stack, {runs.MARK: f"{supervisor.pid}-{seen.started}-000001"})
     assert find_leavings().processes == []
 
 
@@ -120,7 +120,14 @@ def test_who_asks_is_spared(mark: str) -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-@pytest.mark.parametrize("value", ["", "1", "x-y-z", "--", "1-2-3-4", "²-1-1"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "1", "x-y-z", "--", "1-2-3-4", "²-1-abcdef", "0-0-x", "0-1-abcdef", "1-x-abcdef"),
+        *("1-2-ABCDEF", "1-2-abcdef\n", "2147483648-1-abcdef", f"{'9' * 5000}-1-abcdef"),
+        f"1-{'9' * 5000}-abcdef",
+    ],
+)
 def test_a_mark_that_is_none_is_ignored(stack: ExitStack, value: str) -> None:
     sleeper(stack, {runs.MARK: value})
     assert find_leavings().processes == []
