@@ -32,6 +32,7 @@ from snakepit_port.worker import boot, gil, linux, process, starter_frames
 from snakepit_port.worker.fitting import FAILURE_BYTES, fit
 from snakepit_port.worker.loading import import_error
 from snakepit_port.worker.orphans import Orphans, mark, mark_this_process
+from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 #: Descriptors that come with a `start`: channel, stdout, stderr, stacks.
 _FDS = 4
@@ -62,9 +63,7 @@ class Starter:
     def run(self) -> int:
         process.prepare_output()
         linux.adopt_orphans()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        self._handle_signals()
         poll = select.poll()
         poll.register(self._control.fileno(), select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -85,6 +84,14 @@ class Starter:
         if self._shm_folder is not None and self._is_deserted():
             remove_folder(self._shm_folder)
         return status
+
+    def _handle_signals(self) -> None:
+        """Wake up when a child ends, and take no notice of a terminal's ^C."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        # Workers inherit the mask, and are interrupted and asked with the others.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGURG, STACKS_SIGNAL})
 
     def _tell(self, frame: bytes) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):
@@ -141,6 +148,8 @@ class Starter:
                     error = import_error(f"preload of {name!r} failed", exc)
                     return fit({**error, "pool": info["pool"]}, FAILURE_BYTES)
             linux.outlive_parent()
+            # A module may have set them its own way, and nobody be told of workers that end.
+            self._handle_signals()
             # What is here now lives as long as the pool: a collection in a worker that walked it
             # would write to its pages, and so copy them.
             gc.collect()
@@ -162,8 +171,10 @@ class Starter:
                 os.close(fd)
             return
         parent = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            # A preloaded module may have closed it, or put something else there.
+            with suppress(Exception):
+                stream.flush()
         try:
             pid = os.fork()
         except OSError as exc:

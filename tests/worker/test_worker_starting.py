@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,42 @@ def test_a_print_of_a_preloaded_module_is_the_starters_output() -> None:
             assert worker.stdout.rest() == ""
         starter.end()
         assert starter.output.line() == "The Zen of Python, by Tim Peters"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "import signal\nsignal.set_wakeup_fd(-1)",
+        "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
+    ],
+    ids=["ignored", "not written down", "blocked"],
+)
+def test_a_preloaded_module_that_handles_signals_hides_no_end_of_a_worker(
+    tmp_path: Path, text: str
+) -> None:
+    folder = module(tmp_path, "handles", text)
+    with Starter(preload=("handles",), python_path=(folder, str(HERE))) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            os.kill(worker.ready().process.pid, signal.SIGKILL)
+            assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+        with starter.start() as worker:
+            id = worker.ready().begin("wait_for_event")
+            assert worker.stdout.line() == "in"
+            worker.interrupt(id)
+            assert worker.failure_of(id)["type"] == "cancelled"
+        assert starter.end() == 0
+
+
+@pytest.mark.parametrize("text", ["sys.stdout = None", "sys.stderr.close()"])
+def test_a_preloaded_module_may_take_the_output_away(tmp_path: Path, text: str) -> None:
+    folder = module(tmp_path, "quiet", f"import sys\n{text}")
+    with Starter(preload=("quiet",), python_path=(folder, str(HERE))) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            assert worker.ready().call("add", 1, 2) == 3
+        assert starter.end() == 0
 
 
 def test_a_starter_without_processes_says_so(starter: Starter, tmp_path: Path) -> None:
