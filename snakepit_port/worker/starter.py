@@ -231,12 +231,15 @@ class Starter:
     def _signal(self, worker: str, number: int, group: bool) -> None:
         """Signals a worker that has not been reaped: its process id cannot have been used again."""
         pid = self._workers.get(worker)
-        if pid is not None:
-            with suppress(ProcessLookupError):
-                if group:
-                    os.killpg(pid, number)
-                else:
-                    os.kill(pid, number)
+        if pid is None:
+            return
+        if group:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+        if not group or number == signal.SIGKILL:
+            # It may have left its group.
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
 
     def _reap(self) -> None:
         """Tell of workers that have ended, once what they left has been killed."""

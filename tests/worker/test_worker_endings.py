@@ -161,6 +161,15 @@ def test_a_group_is_killed_as_one(worker: Worker) -> None:
     child.close()
 
 
+def test_a_worker_that_has_left_its_group_is_killed_all_the_same(worker: Worker) -> None:
+    child = still_alive(worker.call("have_child", False))
+    worker.call("leave_group")
+    worker.signal(signal.SIGKILL, group=True)
+    assert os.WTERMSIG(worker.exited()) == signal.SIGKILL
+    child.wait()
+    child.close()
+
+
 def test_a_worker_that_is_stopped_can_be_killed(worker: Worker) -> None:
     worker.signal(signal.SIGSTOP)
     worker.signal(signal.SIGKILL, group=True)

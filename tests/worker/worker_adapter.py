@@ -427,6 +427,11 @@ def call_in_child(method: str, a: int, b: int) -> int:
         return int(pool.apply(add, (a, b)))
 
 
+@command
+def leave_group() -> None:
+    os.setpgid(0, os.getpgid(os.getppid()))
+
+
 # -- a class ---------------------------------------------------------------------------------------
 
 
