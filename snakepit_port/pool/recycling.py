@@ -174,6 +174,19 @@ class Recycling:
                 fate = Fate.CANCELLED if worker.recycled_for is None else Fate.RECYCLED
                 self.finish(worker, fate, now)
         elif worker.stuck.issuperset(islice(worker.calls, worker.capacity)):
+            running = worker.running
+            assert running is not None
+            # For calls that it takes up before it is gone, and that nobody has cancelled.
+            worker.verdict = {
+                "type": "worker_crashed",
+                "message": (
+                    f"worker {worker.id} was killed because a call of {running.command} did not"
+                    " stop within cancel_grace_period; this call had just begun"
+                ),
+                "signal": "SIGKILL",
+                "pool": self._record.name,
+                "worker": worker.id,
+            }
             self._roster.kill(worker, Fate.CANCELLED)
 
     def finish(self, worker: Worker, fate: Fate, now: float) -> None:

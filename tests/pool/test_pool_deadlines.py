@@ -99,6 +99,29 @@ def test_a_worker_that_goes_on_is_killed_after_the_grace_and_replaced_at_once(
     assert pool.machine.stats()["worker_crashes"] == 0
 
 
+def test_a_call_that_began_just_before_its_worker_was_killed_for_another_is_told_so() -> None:
+    pool = Driver(cancel_grace_period=1.0, prefetch=2)
+    (worker,) = pool.up()
+    call, waiting = pool.call("stubborn"), pool.call("innocent")
+    assert at(worker) == [call.id, waiting.id]
+    pool.cancel(call)
+    pool.wait(1.1)
+    assert pool.killed == [worker.id]
+    pool.gone(worker, started=2)
+    error = pool.error(waiting)
+    assert (error["type"], error["worker"], error["signal"]) == (
+        "worker_crashed",
+        worker.id,
+        "SIGKILL",
+    )
+    assert error["command"] == "innocent"
+    assert error["message"] == (
+        f"worker {worker.id} was killed because a call of stubborn did not stop within"
+        " cancel_grace_period; this call had just begun"
+    )
+    assert pool.machine.stats()["worker_crashes"] == 0
+
+
 @pytest.mark.parametrize("grace", [0.0, 1.0])
 def test_the_grace_does_not_end_while_a_worker_is_not_read_from(grace: float) -> None:
     pool = Driver(cancel_grace_period=grace, pool_size=2)
