@@ -164,9 +164,10 @@ class Answers:
         self, id: int, command: str, function: Command, args: Any, exc: BaseException
     ) -> bytes:
         """The answer to a call whose command raised, or could not be called like that."""
-        if isinstance(exc, CallCancelled):
+        # By its type: `isinstance` asks the exception itself, which may be broken.
+        if issubclass(type(exc), CallCancelled):
             return self.cancelled(id, command)
-        if isinstance(exc, TypeError) and _never_entered(exc, function, args):
+        if issubclass(type(exc), TypeError) and _never_entered(exc, function, args):
             reason = f"{command!r} cannot be called like this: "
             return self.failed(id, command, exc, "bad_arguments", reason)
         return self.failed(id, command, exc)
@@ -203,9 +204,10 @@ def _not_a_stream_call(command: str) -> str:
     )
 
 
-def _never_entered(exc: TypeError, function: Command, args: Any) -> bool:
+def _never_entered(exc: BaseException, function: Command, args: Any) -> bool:
     """Whether Python refused the arguments: then the traceback ends where the call was made."""
-    trace = exc.__traceback__
+    # Whatever a class makes of the attribute.
+    trace = BaseException.__dict__["__traceback__"].__get__(exc)
     if trace is not None and trace.tb_next is not None:
         return False
     positions, keywords = args

@@ -253,7 +253,8 @@ def _refused(message: str) -> LoadError:
 def import_error(what: str, exc: BaseException) -> dict[str, Any]:
     """An error map about something of the user's that could not be imported or made."""
     message = f"{what}: {exception_name(exc)}: {text_of(exc)}"
-    if isinstance(exc, ModuleNotFoundError):
+    # By its type: `isinstance` asks the exception itself, which may be broken.
+    if issubclass(type(exc), ModuleNotFoundError):
         message += not_found(exc)
     return {
         "type": "pool_unavailable",
@@ -264,10 +265,14 @@ def import_error(what: str, exc: BaseException) -> dict[str, Any]:
 
 
 def exception_name(exc: BaseException) -> str:
-    """The class of an exception, with its module unless builtin."""
+    """The class of an exception, with its module unless builtin, as text that can travel."""
     cls = type(exc)
-    module = "" if cls.__module__ == "builtins" else f"{cls.__module__}."
-    return module + cls.__qualname__
+    try:
+        module = "" if cls.__module__ in ("builtins", None) else f"{cls.__module__}."
+        return _utf8(module + cls.__qualname__)
+    except BaseException:
+        # A metaclass may do anything; this is what the interpreter itself calls it.
+        return _utf8(type.__dict__["__name__"].__get__(cls))
 
 
 def text_of(exc: BaseException) -> str:
@@ -275,15 +280,16 @@ def text_of(exc: BaseException) -> str:
     try:
         return _utf8(str(exc))
     except BaseException as broken:
-        return f"<its text could not be made: {type(broken).__name__}>"
+        return f"<its text could not be made: {exception_name(broken)}>"
 
 
 def traceback_text(exc: BaseException) -> str:
     """Python's own text, without the frames of this package and of the import system."""
-    trace = exc.__traceback__
-    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
-        trace = trace.tb_next
     try:
+        # Whatever a class makes of the attribute.
+        trace = BaseException.__dict__["__traceback__"].__get__(exc)
+        while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+            trace = trace.tb_next
         return _utf8("".join(traceback.format_exception(type(exc), exc, trace)))
     except BaseException:
         return f"{exception_name(exc)}: {text_of(exc)}\n"

@@ -102,6 +102,25 @@ def test_an_exception_without_text_is_told_all_the_same(worker: Worker) -> None:
     assert worker.call("add", 1, 2) == 3
 
 
+@pytest.mark.parametrize(
+    ("what", "name"),
+    [
+        ("surrogates", "m\\udcff.q\\udcff"),
+        ("metaclass", "Nameless"),
+        ("traceback", "worker_adapter.Traceless"),
+        ("cause", "worker_adapter.Causeless"),
+        ("class", "worker_adapter.Classless"),
+        ("module", "Moduleless"),
+    ],
+)
+def test_an_exception_that_breaks_whoever_looks_at_it_is_told_all_the_same(
+    worker: Worker, what: str, name: str
+) -> None:
+    error = worker.failure("raise_broken", what)
+    assert (error["type"], error["exception"], error["message"]) == ("exception", name, "why")
+    assert worker.call("add", 1, 2) == 3
+
+
 def test_an_unknown_command_is_told_with_what_was_meant(worker: Worker) -> None:
     error = worker.failure("ad")
     assert error["type"] == "unknown_command"

@@ -89,6 +89,58 @@ def raise_unprintable() -> None:
     raise Unprintable
 
 
+class Surrogates(Exception):
+    __module__ = "m\udcff"
+    __qualname__ = "q\udcff"
+
+
+class Meta(type):
+    @property
+    def __module__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("no module")
+
+
+class Nameless(Exception, metaclass=Meta):
+    pass
+
+
+class Traceless(TypeError):
+    @property
+    def __traceback__(self) -> Any:
+        raise RuntimeError("no traceback")
+
+
+class Causeless(Exception):
+    @property
+    def __cause__(self) -> Any:
+        raise SystemExit
+
+
+class Classless(Exception):
+    @property
+    def __class__(self) -> Any:
+        raise SystemExit
+
+
+class Moduleless(Exception):
+    __module__ = None  # type: ignore[assignment]
+
+
+BROKEN = {
+    "surrogates": Surrogates,
+    "metaclass": Nameless,
+    "traceback": Traceless,
+    "cause": Causeless,
+    "class": Classless,
+    "module": Moduleless,
+}
+
+
+@command
+def raise_broken(what: str) -> None:
+    raise BROKEN[what]("why")
+
+
 @command
 def result_without_term() -> Any:
     return {"rows": [1, {2, 3}]}
