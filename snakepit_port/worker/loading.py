@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import partialmethod, singledispatchmethod
 from typing import Any, Callable
 
 from snakepit_port.adapter import IDEMPOTENT, MARK
@@ -50,6 +51,7 @@ class Adapter:
         try:
             self._holder = _make(name, args)
             self.commands = _commands(self._holder, name)
+            self._check_hooks(name)
         except LoadError:
             raise
         except BaseException as exc:
@@ -59,6 +61,13 @@ class Adapter:
             raise _refused(no_command(name, _classes_with_commands(self._holder)))
         for command, function in self.commands.items():
             _check(function, f"command {command} of adapter {name}")
+
+    def _check_hooks(self, name: str) -> None:
+        """Raises `LoadError` if the class has an async `health` or `close`: nobody awaits it."""
+        if not inspect.ismodule(self._holder):
+            for hook in ("health", "close"):
+                method = inspect.getattr_static(self._holder, hook, None)
+                _check(_bare(method), f"{hook} of adapter {name}")
 
     @property
     def idempotent(self) -> list[str]:
@@ -179,7 +188,7 @@ def _commands(holder: Any, adapter: str) -> dict[str, Command]:
     """The commands by name. Raises `LoadError` where two functions are commands of one name: which
     of them runs would be chance."""
     named: dict[str, dict[str, Command]] = {}
-    for name, key, function in _marked(holder):
+    for name, key, function in _marked(holder, adapter):
         named.setdefault(name, {})[key] = function
     return {name: _only(name, functions, adapter) for name, functions in named.items()}
 
@@ -226,19 +235,41 @@ def _bare(function: Command) -> Command:
     return bare
 
 
-def _marked(holder: Any) -> list[tuple[str, str, Command]]:
-    """Every function that is marked: its command, the name it is found under, and itself."""
+def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
+    """Every function that is marked: its command, the name it is found under, and itself. Raises
+    `LoadError` for one that is wrapped in what cannot be called."""
     found = []
+    hidden = []
     for key in dir(holder):
         if key.startswith("__"):
             continue
         # Looked up on the class first: a property of the instance should not run just for this.
         static = inspect.getattr_static(holder, key, None)
-        function = getattr(static, "__func__", static)
-        name = getattr(function, MARK, None) if callable(function) else None
-        if isinstance(name, str):
+        name = _mark_of(static)
+        if name is not None:
             found.append((name, key, getattr(holder, key)))
+        elif type(static) in (singledispatchmethod, partialmethod):
+            hidden.append((_mark_of(static.func), key, static))
+    commands = {name for name, _key, _function in found}
+    for name, key, method in hidden:
+        # One that is beside the command that it wraps is the adapter's own business.
+        if name is not None and name not in commands:
+            raise _refused(
+                f"{key} of adapter {adapter} is a {type(method).__name__}, which cannot be a"
+                " command; have a plain method with @command call it"
+            )
     return found
+
+
+def _mark_of(value: Any) -> str | None:
+    """The name under which a function is a command; None for whatever is none."""
+    try:
+        function = getattr(value, "__func__", value)
+        name = getattr(function, MARK, None) if callable(function) else None
+        return name if isinstance(name, str) else None
+    except Exception:
+        # A lazy object, like a proxy for the request of a web framework, that is not there yet.
+        return None
 
 
 def _check(function: Command, what: str) -> None:

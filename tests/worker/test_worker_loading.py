@@ -74,6 +74,54 @@ def test_what_cannot_be_marked_is_told(write: Write, text: str, said: str) -> No
     assert said in message
 
 
+LAZY = """
+class Lazy:
+    def __getattr__(self, name): raise RuntimeError("outside of a request")
+    def __call__(self): raise RuntimeError("outside of a request")
+"""
+
+
+def test_a_lazy_object_that_is_not_there_yet_is_no_command(write: Write) -> None:
+    hello = "@command\ndef hello(): pass"
+    write("lazily.py", f"{LAZY}\nrequest = Lazy()\n{hello}")
+    assert list(Adapter("lazily", [], [], []).commands) == ["hello"]
+    write("lazier.py", f"{LAZY}\nclass Hello:\n    request = Lazy()\n    {methods(hello)}")
+    assert list(Adapter("lazier:Hello", [], [], []).commands) == ["hello"]
+
+
+@pytest.mark.parametrize("kind", ["partialmethod", "singledispatchmethod"])
+def test_a_command_that_is_wrapped_in_what_cannot_be_called_is_told(
+    write: Write, kind: str
+) -> None:
+    text = (
+        f"from functools import {kind}\n"
+        "class Adder:\n    @command\n    def one(self): pass\n"
+        f"    @{kind}\n    @command\n    def add(self, a): return a"
+    )
+    write("adder.py", text)
+    assert refused("adder:Adder") == (
+        f"add of adapter adder:Adder is a {kind}, which cannot be a command; have a plain method"
+        " with @command call it"
+    )
+
+
+def test_a_partial_method_beside_its_command_is_the_adapters_own_business(write: Write) -> None:
+    text = "@command\ndef add(self, a): return a\nfrom functools import partialmethod\n"
+    write("adder.py", f"class Adder:\n    {methods(text + 'one = partialmethod(add, 1)')}")
+    assert list(Adapter("adder:Adder", [], [], []).commands) == ["add"]
+
+
+@pytest.mark.parametrize("hook", ["health", "close"])
+def test_an_async_health_or_close_is_refused(write: Write, hook: str) -> None:
+    text = f"@command\ndef add(self): pass\nasync def {hook}(self): pass"
+    write("later.py", f"class Later:\n    {methods(text)}")
+    assert refused("later:Later") == (
+        f"{hook} of adapter later:Later is async, which is not supported; make it a plain function"
+    )
+    write("module.py", f"@command\ndef add(): pass\nasync def {hook}(): pass")
+    assert list(Adapter("module", [], [], []).commands) == ["add"]
+
+
 # -- commands of one name --------------------------------------------------------------------------
 
 ADD_AND_PLUS = """
