@@ -93,13 +93,13 @@ class Runtime(Serving):
         `frames` are those that came with hello.
         """
         info = self._info
+        where = {"pool": info["pool"], "worker": info["worker"]}
         gil.watch()
         try:
             adapter = Adapter(
                 info["adapter"], info["adapter_args"], info["python_path"], info["direct_calls"]
             )
         except LoadError as exc:
-            where = {"pool": info["pool"], "worker": info["worker"]}
             return self._fail({**exc.error, **where})
         self._adapter = adapter
         self._answers = Answers(
@@ -107,6 +107,10 @@ class Runtime(Serving):
         )
         signal.signal(signal.SIGURG, self._look)
         linux.stand_back(False)
+        try:
+            self._take_up_work()
+        except LoadError as exc:
+            return self._fail({**exc.error, **where})
         self._thread_safe = adapter.is_thread_safe
         self._send(
             messages.ready(
@@ -137,6 +141,10 @@ class Runtime(Serving):
         self._send(messages.failed(fit_failure(error, self._info["max_answer_bytes"])))
         self._flush()
         return _EX_FAILED
+
+    def _take_up_work(self) -> None:
+        """Have everything that calls need, before the worker says that it is ready. Raises
+        `LoadError`."""
 
     def _answer_all(self) -> None:
         queue, ledger, slot, answer = self._queue, self._ledger, self._slot, self._answer

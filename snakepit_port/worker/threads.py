@@ -30,6 +30,7 @@ from snakepit_port.adapter import CallCancelled
 from snakepit_port.wire import messages
 from snakepit_port.worker import gil
 from snakepit_port.worker.calls import Answers
+from snakepit_port.worker.loading import LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.runtime import Runtime, Unwell
 from snakepit_port.worker.serving import Arguments, Serving
@@ -199,12 +200,22 @@ class ThreadedRuntime(Runtime):
         """What commands took of late, on whatever lane."""
         return self._recent
 
+    def _take_up_work(self) -> None:
+        count = self._info["threads"]
+        self._lanes = [_Lane(self, number) for number in range(1, count + 1)]
+        try:
+            for lane in self._lanes:
+                lane.start()
+        except RuntimeError as exc:
+            message = (
+                f"a worker cannot start {count} threads: {exc}; lower threads_per_worker, or raise"
+                " `ulimit -u`"
+            )
+            raise LoadError({"type": "pool_unavailable", "message": message}) from None
+
     def _answer_all(self) -> None:
         if self._checks:
             self._check_libraries()
-        self._lanes = [_Lane(self, number) for number in range(1, self._info["threads"] + 1)]
-        for lane in self._lanes:
-            lane.start()
         while not self._ended:
             self._flush()
             self._hand_over()

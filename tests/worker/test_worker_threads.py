@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,30 @@ def test_as_many_calls_run_at_a_time_as_there_are_threads(worker: Worker) -> Non
     ids = [worker.begin("meet", LANES) for _ in range(LANES)]
     assert set(answers(worker, ids).values()) == {f"lane-{n}" for n in range(1, LANES + 1)}
     assert worker.begun == LANES
+
+
+def test_one_that_cannot_have_its_threads_says_so_instead_of_being_ready(
+    start: Start, tmp_path: Path
+) -> None:
+    text = (
+        "import threading\nfrom snakepit_port.adapter import command\n"
+        "@command\ndef add(): pass\n"
+        "start = threading.Thread.start\n"
+        "def refuse(thread):\n"
+        "    if thread.name == 'lane-3': raise RuntimeError('none left')\n"
+        "    start(thread)\n"
+        "threading.Thread.start = refuse\n"
+    )
+    (tmp_path / "crowded.py").write_text(text)
+    worker = start(adapter="crowded", python_path=[str(tmp_path)])
+    assert worker.next()[0] == "hello"
+    tag, error = worker.next()
+    assert (tag, error["type"], error["worker"]) == ("failed", "pool_unavailable", worker.name)
+    assert error["message"] == (
+        f"a worker cannot start {LANES} threads: none left; lower threads_per_worker, or raise"
+        " `ulimit -u`"
+    )
+    assert os.waitstatus_to_exitcode(worker.exited()) == 1
 
 
 def test_one_more_waits_and_is_not_counted_as_started(worker: Worker, fifo: Fifo) -> None:
