@@ -204,6 +204,8 @@ class Source:
             code = starter.process.returncode
             how = signal_name(-code) if code < 0 else f"status {code}"
             tail = tail_of(starter.output)
+            if not (tail or self.works or code < 0):
+                tail = f"is {self.settings.python!r} a Python? check the pool's `python` setting"
             self.failure = {
                 "type": "pool_unavailable",
                 "message": f"the starter of pool {self.runner.name!r} ended with {how}"

@@ -34,6 +34,7 @@ _HINTS = {
     errno.EMFILE: "raise `ulimit -n`",
     errno.ENFILE: "raise `fs.file-max`",
     errno.EAGAIN: "raise `ulimit -u`",
+    errno.E2BIG: "make `adapter_env`, or the environment that is inherited, smaller",
     errno.ENOMEM: "there is no memory for a process",
 }
 
@@ -164,6 +165,10 @@ class Starter:
                         " that a configuration names"
                     )
                 raise StarterError(f"{why_not_run(python, exc)}; {hint}") from None
+            except ValueError as exc:
+                # Nothing can have such a name.
+                message = f"the interpreter {python!r} cannot be started: {exc}"
+                raise StarterError(f"{message}; check the pool's `python` setting") from None
             for fd in (ours.fileno(), out):
                 undo.callback(pump.watch, fd, 0, _ignore)
             undo.callback(self._end)

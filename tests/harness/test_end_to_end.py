@@ -494,6 +494,12 @@ async def test_the_configuration_of_a_hello_counts_and_not_that_of_the_command_l
     assert process.exit_status == 0
 
 
+async def test_a_python_that_is_none_is_told_so() -> None:
+    async with open_host(config(python="/bin/true")) as host:
+        with pytest.raises(CallError, match="status 0: is '/bin/true' a Python\\? check the pool"):
+            await host.await_ready()
+
+
 # -- endings ------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,31 @@ def test_what_workers_do_not_see_makes_no_other() -> None:
     assert source(pool_size=3, max_queue_size=7).makes_the_same_as(source())
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOENT, "no such file"), "no such file; check the pool's `python` setting"),
+        (OSError(errno.E2BIG, "too long"), "too long; make `adapter_env`, or the environment"),
+        (ValueError("embedded null byte"), "embedded null byte; check the pool's `python`"),
+    ],
+    ids=["none", "too much", "no name"],
+)
+def test_an_interpreter_that_cannot_be_started_is_told_why_and_what_to_do(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise error
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr("subprocess.Popen", fails)
+    settings: Any = source(python="/some/python").settings
+    run: Any = type("Run", (), {"environment": {}})
+    with pytest.raises(StarterError, match=f"'/some/python' cannot be started: {said}"):
+        Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
+    monkeypatch.undo()
+    assert os.listdir("/proc/self/fd") == before
+
+
 @pytest.mark.parametrize("what", ["socketpair", "pipe", "Popen"])
 def test_a_starter_without_descriptors_says_so_and_leaves_none(
     what: str, monkeypatch: pytest.MonkeyPatch
