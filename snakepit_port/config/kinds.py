@@ -132,7 +132,15 @@ class FilePath(Text):
         text = super().parse(value, at)
         if text is INVALID or (self._bare_names and "/" not in text):
             return text
-        return str(Path(at.base_dir, text))
+        path = str(Path(at.base_dir, text))
+        # What stands before it comes from the file system, or from whoever sends a configuration.
+        if "\0" in path or not _encodable(path):
+            return at.wrong(
+                f"the path starts from {quoted(at.base_dir)}, a folder whose name is not UTF-8"
+                " text without NUL",
+                "give the whole path, or have the configuration in a folder with another name",
+            )
+        return path
 
 
 class Integer(Kind):

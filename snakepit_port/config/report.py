@@ -51,7 +51,12 @@ def quoted(text: str, longest: int = 60) -> str:
     """*text* for a message: in quotes, on one line, shortened, encodable whatever it holds."""
     if len(text) > longest:
         text = text[: longest - 3] + "..."
-    return json.dumps(text, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(json.dumps(text, ensure_ascii=False))
+
+
+def encodable(text: str) -> str:
+    """*text* with lone surrogates, as names of files that are not UTF-8 have them, written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def found(value: object) -> str:

@@ -13,6 +13,7 @@ from tomlkit.exceptions import InvalidControlChar, ParseError, TOMLKitError
 from snakepit_port.config.check import check
 from snakepit_port.config.lines import lines_of
 from snakepit_port.config.model import Config, ConfigError, Problem
+from snakepit_port.config.report import encodable
 
 #: How Elixir's configuration files begin.
 _ELIXIR = re.compile(r"^\s*(import Config|use Mix\.Config)\b", re.MULTILINE)
@@ -37,12 +38,13 @@ def load_toml(path: str | os.PathLike[str]) -> Config:
 
     Raises ConfigError with everything that is wrong, also when the file cannot be read.
     """
-    return load_toml_text(read_toml(path), os.path.dirname(os.path.abspath(path)), os.fspath(path))
+    folder = os.path.dirname(os.path.abspath(path))
+    return load_toml_text(read_toml(path), folder, encodable(os.fspath(path)))
 
 
 def read_toml(path: str | os.PathLike[str]) -> str:
     """The text of the file *path*. Raises ConfigError if it cannot be read."""
-    name = os.fspath(path)
+    name = encodable(os.fspath(path))
     try:
         with open(path, "rb") as file:
             # Some editors put a byte order mark first.

@@ -18,6 +18,7 @@ import trio
 from snakepit_port import __version__
 from snakepit_port.config import Config, ConfigError
 from snakepit_port.config.model import MIN_FRAME_BYTES
+from snakepit_port.config.report import encodable
 from snakepit_port.supervisor import configuration
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
@@ -310,7 +311,8 @@ def _is_broken(fd: int) -> bool:
 
 
 def _error(type: str, message: str) -> dict[str, Any]:
-    return {"type": type, "message": message}
+    # It may name a file whose name is not UTF-8: better written out than not sent.
+    return {"type": type, "message": encodable(message)}
 
 
 def _watch_reader(fd: int) -> select.epoll | None:

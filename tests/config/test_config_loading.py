@@ -122,6 +122,34 @@ def test_paths_start_from_the_folder_of_the_file(tmp_path: Path) -> None:
     assert pool_of(python="python3.12").python == "python3.12"
 
 
+@pytest.mark.parametrize("folder", ["/caf\udce9", "/a\0b"])
+def test_a_path_that_starts_from_a_folder_with_an_impossible_name_is_a_mistake(
+    folder: str,
+) -> None:
+    settings = {"python": "bin/python", "python_path": ["lib", "/whole"]}
+    tree = {"pools": [{**MINIMAL["pools"][0], **settings}]}
+    with pytest.raises(ConfigError) as caught:
+        load_terms(tree, folder)
+    assert [problem.place for problem in caught.value.problems] == [
+        'pools[0] "default": python',
+        'pools[0] "default": python_path[0]',
+    ]
+    assert "the path starts from" in str(caught.value)
+    assert "give the whole path" in str(caught.value)
+    str(caught.value).encode()
+    assert load_terms(MINIMAL, folder) == load_terms(MINIMAL, "/base")
+
+
+def test_a_file_with_an_impossible_name_is_told_of_in_utf_8(tmp_path: Path) -> None:
+    for text in (None, "[[pools]"):
+        path = tmp_path / "caf\udce9.toml"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(ConfigError) as caught:
+            load_toml(path)
+        assert caught.value.problems[0].file == f"{tmp_path}/caf\\udce9.toml"
+
+
 def test_a_named_profile_is_found() -> None:
     profiles = {"gpu": {"env": {"CUDA_VISIBLE_DEVICES": 0}}}
     pools = [{"name": "a", "adapter": "b", "worker_profile": "gpu"}]

@@ -494,6 +494,22 @@ async def test_the_configuration_of_a_hello_counts_and_not_that_of_the_command_l
     assert process.exit_status == 0
 
 
+async def test_paths_that_are_not_utf_8_are_mistakes_in_the_configuration(tmp_path: Path) -> None:
+    folder = tmp_path / "caf\udce9"
+    folder.mkdir()
+    with pytest.raises(CallError) as caught:
+        async with open_host(folder / "missing.toml"):
+            pytest.fail("there was a hello")
+    assert caught.value.type == "config"
+    assert "caf\\udce9/missing.toml: there is no such file" in caught.value.message
+    async with open_host(config(), cwd=folder) as host:
+        for base_dir in (None, "a\0b"):
+            with pytest.raises(CallError) as caught:
+                await host.reload(config(python="bin/python"), base_dir=base_dir)
+            assert caught.value.type == "config"
+        assert await host.call(None, "add", [1, 2]) == 3
+
+
 async def test_a_python_that_is_none_is_told_so() -> None:
     async with open_host(config(python="/bin/true")) as host:
         with pytest.raises(CallError, match="status 0: is '/bin/true' a Python\\? check the pool"):
