@@ -21,6 +21,7 @@ from snakepit_port.supervisor.starter import StarterError
 from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
+from snakepit_port.worker import linux
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
@@ -469,6 +470,8 @@ class Runner:
         if process.starter is None:
             self._worker_exited(process, None)
         else:
+            # One that dies hangs up, too.
+            process.left = process.os_pid is not None and linux.lives(process.os_pid)
             process.source.signal(process.worker.id, signal.SIGKILL, group=True)
             process.source.expect(process.worker.id)
 

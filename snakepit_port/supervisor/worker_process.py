@@ -47,6 +47,8 @@ class WorkerProcess:
         self.is_announced = False
         #: Whether it broke the protocol, and is killed for it.
         self.condemned = False
+        #: Whether it lived when it closed its channel, and is killed for that.
+        self.left = False
         self.gil: Any = None
         self.idempotent: frozenset[str] = frozenset()
         self.python = ""
@@ -118,7 +120,12 @@ class WorkerProcess:
             status = signal_name(os.WTERMSIG(wait_status))
             error["signal"] = status
             how = f"was killed by {status}"
-            if status == "SIGKILL":
+            if status == "SIGKILL" and self.left:
+                how = (
+                    "closed its channel, as by closing descriptors that are not its own or by"
+                    " executing another program, and was killed"
+                )
+            elif status == "SIGKILL":
                 how += " (perhaps out of memory?)"
         else:
             error["status"] = os.waitstatus_to_exitcode(wait_status)

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -257,6 +258,39 @@ async def test_one_that_broke_the_protocol_is_gone_when_its_starter_is(
     # What it said after that says nothing new.
     assert len([line for line in stage.logged if "broke the protocol" in line]) == 1
     assert stage.runner.workers() == []
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def die(process: subprocess.Popen[bytes]) -> None:
+    """Kill it, and leave it for its parent to see."""
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_one_that_closed_its_channel_is_told_apart_from_one_that_died(
+    stage: Stage, other: subprocess.Popen[bytes], lives: bool
+) -> None:
+    (channel,) = await stage.up()
+    (process,) = stage.runner._processes.values()
+    process.os_pid = other.pid
+    if not lives:
+        die(other)
+    channel.close()
+    await stage.turn()
+    (starter,) = stage.starters
+    assert starter.signals == [(process.worker.id, signal.SIGKILL)]
+    error, status = process.obituary(signal.SIGKILL)
+    assert (error["signal"], status) == ("SIGKILL", "SIGKILL")
+    assert ("closed its channel" in error["message"]) is lives
+    assert ("perhaps out of memory?" in error["message"]) is not lives
 
 
 async def test_nobody_is_late_for_one_that_a_starter_of_before_began(stage: Stage) -> None:
