@@ -43,6 +43,9 @@ __all__ = [
 #: The largest frame the harness accepts, in bytes: the supervisor's own default.
 MAX_FRAME_BYTES = 64 * 2**20
 
+#: The longest timeout that a call can have, in seconds: more than any use.
+MAX_SECONDS = messages.MAX_ID // 1000
+
 #: Seconds a supervisor gets to stop after end-of-file before SIGKILL, when its host is in a hurry:
 #: the body of `open_host` raised or was cancelled. Twice the default `shutdown_grace_period`.
 KILL_GRACE = 10.0
@@ -79,9 +82,12 @@ class Host(Link):
             CallError: the call ended without a result; `type` "supervisor_down" if the supervisor
                 went first, "protocol_error" if it broke the protocol.
             EncodeError: `args` hold a value that has no term; nothing was sent.
-            ValueError: a timeout is below zero; nothing was sent.
+            ValueError: a timeout is below zero or above `MAX_SECONDS`, or a name is no text that
+                UTF-8 can hold; nothing was sent.
+            TypeError: a name is no text; nothing was sent.
         """
         options = _options(timeout, queue_timeout, session)
+        _check_names(pool=pool, command=command)
         writer = None if self._shm is None else self._shm.writer(self._take_id())
         try:
             payload = encode(list(args) if isinstance(args, tuple) else args, writer=writer)
@@ -121,9 +127,11 @@ class Host(Link):
             CallError: as `call`. An error of the call itself is raised by the iteration, after the
                 chunks before it.
             EncodeError: `args` hold a value that has no term; nothing was sent.
-            ValueError: `window` is below one, or a timeout below zero; nothing was sent.
+            ValueError: `window` is below one; or as `call`.
+            TypeError: as `call`.
         """
         options = _options(timeout, queue_timeout, session)
+        _check_names(pool=pool, command=command)
         share = Window(window)
         options["stream"] = share.under_way
         id = self._take_id()
@@ -458,11 +466,29 @@ def _options(
         key: _milliseconds(key, value) for key, value in given.items() if value is not None
     }
     if session is not None:
+        _check_names(session=session)
         options["session"] = session
     return options
+
+
+def _check_names(**names: str | None) -> None:
+    """Raises what `Host.call` says of names."""
+    for what, name in names.items():
+        if name is None and what != "command":
+            continue
+        if not isinstance(name, str):
+            raise TypeError(f"{what} is a text, not {name!r}")
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{what} is a text that UTF-8 can hold, not {name!r}") from None
 
 
 def _milliseconds(name: str, seconds: float) -> int | None:
     if not seconds >= 0:
         raise ValueError(f"{name} is seconds of zero or more, not {seconds}")
-    return None if seconds == math.inf else math.ceil(seconds * 1000)
+    if seconds == math.inf:
+        return None
+    if seconds > MAX_SECONDS:
+        raise ValueError(f"{name} is {MAX_SECONDS} seconds at most, or math.inf, not {seconds}")
+    return math.ceil(seconds * 1000)

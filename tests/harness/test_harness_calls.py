@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from snakepit_port.config import ConfigError
 from snakepit_port.config.toml import load_toml_text
-from snakepit_port.harness import CallError, Host, LogLine, RawFrame, host_over
+from snakepit_port.harness import (
+    MAX_SECONDS,
+    CallError,
+    Host,
+    LogLine,
+    RawFrame,
+    host_over,
+)
 from snakepit_port.wire import EncodeError, encode, messages
 
 
@@ -142,13 +149,43 @@ async def test_an_error_carries_what_the_supervisor_knows() -> None:
         await supervisor.send(messages.error(id, details))
 
 
-@pytest.mark.parametrize("seconds", [-1, -0.5, -math.inf, math.nan])
-@pytest.mark.parametrize("name", ["timeout", "queue_timeout"])
-async def test_a_timeout_below_zero_is_refused_at_once(name: str, seconds: float) -> None:
+@pytest.mark.parametrize(
+    ("names", "error", "said"),
+    [
+        ({"command": None}, TypeError, "command is a text, not None"),
+        ({"command": b"c"}, TypeError, "command is a text, not b'c'"),
+        ({"command": "c\udcff"}, ValueError, r"command is a text that UTF-8 can hold, not 'c"),
+        ({"pool": 5}, TypeError, "pool is a text, not 5"),
+        ({"pool": "\ud800"}, ValueError, "pool is a text that UTF-8 can hold"),
+        ({"session": 5}, TypeError, "session is a text, not 5"),
+        ({"session": "\ud800"}, ValueError, "session is a text that UTF-8 can hold"),
+    ],
+)
+async def test_a_name_that_is_none_is_refused_at_once(
+    names: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    call = {"pool": "p", "command": "c", **names}
     async with connected() as (host, supervisor):
-        with pytest.raises(ValueError, match=f"^{name} is seconds"):
+        with pytest.raises(error, match=f"^{said}"):
+            await host.call(**call)
+        with pytest.raises(error, match=f"^{said}"):
+            async with host.stream(**call):
+                pass
+        await host.send_frame(messages.ping(9))
+        assert await supervisor.next() == ("ping", 9)
+
+
+def test_the_longest_timeout_is_one_that_a_supervisor_takes() -> None:
+    assert math.ceil(MAX_SECONDS * 1000) <= messages.MAX_ID
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.5, -math.inf, math.nan, 1e16, 1e308, 10**400])
+@pytest.mark.parametrize("name", ["timeout", "queue_timeout"])
+async def test_a_timeout_out_of_bounds_is_refused_at_once(name: str, seconds: float) -> None:
+    async with connected() as (host, supervisor):
+        with pytest.raises(ValueError, match=f"^{name} is .*seconds"):
             await host.call("p", "c", **{name: seconds})  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match=f"^{name} is seconds"):
+        with pytest.raises(ValueError, match=f"^{name} is .*seconds"):
             async with host.stream("p", "c", **{name: seconds}):  # type: ignore[arg-type]
                 pass
         await host.send_frame(messages.ping(9))
