@@ -8,6 +8,8 @@ is quick.
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,6 +20,9 @@ from snakepit_port.cli import call, check, cleanup, convert, doctor, serve
 from snakepit_port.cli.statuses import FAILED, INTERRUPTED, USAGE
 
 COMMANDS = (serve, check, doctor, convert, call, cleanup)
+
+#: What writing to a file ends with where there is no room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _EXAMPLES = """\
 examples:
@@ -32,6 +37,12 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Raises `SystemExit` for wrong usage."""
+    if sys.stdout is None:
+        print("snakepit-port: there is no stdout to print to", file=sys.stderr)
+        return USAGE
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Of names of files that are not UTF-8; stderr does the same.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             args = _parser().parse_args(argv)
@@ -45,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _not_read()
+    except OSError as exc:
+        if exc.errno not in _FULL:
+            raise
+        return _not_written(exc)
     except BaseExceptionGroup as group:
         if group.split(KeyboardInterrupt)[1] is None:
             return INTERRUPTED
@@ -57,6 +72,11 @@ def _not_read() -> int:
     """Whoever reads has had enough, like `head`: not for Python to complain of when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILED
+
+
+def _not_written(exc: OSError) -> int:
+    print(f"snakepit-port: what it prints cannot be written: {exc.strerror}", file=sys.stderr)
+    return _not_read()
 
 
 class _Parser(argparse.ArgumentParser):

@@ -48,6 +48,9 @@ examples:
 #: The pool is only starting: the call waits as long as that takes.
 _QUEUE_TIMEOUT = math.inf
 
+#: A hundred years, as settings have them at most.
+_MAX_SECONDS = 100 * 365 * 86400
+
 #: Neither a list nor an object.
 _NO_ARGUMENTS = "none"
 
@@ -60,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="say on each line what it is; errors too"
     )
     parser.add_argument("--stream", action="store_true", help="the command returns an iterator")
-    parser.add_argument("pool", metavar="POOL", help="a pool of FILE")
-    parser.add_argument("command", metavar="COMMAND", help="of the pool's adapter")
+    parser.add_argument("pool", metavar="POOL", type=_name, help="a pool of FILE")
+    parser.add_argument("command", metavar="COMMAND", type=_name, help="of the pool's adapter")
     parser.add_argument(
         "args",
         metavar="JSON-ARGS",
@@ -70,6 +73,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=_JsonArgs,
         help="a list of positions or an object of keywords; default: []",
     )
+
+
+def _name(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"a name is UTF-8 text, not {text!r}") from None
+    return text
 
 
 def _seconds(text: str) -> float:
@@ -81,6 +92,8 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"a number of seconds belongs here, not {text!r}")
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"the seconds have to be above zero, not {text}")
+    if seconds > _MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"the seconds have to be {_MAX_SECONDS} at most")
     return seconds
 
 

@@ -359,16 +359,22 @@ async def _run(host_in: int, host_out: int, signals: Signals, config_path: str |
     return await Supervisor(host_in, host_out, signals, config_path).run()
 
 
+_NO_PIPES = (
+    "snakepit-port serve: stdin and stdout have to be pipes to a host, which starts this; to try a"
+    " configuration use `snakepit-port call`"
+)
+
+
 def main(config_path: str | None) -> int:
     """Be the supervisor of the host on stdin and stdout. Returns the exit status."""
+    if sys.stdin is None or sys.stdout is None:
+        # Closed: whatever is opened next would be taken for it.
+        print(_NO_PIPES, file=sys.stderr)
+        return EX_PROTOCOL
     signals = Signals()
     host_in, host_out = _take_stdio()
     if not (_can_be_waited_for(host_in) and _can_be_waited_for(host_out)):
-        print(
-            "snakepit-port serve: stdin and stdout have to be pipes to a host, which starts this;"
-            " to try a configuration use `snakepit-port call`",
-            file=sys.stderr,
-        )
+        print(_NO_PIPES, file=sys.stderr)
         return EX_PROTOCOL
     try:
         return trio.run(_run, host_in, host_out, signals, config_path)

@@ -246,6 +246,23 @@ def test_what_a_crashed_worker_wrote_is_printed_once(folder: Path) -> None:
     assert process.stderr.count("last words") == 1
 
 
+def test_a_full_disk_is_told(folder: Path) -> None:
+    for args in (["add", "[1, 2]"], ["count", "[3]"]):
+        with open("/dev/full", "w") as full:
+            process = subprocess.run(
+                command("default", *args),
+                cwd=folder,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert process.stderr == (
+            "snakepit-port: what it prints cannot be written: No space left on device\n"
+        )
+        assert process.returncode == 1
+
+
 def test_a_deadline(folder: Path) -> None:
     process = call(folder, "default", "hang", "--timeout", "0.5")
     assert (process.returncode, process.stdout) == (1, "")

@@ -159,6 +159,8 @@ def test_an_interrupt_is_no_traceback(folder: Path) -> None:
         ("inf", "a number of seconds belongs here, not 'inf'"),
         ("-1", "the seconds have to be above zero, not -1"),
         ("0", "the seconds have to be above zero, not 0"),
+        ("1e16", "the seconds have to be 3153600000 at most"),
+        ("1e308", "the seconds have to be 3153600000 at most"),
     ],
 )
 def test_a_timeout_that_is_none(seconds: str, said: str) -> None:
@@ -197,6 +199,59 @@ def test_a_reader_that_has_gone_is_no_traceback(folder: Path, args: list[str]) -
     assert result.returncode == 1
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["check", "good.toml"],
+        ["check", "--json", "bad.toml"],
+        ["doctor", "--no-start", "good.toml"],
+    ],
+    ids=" ".join,
+)
+def test_a_full_disk_is_told(folder: Path, args: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "snakepit_port", *args],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert result.stderr == (
+        "snakepit-port: what it prints cannot be written: No space left on device\n"
+    )
+    assert result.returncode == 1
+
+
+@pytest.mark.parametrize("args", ["check good.toml", "--version", "doctor --no-start good.toml"])
+def test_a_stdout_that_is_closed_is_told(folder: Path, args: str) -> None:
+    result = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m snakepit_port {args} >&-', sys.executable],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert result.stderr == "snakepit-port: there is no stdout to print to\n"
+    assert result.returncode == 64
+
+
+@pytest.mark.parametrize("args", [["check", "--json"], ["check"], ["doctor"], ["doctor", "--json"]])
+def test_a_file_whose_name_is_not_utf_8_is_named(folder: Path, args: list[str]) -> None:
+    result = run(*args, "caf\udce9.toml")
+    said = json.dumps(json.loads(result.stdout)) if "--json" in args else result.stdout
+    assert "caf" in said + result.stderr
+    assert "there is no such file" in said + result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 78
+
+
+@pytest.mark.parametrize("names", [["caf\udce9", "add"], ["default", "caf\udce9"]])
+def test_a_name_that_is_not_utf_8_is_refused(names: list[str]) -> None:
+    result = run("call", "--config", "x.toml", *names)
+    assert result.stderr.endswith(": a name is UTF-8 text, not 'caf\\udce9'\n")
+    assert result.returncode == 64
+
+
 # -- serve ------------------------------------------------------------------------------------
 
 
@@ -216,6 +271,17 @@ def test_serve_without_pipes_explains_itself(folder: Path, end: str, where: str)
     assert result.stderr.startswith("snakepit-port serve: stdin and stdout have to be pipes")
     assert "snakepit-port call" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_serve_without_stdin_explains_itself() -> None:
+    result = subprocess.run(
+        ["sh", "-c", 'exec "$0" -m snakepit_port serve <&-', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stderr.startswith("snakepit-port serve: stdin and stdout have to be pipes")
+    assert result.returncode == 76
 
 
 def test_serve_at_a_terminal_explains_itself() -> None:
