@@ -20,6 +20,7 @@ from snakepit_port.cli.printing import (
     print_json,
     print_json_line,
     print_problems,
+    shown,
 )
 from snakepit_port.cli.statuses import BAD_CONFIG, FAILED, USAGE
 
@@ -164,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
     told: set[str | None] = set()
 
     def print_log(line: LogLine) -> None:
-        print(paint(sys.stderr, DIM, f"[{line.who}]"), line.line, file=sys.stderr)
+        print(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), line.line, file=sys.stderr)
         if line.source == "stderr":
             told.add(line.worker)
 

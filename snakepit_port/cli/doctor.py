@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from snakepit_port import __version__
-from snakepit_port.cli.printing import DIM, GREEN, RED, YELLOW, paint, print_json
+from snakepit_port.cli.printing import DIM, GREEN, RED, YELLOW, paint, print_json, shown
 from snakepit_port.cli.statuses import BAD_CONFIG
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _row(finding: Finding) -> dict[str, str]:
 
 def _print(finding: Finding) -> None:
     level = paint(sys.stdout, _COLOURS[finding.level], f"{finding.level:8}")
-    where = f"pool {finding.pool}: " if finding.pool else ""
+    where = f"pool {shown(finding.pool)}: " if finding.pool else ""
     first, *more = (*finding.message.splitlines(), *finding.traceback.splitlines()) or [""]
     print(level, f"{where}{finding.subject}: {first}", flush=True)
     for line in more:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
@@ -11,6 +12,18 @@ from typing import Any, TextIO
 from snakepit_port.cli.statuses import BAD_CONFIG
 
 RED, GREEN, YELLOW, DIM = "31", "32", "33", "2"
+
+
+#: What a terminal does something at.
+_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
+
+
+def shown(text: str, keep: str = "") -> str:
+    """*text* for a terminal: control characters are written out, but for those to *keep*."""
+    return _CONTROL.sub(
+        lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(),
+        text,
+    )
 
 
 def print_json(value: Any) -> None:
@@ -48,7 +61,7 @@ def refuse_config(problems: Sequence[Mapping[str, Any]], as_json: bool) -> int:
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints *rows*, at least one, in columns under the keys of the first."""
-    lines = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    lines = [list(rows[0]), *([shown(str(value)) for value in row.values()] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -57,12 +70,12 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def complain(text: str) -> None:
     """Says on stderr what is wrong."""
-    print(paint(sys.stderr, RED, "error:"), text, file=sys.stderr)
+    print(paint(sys.stderr, RED, "error:"), shown(text, keep="\n\t"), file=sys.stderr)
 
 
 def warn(text: str) -> None:
     """Says on stderr what is hardly meant."""
-    print(paint(sys.stderr, YELLOW, "warning:"), text, file=sys.stderr)
+    print(paint(sys.stderr, YELLOW, "warning:"), shown(text, keep="\n\t"), file=sys.stderr)
 
 
 def note(text: str) -> None:

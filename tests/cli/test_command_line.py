@@ -318,6 +318,20 @@ def test_check_shows_the_pools(folder: Path) -> None:
     ]
 
 
+def test_control_characters_are_for_no_terminal(folder: Path) -> None:
+    name = r"\u001b]0;title\u0007\u009b2J"
+    (folder / "odd.toml").write_text(GOOD.replace('"default"', f'"{name}"'), encoding="utf-8")
+    outputs = [run("check", "odd.toml"), run("doctor", "--no-start", "odd.toml")]
+    for result in outputs:
+        printed = result.stdout + result.stderr
+        assert r"\x1b]0;title\x07\x9b2J" in printed
+        assert not {"\x1b", "\x07", "\x9b"} & set(printed)
+    (folder / "odd.toml").write_text(GOOD.replace("pool_size = 2", f'"{name}" = 2'), "utf-8")
+    result = run("check", "odd.toml")
+    assert result.returncode == 78
+    assert not {"\x1b", "\x07", "\x9b"} & set(result.stdout + result.stderr)
+
+
 def test_check_names_every_mistake(folder: Path) -> None:
     result = run("check", "bad.toml")
     assert (result.returncode, result.stdout) == (78, "")
