@@ -85,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"ok": status == 0, "findings": [_row(finding) for finding in findings]})
     else:
-        print(paint(sys.stdout, RED if status else GREEN, _verdict(findings, not args.no_start)))
+        verdict = shown(_verdict(findings, not args.no_start))
+        print(paint(sys.stdout, RED if status else GREEN, verdict))
     return status
 
 

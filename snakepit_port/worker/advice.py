@@ -45,9 +45,9 @@ def no_module(adapter: str, exc: ModuleNotFoundError) -> str:
     return ""
 
 
-def not_found(exc: ModuleNotFoundError) -> str:
+def not_found(name: str | None) -> str:
     """What to do about a module that is nowhere, or nothing where that cannot be told."""
-    root, _, inside = (exc.name or "").partition(".")
+    root, _, inside = (name or "").partition(".")
     if not root:
         return ""
     if root == _SNAKEPIT:

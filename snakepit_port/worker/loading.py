@@ -58,7 +58,7 @@ class Adapter:
             raise LoadError(import_error(f"adapter {name} failed to load", exc)) from None
         self._direct = frozenset(direct_calls)
         if not self.commands and not direct_calls:
-            raise _refused(no_command(name, _classes_with_commands(self._holder)))
+            raise _refused(no_command(name, _classes_with_commands(self._holder, name)))
         for command, function in self.commands.items():
             _check(function, f"command {command} of adapter {name}")
 
@@ -173,14 +173,14 @@ def _make(name: str, args: Any) -> Any:
         raise
 
 
-def _classes_with_commands(holder: Any) -> list[str]:
+def _classes_with_commands(holder: Any, adapter: str) -> list[str]:
     """The names of the classes in a module that could be adapters."""
     if not inspect.ismodule(holder):
         return []
     return [
         key
         for key, value in list(vars(holder).items())
-        if isinstance(value, type) and not key.startswith("_") and _marked(value)
+        if isinstance(value, type) and not key.startswith("_") and _marked(value, adapter)
     ]
 
 
@@ -286,7 +286,7 @@ def import_error(what: str, exc: BaseException) -> dict[str, Any]:
     message = f"{what}: {exception_name(exc)}: {text_of(exc)}"
     # By its type: `isinstance` asks the exception itself, which may be broken.
     if issubclass(type(exc), ModuleNotFoundError):
-        message += not_found(exc)
+        message += not_found(getattr(exc, "name", None))
     return {
         "type": "pool_unavailable",
         "message": _utf8(message),

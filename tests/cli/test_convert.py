@@ -80,7 +80,7 @@ def test_mistakes_are_told_all_at_once_with_their_lines(folder: Path) -> None:
         assert result.stderr.splitlines() == [
             "error: bad.toml:3: prc_port: unknown setting",
             "  did you mean grpc_port?",
-            "error: bad.toml:5: pool_config.pool_size: expected an integer of at least 1,"
+            "error: bad.toml:5: pool_config.pool_size: expected an integer from 1 to 10000,"
             ' found "two"',
         ]
     assert not (folder / "new.toml").exists()

@@ -177,6 +177,7 @@ def test_statistics() -> None:
     stats = pool.machine.stats()
     assert stats == {
         "state": "ready",
+        "reload": None,
         "requests": 4,
         "errors": 2,
         "queued": 0,
