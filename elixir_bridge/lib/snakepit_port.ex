@@ -21,7 +21,8 @@ defmodule SnakepitPort do
   `[:snakepit_port, :worker, :started]` where the application has it, and are sent to subscribers.
   Metadata have the name of the server as `:server` besides what the section lists. Lines that Python
   prints go to Logger with the metadata `:pool`, `:worker`, `:source` and `:server`: those of stdout as
-  information, those of stderr, where `logging` prints by default, as warnings.
+  information, those of stderr, where `logging` prints by default, as warnings, and what goes through Python's
+  `snakepit_port.logs.Handler` with its own level.
 
   Of events that tell of something wrong Logger gets a line, too, with the same metadata: a pool that is
   unavailable (an error), workers that do not start, crash or are killed for what they did, a reload whose workers do

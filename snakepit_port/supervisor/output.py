@@ -1,4 +1,8 @@
-"""What workers print, line by line."""
+"""What workers print, line by line.
+
+A line that begins with `<N>` says its level itself, as programs under systemd do (sd-daemon(3)); so
+do records of `logging` that go through `snakepit_port.logs`.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +26,19 @@ _READ_BYTES = 4 * 1024
 _READ_REST_BYTES = 64 * 1024
 
 
+#: Levels of syslog(3) by their digits, as the host knows them.
+_LEVELS = dict(zip(b"01234567", ("error",) * 4 + ("warning", "info", "info", "debug"), strict=True))
+
+
 class Output:
     """One end of a pipe that a worker writes text to. The pipe is closed when its last writer is
-    gone, or by `close`."""
+    gone, or by `close`. `line` is called with each level, `level` where a line says none, and each
+    line."""
 
-    def __init__(self, pump: Pump, fd: int, line: Callable[[str], None]) -> None:
+    def __init__(self, pump: Pump, fd: int, level: str, line: Callable[[str, str], None]) -> None:
         self._pump = pump
         self._fd = fd
+        self._level = level
         self._line = line
         self._partial = b""
         self._cut = False
@@ -74,11 +84,14 @@ class Output:
         """One line; of one that was cut already, the rest is dropped."""
         if self._cut:
             return
+        level = self._level
+        if raw[:1] == b"<" and raw[2:3] == b">" and raw[1] in _LEVELS:
+            level, raw = _LEVELS[raw[1]], raw[3:]
         text = raw[:MAX_LINE_BYTES].decode(errors="replace").rstrip("\r")
         if len(raw) > MAX_LINE_BYTES:
             text += "…"
         self.tail.append(text)
-        self._line(text)
+        self._line(level, text)
 
     def _shut(self) -> None:
         if self._open:

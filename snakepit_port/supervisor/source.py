@@ -118,7 +118,7 @@ class Source:
                 None if shm is None else shm.folder,
                 lambda said: runner.starter_said(self, said),
                 self._starter_gone,
-                lambda line: runner.outside.log(runner.name, None, "stderr", "warning", line),
+                lambda level, line: runner.outside.log(runner.name, None, "stderr", level, line),
             )
         process.starter = self.starter
         self.starter.start(process.worker.id, process.slot, process.inherited)

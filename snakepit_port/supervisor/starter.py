@@ -127,7 +127,7 @@ class Starter:
         shm_folder: str | None,
         told: Callable[[tuple[Any, ...]], None],
         gone: Callable[[], None],
-        log: Callable[[str], None],
+        log: Callable[[str, str], None],
     ) -> None:
         self._told = told
         self._gone = gone
@@ -173,7 +173,7 @@ class Starter:
                 undo.callback(pump.watch, fd, 0, _ignore)
             undo.callback(self._end)
             try:
-                self.output = Output(pump, out, log)
+                self.output = Output(pump, out, "warning", log)
                 self.control = _Control(pump, ours, self._received, self._closed)
             except OSError as exc:
                 message = (

@@ -66,8 +66,8 @@ class WorkerProcess:
                 undo.callback(pump.watch, watched, 0, _ignore)
             self.slot = runner.ledger.take()
             undo.callback(runner.ledger.give_back, self.slot)
-            self.stdout = Output(pump, out, self._log("stdout", "info"))
-            self.stderr = Output(pump, err, self._log("stderr", "warning"))
+            self.stdout = Output(pump, out, "info", self._log("stdout"))
+            self.stderr = Output(pump, err, "warning", self._log("stderr"))
             self.stacks = Stacks(pump, stacks)
             received = partial(runner.worker_said, self)
             self.link = Link(pump, fd, fd, limit, received, self._closed)
@@ -78,9 +78,9 @@ class WorkerProcess:
         self.shm_writer = "" if shm is None else shm.new_writer()
         self.link.send(messages.hello(runner.worker_hello(source, worker.id, self.shm_writer)))
 
-    def _log(self, source: str, level: str) -> Callable[[str], None]:
+    def _log(self, source: str) -> Callable[[str, str], None]:
         runner, worker = self.runner, self.worker
-        return lambda line: runner.outside.log(runner.name, worker.id, source, level, line)
+        return lambda level, line: runner.outside.log(runner.name, worker.id, source, level, line)
 
     def _closed(self) -> None:
         self.runner.worker_hung_up(self)

@@ -17,6 +17,7 @@ ALLOWED = {
     "wire": ("wire",),
     "bulk": ("wire", "bulk"),
     "adapter": ("", "wire", "adapter", "worker"),
+    "logs": (),
     "worker": ("", "wire", "bulk", "adapter", "worker"),
     "config": ("", "config"),
     "environment": ("", "environment"),
@@ -34,7 +35,7 @@ ALLOWED = {
 }
 
 #: What runs in a user's own environment has nothing installed there; erlpack may happen to be.
-BARE = ("__init__", "wire", "bulk", "worker", "adapter")
+BARE = ("__init__", "wire", "bulk", "worker", "adapter", "logs")
 
 #: A pool neither acts nor knows the time.
 IMPURE = {

@@ -25,7 +25,12 @@ class Printer:
         self.pump = Pump()
         self._read_fd, self.fd = os.pipe()
         self.lines: list[str] = []
-        self.output = Output(self.pump, self._read_fd, self.lines.append)
+        self.levels: list[str] = []
+        self.output = Output(self.pump, self._read_fd, "info", self._said)
+
+    def _said(self, level: str, line: str) -> None:
+        self.levels.append(level)
+        self.lines.append(line)
 
     async def print(self, data: bytes) -> None:
         """Have it read, in as many turns as that takes."""
@@ -54,6 +59,16 @@ async def test_lines_come_as_they_end(printer: Printer) -> None:
     assert printer.lines == ["one", "two"]
     await printer.print(b"ee\n\n")
     assert printer.lines == ["one", "two", "three", ""]
+
+
+async def test_a_line_may_say_its_level(printer: Printer) -> None:
+    texts = [*(f"<{digit}>text {digit}" for digit in range(8)), "<8>", "<x>y", "<", "<3", "a <3>"]
+    await printer.print("\n".join([*texts, ""]).encode())
+    assert printer.lines == [*(f"text {digit}" for digit in range(8)), *texts[8:]]
+    named = ["error"] * 4 + ["warning", "info", "info", "debug"]
+    assert printer.levels == named + ["info"] * 5
+    # The last words of a worker have none.
+    assert printer.output.tail[0] == "text 0"
 
 
 async def test_a_last_line_needs_no_end(printer: Printer) -> None:
