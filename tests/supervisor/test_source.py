@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,9 +58,15 @@ def test_what_workers_do_not_see_makes_no_other() -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (OSError(errno.ENOENT, "no such file"), "no such file; check the pool's `python` setting"),
-        (OSError(errno.E2BIG, "too long"), "too long; make `adapter_env`, or the environment"),
-        (ValueError("embedded null byte"), "embedded null byte; check the pool's `python`"),
+        (
+            OSError(errno.ENOENT, "no such file"),
+            "is there, but not the program that its first line names, or its loader; check the",
+        ),
+        (
+            OSError(errno.E2BIG, "too long"),
+            "cannot be run: too long; make `adapter_env`, or the environment that is inherited",
+        ),
+        (ValueError("embedded null byte"), "cannot be started: embedded null byte; check the pool"),
     ],
     ids=["none", "too much", "no name"],
 )
@@ -70,9 +78,9 @@ def test_an_interpreter_that_cannot_be_started_is_told_why_and_what_to_do(
 
     before = os.listdir("/proc/self/fd")
     monkeypatch.setattr("subprocess.Popen", fails)
-    settings: Any = source(python="/some/python").settings
+    settings: Any = source(python=sys.executable).settings
     run: Any = type("Run", (), {"environment": {}})
-    with pytest.raises(StarterError, match=f"'/some/python' cannot be started: {said}"):
+    with pytest.raises(StarterError, match=f"{re.escape(sys.executable)}'? {said}"):
         Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
     monkeypatch.undo()
     assert os.listdir("/proc/self/fd") == before
