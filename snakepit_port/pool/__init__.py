@@ -18,6 +18,7 @@ in `protocol/SPEC.md`, section 14.
     sessions.py  ids that tie calls to a worker
     recycling.py which workers are replaced or let go, and when
     recall.py    what is taken back from a worker that takes its time
+    returns.py   what becomes of calls that come back
     withdrawal.py what ends a call early, and whether its worker lets go of it
     reloading.py how far a pool is with new settings
     starting.py  when workers are started, and attempts that fail

@@ -19,6 +19,7 @@ from snakepit_port.pool.recall import Recalling
 from snakepit_port.pool.record import Record, age, milliseconds
 from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.reloading import Reloading
+from snakepit_port.pool.returns import Returns
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.starting import Starting
@@ -91,6 +92,14 @@ class Machine:
             self._deadline_passed,
             self._recycling.call_waits,
             Recalling(record, self._roster, self._sessions).sent_ahead,
+        )
+        self._returns = Returns(
+            record,
+            self._roster,
+            self.queue,
+            self._sessions,
+            self._is_out,
+            self._recycling.call_waits,
         )
         self._born_at = now
         self._settled = False
@@ -187,18 +196,8 @@ class Machine:
         """
         if worker.fate is Fate.PROTOCOL_ERROR:
             return []
-        calls = [worker.calls.get(id) for id in dict.fromkeys(call_ids)]
-        returned = [call for call in calls if call is not None and call.is_recalled]
-        if len(returned) < len(calls):
+        if not self._returns.gave_back(worker, call_ids, now):
             return None
-        for call in reversed(returned):
-            del worker.calls[call.id]
-            call.worker = None
-            worker.stuck.discard(call.id)
-            if call.state is SENT:
-                self._requeue(call, now)
-            else:
-                self._timers.cancel(call.deadline_timer)
         if worker.state is READY:
             self._roster.gave_back(worker)
         elif worker.state is DRAINING:
@@ -280,7 +279,8 @@ class Machine:
         self._roster.remove(worker)
         error = worker.verdict or error
         commands = [call.command for call in worker.calls.values() if call.sequence < started]
-        self._let_go(worker, started, error, now)
+        self._returns.let_go(worker, started, error, now)
+        self._lose_sessions(worker)
         if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
             reason = "crashed" if worker.fate is None else worker.fate.value
             about = {"reason": reason, "status": status, "commands": commands}
@@ -467,62 +467,15 @@ class Machine:
         """Whether the pool takes no calls, and has answered this one with the reason."""
         if self._stopping:
             self._record.fail(call, "shutting_down", self._why)
-        elif self.state is PoolState.UNAVAILABLE:
-            self._record.reply(call, self._unavailable(call))
-        else:
+            return True
+        return self._is_out(call)
+
+    def _is_out(self, call: Call) -> bool:
+        """Whether the pool is unavailable, and has answered the call with the reason."""
+        if self.state is not PoolState.UNAVAILABLE:
             return False
+        self._record.reply(call, self._unavailable(call))
         return True
-
-    def _requeue(self, call: Call, now: float) -> None:
-        """Back to the front: it had already waited its turn."""
-        call.is_recalled = False
-        if self.state is PoolState.UNAVAILABLE:
-            self._record.reply(call, self._unavailable(call))
-            return
-        self.queue.add_first(call, now)
-        self._recycling.call_waits(now)
-
-    def _let_go(self, worker: Worker, begun: int, error: Mapping[str, Any], now: float) -> None:
-        """Settle the calls of a worker that is gone: those it started, the first `begun` of all
-        that it was sent, fail, and the others wait again."""
-        calls = worker.calls.values()
-        started = [call for call in calls if call.sequence < begun]
-        others = [call for call in calls if call.sequence >= begun]
-        for call in calls:
-            if call.state is ANSWERED:
-                self._timers.cancel(call.deadline_timer)
-        worker.calls.clear()
-        if started:
-            self._roster.note_death(worker, started[0], now)
-        for call in started:
-            call.worker = None
-            if call.state is SENT and not self._may_be_tried_again(worker, call, error):
-                self._record.reply(call, {**error, "command": call.command})
-                seconds = self._roster.running_for(worker, call, now)
-                self._record.executed(worker, call, error["type"], seconds, now)
-        for call in reversed(others):
-            call.worker = None
-            if call.state is SENT:
-                if self._sessions.is_tied(call):
-                    self._sessions.refuse_lost(call)
-                else:
-                    self._requeue(call, now)
-        for call in reversed(started):
-            if call.state is SENT:
-                call.attempt += 1
-                self._record.counts["retries"] += 1
-                self._requeue(call, now)
-        self._lose_sessions(worker)
-
-    def _may_be_tried_again(self, worker: Worker, call: Call, error: Mapping[str, Any]) -> bool:
-        """Whether a call that a crashed worker was running may be started once more."""
-        return (
-            call.command in worker.idempotent
-            and call.attempt <= self.settings.max_retries
-            and error["type"] == "worker_crashed"
-            and call.credit is None
-            and not self._sessions.is_tied(call)
-        )
 
     def _lose_sessions(self, worker: Worker, reason: str = "worker_gone") -> None:
         """A worker takes no more calls of its sessions."""

@@ -1,0 +1,102 @@
+"""Calls that come back from a worker: it is gone, or it gives them back.
+
+What it had begun is answered with the reason, or begun once more if its command is idempotent; the
+others wait again, at the front, for they had already waited their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from snakepit_port.pool.call import ANSWERED, SENT, Call
+from snakepit_port.pool.queue import Queue
+from snakepit_port.pool.record import Record
+from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.worker import Worker
+
+
+class Returns:
+    """`is_out` says whether the pool is unavailable, and answers the call then. `waits` is called
+    when a call waits for any worker, with the time."""
+
+    def __init__(
+        self,
+        record: Record,
+        roster: Roster,
+        queue: Queue,
+        sessions: Sessions,
+        is_out: Callable[[Call], bool],
+        waits: Callable[[float], None],
+    ) -> None:
+        self._record = record
+        self._roster = roster
+        self._queue = queue
+        self._sessions = sessions
+        self._is_out = is_out
+        self._waits = waits
+
+    def gave_back(self, worker: Worker, ids: Iterable[int], now: float) -> bool:
+        """A worker gives calls back, in the order it was sent them. False, and nothing has
+        happened, if it was not asked for one of them."""
+        calls = [worker.calls.get(id) for id in dict.fromkeys(ids)]
+        returned = [call for call in calls if call is not None and call.is_recalled]
+        if len(returned) < len(calls):
+            return False
+        for call in reversed(returned):
+            del worker.calls[call.id]
+            call.worker = None
+            worker.stuck.discard(call.id)
+            if call.state is SENT:
+                self._requeue(call, now)
+            else:
+                self._record.timers.cancel(call.deadline_timer)
+        return True
+
+    def let_go(self, worker: Worker, begun: int, error: Mapping[str, Any], now: float) -> None:
+        """A worker is gone, which had begun the first `begun` of all calls that it was sent."""
+        record = self._record
+        calls = worker.calls.values()
+        started = [call for call in calls if call.sequence < begun]
+        others = [call for call in calls if call.sequence >= begun]
+        for call in calls:
+            if call.state is ANSWERED:
+                record.timers.cancel(call.deadline_timer)
+        worker.calls.clear()
+        if started:
+            self._roster.note_death(worker, started[0], now)
+        for call in started:
+            call.worker = None
+            if call.state is SENT and not self._may_be_tried_again(worker, call, error):
+                record.reply(call, {**error, "command": call.command})
+                seconds = self._roster.running_for(worker, call, now)
+                record.executed(worker, call, error["type"], seconds, now)
+        for call in reversed(others):
+            call.worker = None
+            if call.state is SENT:
+                if self._sessions.is_tied(call):
+                    self._sessions.refuse_lost(call)
+                else:
+                    self._requeue(call, now)
+        for call in reversed(started):
+            if call.state is SENT:
+                call.attempt += 1
+                record.counts["retries"] += 1
+                self._requeue(call, now)
+
+    def _may_be_tried_again(self, worker: Worker, call: Call, error: Mapping[str, Any]) -> bool:
+        """Whether a call that a crashed worker was running may be started once more."""
+        return (
+            call.command in worker.idempotent
+            and call.attempt <= self._record.settings.max_retries
+            and error["type"] == "worker_crashed"
+            and call.credit is None
+            and not self._sessions.is_tied(call)
+        )
+
+    def _requeue(self, call: Call, now: float) -> None:
+        call.is_recalled = False
+        if not self._is_out(call):
+            self._queue.add_first(call, now)
+            self._waits(now)
