@@ -144,7 +144,7 @@ class _Fate:
 
     became: list[tuple[Path, Any]] = field(default_factory=list)
     won: bool = False
-    lost_to: Key | None = None
+    lost_to: list[Key] = field(default_factory=list)
     unsupported: bool = False
     remark: str = ""
 
@@ -203,7 +203,7 @@ class _Converter:
                 winner, losers, value = cap, [winner, *losers], cap.value
             self._fates[winner].won = True
             for loser in losers:
-                self._fates[loser].lost_to = winner
+                self._fates[loser].lost_to.append(winner)
             if name in POOL.settings:
                 self._fates[winner].became.append((("pools", pool, name), value))
         if "adapter" not in names:
@@ -295,8 +295,10 @@ class _Converter:
         return Entry(key.path, key.value, change, tuple(fate.became))
 
     def _reason(self, key: Key, fate: _Fate, outcome: Outcome) -> str:
-        if outcome == "overridden" and fate.lost_to is not None:
-            return f"{place_of(fate.lost_to.path, self._tree)} wins"
+        if outcome == "overridden":
+            # In one pool this, in another that.
+            winners = dict.fromkeys(place_of(key.path, self._tree) for key in fate.lost_to)
+            return f"{' and '.join(winners)} win{'s' if len(winners) == 1 else ''}"
         if outcome == "unsupported" and (lacking := _lacking(key)):
             return f"it has no setting {' or '.join(lacking)}"
         if outcome == "not_needed" and fate.remark:
@@ -312,7 +314,7 @@ def _outcome(key: Key, fate: _Fate) -> Outcome:
         if same and all(path[-1] == last for path, _ in fate.became):
             return "kept"
         return "renamed" if same and key.rule.to else "converted"
-    if fate.lost_to is not None and not fate.won:
+    if fate.lost_to and not fate.won:
         return "overridden"
     if fate.unsupported or key.rule.unsupported or _lacking(key):
         return "unsupported"
