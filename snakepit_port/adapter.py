@@ -115,9 +115,16 @@ def command(
         marked = getattr(function, "__func__", function)
         if isinstance(marked, str):
             raise TypeError(f"a name is given to @command as in @command(name={marked!r})")
+        kind = type(marked).__name__
         if not callable(marked):
-            raise TypeError(f"@command marks a function, not a {type(marked).__name__}")
-        setattr(marked, MARK, name or marked.__name__)
+            raise TypeError(f"@command marks a function, not a {kind}")
+        named = name or getattr(marked, "__name__", None)
+        if named is None:
+            raise TypeError(f"this {kind} has no name: write @command(name=...)")
+        try:
+            setattr(marked, MARK, named)
+        except AttributeError:
+            raise TypeError(f"@command cannot mark a {kind}; have a function call it") from None
         if zero_copy:
             setattr(marked, VIEWS, True)
         if idempotent:

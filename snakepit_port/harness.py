@@ -174,8 +174,7 @@ class Host(Link):
         """Has a worker, the workers of a pool, or all replaced; returns how many that are.
 
         They serve on until their successors are ready; `worker.recycled` tells of each. Edited
-        adapters are taken up by this, edited modules in `preload` are not. Raises: as
-        `call`.
+        adapters are taken up by this, edited modules in `preload` are not. Raises: as `call`.
         """
         what = {"worker": worker} if worker is not None else _of_pool(pool)
         count: int = await self.control("recycle", what)

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+#: <linux/sched.h>: set before the descriptors of a process that ends are closed.
+_PF_EXITING = 4
+
 
 class Seen(NamedTuple):
     """A process; its start time tells it from a later one with the same id."""
@@ -23,6 +26,13 @@ def look_at(pid: int) -> Seen | None:
     if not fields or fields[0] in (b"Z", b"X"):
         return None
     return Seen(int(fields[1]), fields[19].decode())
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and not about to end, as far as the system says."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    # proc(5): from `state` on; 9 is `flags`.
+    return bool(fields) and fields[0] not in (b"Z", b"X") and not int(fields[9 - 3]) & _PF_EXITING
 
 
 def all_pids() -> Iterator[int]:

@@ -151,8 +151,10 @@ defmodule SnakepitPort do
 
   The generator is started when the enumeration begins, runs ahead of it by a bounded number of chunks, and is
   closed when the enumeration stops early or its process dies: its `finally` blocks run. What it
-  returns is left out. A command that returns something else than an iterator is an error `:not_a_stream`. Whoever suspends an
-  enumeration goes on with it in the same process; another one gets an `ArgumentError`, and can only halt it.
+  returns is left out. A command that returns something else than an iterator is an error `:not_a_stream`, unless
+  that is `None`: a stream of no values. Whoever suspends an enumeration goes on with it in the same process;
+  another one gets an `ArgumentError`, and can only halt it: chunks that are under way then stay in the mailbox of
+  the first.
 
     * `:window` - chunks under way at most, default 512; fewer are when they are large
     * `:timeout` - as for `execute/3`, for the whole stream, the time that its consumer takes included
@@ -185,7 +187,8 @@ defmodule SnakepitPort do
   @doc """
   `execute/3` as a call of a session: its calls run on one worker, so what that keeps in memory is there for
   the next. With `affinity = "strict_queue"` or `"strict_fail_fast"` never on another; when the worker is
-  gone, that is said once by an error of type `:session_worker_unavailable`.
+  gone, that is said once by an error of type `:session_worker_unavailable`. With the default, `"hint"`, they go
+  to another when theirs is busy.
   """
   @spec execute_in_session(String.t() | atom, String.t() | atom, map | list, keyword) ::
           {:ok, term} | {:error, Error.t()}
@@ -220,7 +223,8 @@ defmodule SnakepitPort do
   @spec close_session(String.t() | atom, keyword) :: {:ok, boolean} | {:error, Error.t()}
   def close_session(session_id, opts \\ []) do
     {server, opts} = opts |> options!([:pool, server: SnakepitPort]) |> Keyword.pop!(:server)
-
+    # As for a call: the default pool.
+    opts = Enum.reject(opts, &(&1 == {:pool, nil}))
     args = Map.put(names(opts), :session, Call.text(session_id, "a session"))
     Call.control(server, "close_session", args, @control_timeout)
   end

@@ -164,7 +164,6 @@ defmodule SnakepitPort.ExecuteTest do
           {"a session",
            fn -> SnakepitPort.execute_in_session_stream(nil, "count", [1], & &1, opts) end},
           {"a session", fn -> SnakepitPort.close_session(nil, server: server) end},
-          {"a pool", fn -> SnakepitPort.close_session("s", server: server, pool: nil) end},
           {"a command", fn -> SnakepitPort.execute(nil, [], opts) end},
           {"a list, for positions; not [{:a, 1} | :b]",
            fn -> SnakepitPort.execute("echo", [{:a, 1} | :b], opts) end},

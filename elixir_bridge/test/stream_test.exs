@@ -136,6 +136,16 @@ defmodule SnakepitPort.StreamTest do
     nothing_left(link)
   end
 
+  @tag workers: 2
+  test "one that was closed while it was suspended is told so", %{opts: opts} do
+    stream = SnakepitPort.stream("count", [5], [{:timeout, :infinity} | opts])
+    {0, continue} = suspend(stream)
+    assert Enum.zip([], stream) == []
+    error = assert_raise Error, fn -> continue.({:cont, nil}) end
+    assert error.type == :cancelled
+    assert continue.({:halt, :enough}) == {:halted, :enough}
+  end
+
   test "another process can halt it, and nothing else", %{opts: opts, link: link} do
     stream = SnakepitPort.stream("endless", [], [{:timeout, :infinity} | opts])
 

@@ -165,7 +165,9 @@ def run(args: argparse.Namespace) -> int:
     told: set[str | None] = set()
 
     def print_log(line: LogLine) -> None:
-        print(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), line.line, file=sys.stderr)
+        # What workers print is their own business.
+        text = shown(line.line, keep="\t") if line.source == "supervisor" else line.line
+        print(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), text, file=sys.stderr)
         if line.source == "stderr":
             told.add(line.worker)
 

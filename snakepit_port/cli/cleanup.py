@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from snakepit_port.cli.printing import print_json
+from snakepit_port.cli.printing import print_json, shown
 
 ABOUT = "remove processes and files that dead runs have left"
 EXAMPLES = """\
@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
         print_json({"dry_run": args.dry_run, **found})
         return 0
     kill, delete = ("would kill", "would remove") if args.dry_run else ("killed", "removed")
-    for process in processes:
-        print(f"{kill} {process['pid']} of run {process['run_id']}: {process['command']}")
+    for process in leavings.processes:
+        print(f"{kill} {process.pid} of run {process.run_id}: {shown(process.command)}")
     for folder in folders:
         print(f"{delete} {folder}")
     for left in waiting:

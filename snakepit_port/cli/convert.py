@@ -87,8 +87,9 @@ def _converted(file: str, folder: Path | None) -> tuple[str, Any]:
 
 
 def _write(path: Path, text: str, force: bool) -> None:
-    """All or nothing: a reader never sees half of it. Raises `FileExistsError` unless *force*."""
-    if not force and os.path.lexists(path):
+    """All or nothing: a reader never sees half of it. Raises `FileExistsError` unless *force*, and
+    where something else than a file would be replaced."""
+    if os.path.lexists(path) and not (force and path.is_file()):
         raise FileExistsError
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:

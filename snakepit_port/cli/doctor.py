@@ -54,7 +54,7 @@ _WORKER_WARNINGS = ("worker.gil_enabled", "worker.thread_safety")
 class Finding:
     """One thing that was looked at. ``pool`` is empty for what concerns all; ``level`` is "ok",
     "note", "warning" (a pool would start), or "failure" (one would not). ``traceback`` is empty
-    where Python raised nothing. One that is not ``shown`` says people nothing they can use here;
+    where Python raised nothing. One that is not ``for_people`` says them nothing they can use here;
     programs get it."""
 
     pool: str
@@ -62,7 +62,7 @@ class Finding:
     level: str
     message: str
     traceback: str = ""
-    shown: bool = True
+    for_people: bool = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     status = 0
     for finding in examine(args.file, start=not args.no_start):
         findings.append(finding)
-        if not args.json and finding.shown:
+        if not args.json and finding.for_people:
             _print(finding)
         if finding.level == "failure":
             status = BAD_CONFIG if finding.subject == "configuration" else WOULD_NOT_START
@@ -106,7 +106,7 @@ def _verdict(findings: list[Finding], tried: bool) -> str:
             parts[-1] += " (no worker was started)"
     if bad:
         parts.append(f"{_names(bad)} would not{'' if good else ' start'}, see above")
-    count = sum(finding.level == "warning" and finding.shown for finding in findings)
+    count = sum(finding.level == "warning" and finding.for_people for finding in findings)
     if count:
         parts.append(f"{count} warning{'s' * (count != 1)}")
     return f"{len(pools)} pool{'s' * (len(pools) != 1)}: {'; '.join(parts)}"
@@ -119,7 +119,7 @@ def _names(names: list[str]) -> str:
 
 def _row(finding: Finding) -> dict[str, str]:
     row = asdict(finding)
-    del row["shown"]
+    del row["for_people"]
     if not finding.traceback:
         del row["traceback"]
     return row
@@ -128,7 +128,8 @@ def _row(finding: Finding) -> dict[str, str]:
 def _print(finding: Finding) -> None:
     level = paint(sys.stdout, _COLOURS[finding.level], f"{finding.level:8}")
     where = f"pool {shown(finding.pool)}: " if finding.pool else ""
-    first, *more = (*finding.message.splitlines(), *finding.traceback.splitlines()) or [""]
+    lines = (*finding.message.splitlines(), *finding.traceback.splitlines())
+    first, *more = [shown(line, keep="\t") for line in lines] or [""]
     print(level, f"{where}{finding.subject}: {first}", flush=True)
     for line in more:
         print(f"         {line}")
@@ -216,7 +217,8 @@ def _interpreter(config: Config, pool: PoolSettings) -> Iterator[Finding]:
         found = look_at(pool.python, {name: value for name, (value, _) in layers.items()})
     except ProbeError as exc:
         said = f"\n{exc.said}" if exc.said else ""
-        yield say("interpreter", "failure", f"{exc.message}{said}\n{_NAME_ANOTHER}")
+        hint = f"{exc.hint[0].upper()}{exc.hint[1:]}." if exc.hint else _NAME_ANOTHER
+        yield say("interpreter", "failure", f"{exc.message}{said}\n{hint}")
         return
     if not found.is_new_enough:
         yield say("interpreter", "failure", f"{found.too_old}\n{_NAME_ANOTHER}")
@@ -234,8 +236,8 @@ def _interpreter(config: Config, pool: PoolSettings) -> Iterator[Finding]:
         message = f"threads: {library.threads}. {library.note}\n{library.source}"
         level = "warning" if unsafe else "note"
         # What a library does on threads matters where it meets some.
-        shown = profile.kind == "thread"
-        yield say(f"{library.name} {version}", level, message, "", shown)
+        matters = profile.kind == "thread"
+        yield say(f"{library.name} {version}", level, message, "", matters)
 
 
 def _described(found: Interpreter) -> str:
@@ -277,4 +279,4 @@ def _start(config: Config, pool: PoolSettings) -> Iterator[Finding]:
             message = str(event.metadata["message"])
             # Where no module turned the GIL on, the profile's finding has said it.
             gil_anyway = event.name == "worker.gil_enabled" and not event.metadata["module"]
-            yield Finding(pool.name, event.name, "warning", message, shown=not gil_anyway)
+            yield Finding(pool.name, event.name, "warning", message, for_people=not gil_anyway)

@@ -47,7 +47,7 @@ def print_problems(
     for problem in problems:
         say(problem_line(problem))
         if problem.get("hint"):
-            print(f"  {problem['hint']}", file=sys.stderr)
+            print(f"  {shown(problem['hint'])}", file=sys.stderr)
 
 
 def refuse_config(problems: Sequence[Mapping[str, Any]], as_json: bool) -> int:

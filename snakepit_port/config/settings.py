@@ -394,7 +394,8 @@ POOL = _section(
             "ahead only commands that have proved to be fast: few of one that is new or was slow "
             "of late, up to 31 of one that has been fast some thousand times. What waits behind "
             "one that takes its time all the same (20 ms) is taken back, for whichever worker is "
-            "free first.",
+            "free first; that takes a signal, which C code that does not repeat its system calls "
+            "may notice (EINTR).",
         ),
     ],
 )

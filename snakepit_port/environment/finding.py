@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping
+
+#: What to do where the system has no room for what is asked of it: no interpreter's fault.
+_HINTS = {
+    errno.EMFILE: "raise `ulimit -n`",
+    errno.ENFILE: "raise `fs.file-max`",
+    errno.EAGAIN: "raise `ulimit -u`",
+    errno.E2BIG: "make `adapter_env`, or the environment that is inherited, smaller",
+    errno.ENOMEM: "there is no memory for a process",
+}
+
+
+def what_to_do(exc: OSError) -> str:
+    """About an error that comes from the system's limits; nothing for any other."""
+    return _HINTS.get(exc.errno or 0, "")
 
 
 def find_python(python: str, env: Mapping[str, str]) -> str:

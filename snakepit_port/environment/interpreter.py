@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakepit_port.environment.finding import find_python, why_not_run
+from snakepit_port.environment.finding import find_python, what_to_do, why_not_run
 
 PROBE = Path(__file__).with_name("probe.py")
 
@@ -32,13 +32,15 @@ _ASK_VERSION = "import sys; sys.stdout.write('%d.%d.%d' % sys.version_info[:3])"
 class ProbeError(Exception):
     """The interpreter could not be asked, or is too old to be.
 
-    ``message`` is one line that says why; ``said`` what the interpreter itself said, or nothing.
+    ``message`` is one line that says why; ``said`` what the interpreter itself said, or nothing;
+    ``hint`` what to do where that is no fault of it.
     """
 
-    def __init__(self, message: str, said: str = "") -> None:
+    def __init__(self, message: str, said: str = "", hint: str = "") -> None:
         super().__init__(f"{message}\n{said}" if said else message)
         self.message = message
         self.said = said
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def look_at(python: str, env: Mapping[str, str] | None = None) -> Interpreter:
         command = [path, str(PROBE)]
         ran = _run(command, environment)
     except OSError as exc:
-        raise ProbeError(why_not_run(path, exc)) from None
+        raise ProbeError(why_not_run(path, exc), hint=what_to_do(exc)) from None
     except subprocess.TimeoutExpired:
         message = f"{shlex.join(command)} gave no answer within {PROBE_SECONDS:g} s"
         raise ProbeError(f"{message}, and was killed") from None

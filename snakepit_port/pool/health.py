@@ -16,14 +16,14 @@ from snakepit_port.pool.worker import Worker, WorkerState
 
 
 class Checkup:
-    """One ping that is not answered yet. `turn` is how many calls the worker will have answered
-    when it is the ping's turn; `due` whether that was so when it was looked at last."""
+    """One ping that is not answered yet. Its turn is when the worker has none left of the first
+    `turn` calls that it was sent; `due` is whether that was so when it was looked at last."""
 
     __slots__ = ("due", "number", "turn")
 
     def __init__(self, number: int, worker: Worker) -> None:
         self.number = number
-        self.turn = worker.answered + len(worker.calls)
+        self.turn = worker.sent
         self.due = not worker.calls
 
 
@@ -79,5 +79,6 @@ class Health:
             limit = in_words(self._record.settings.health_check_timeout)
             self._unwell(worker, f"it did not answer a ping within {limit}", now)
         else:
-            checkup.due = worker.answered >= checkup.turn
+            first = worker.running
+            checkup.due = first is None or first.sequence >= checkup.turn
             self._wait(worker, now)

@@ -85,13 +85,16 @@ class Machine:
             self._is_stuck,
         )
         self._deadline_passed = self._withdrawal.deadline_passed
+        self._recalling = Recalling(
+            record, self._roster, self._sessions, lambda: self.state is PoolState.READY
+        )
         self._dispatch = Dispatch(
             self._roster,
             self.queue,
             self._sessions,
             self._deadline_passed,
             self._recycling.call_waits,
-            Recalling(record, self._roster, self._sessions).sent_ahead,
+            self._recalling.sent_ahead,
         )
         self._returns = Returns(
             record,
@@ -196,8 +199,12 @@ class Machine:
         """
         if worker.fate is Fate.PROTOCOL_ERROR:
             return []
+        before = set(islice(worker.calls.values(), worker.capacity))
         if not self._returns.gave_back(worker, call_ids, now):
             return None
+        for call in list(islice(worker.calls.values(), worker.capacity)):
+            if call not in before:
+                self._taken_up(worker, call, now)
         if worker.state is READY:
             self._roster.gave_back(worker)
         elif worker.state is DRAINING:
@@ -347,6 +354,8 @@ class Machine:
         if begins or replaces:
             self._starting.attempts_ended = 0
         self._roster.reconfigure(capacity)
+        # What waits at workers was sent there by other rules, perhaps.
+        self._recalling.sent_ahead(now)
         if settings.affinity == "hint":
             self.queue.untie()
         held = (call for worker in self.workers.values() for call in worker.calls.values())
@@ -429,7 +438,7 @@ class Machine:
 
     def work_of(self, worker: Worker, now: float) -> dict[str, Any]:
         """What a worker is at: the commands it works on, for how long it has worked on the first of
-        them, and how many calls wait there besides (SPEC section 9.1)."""
+        them, and how many calls wait there besides (SPEC section 9)."""
         running = list(islice(worker.calls.values(), worker.capacity))
         return {
             "commands": [call.command for call in running],
@@ -448,16 +457,20 @@ class Machine:
             next_up = self._roster.freed(worker, now)
         elif worker.state is DRAINING:
             next_up = worker.last_running
-            if next_up is not None:
-                next_up.running_since = now
             self._recycling.has_drained(worker, now)
         else:
             return
-        if next_up is not None and next_up.state is ANSWERED:
-            # Abandoned while it waited here, and now its turn.
-            self._withdrawal.expect_to_yield(worker, next_up, now)
+        if next_up is not None:
+            self._taken_up(worker, next_up, now)
         if self.queue.waiting or self.queue.lines:
             self._dispatch.go_on(now)
+
+    def _taken_up(self, worker: Worker, call: Call, now: float) -> None:
+        """It is the turn of a call that waited there."""
+        call.running_since = now
+        if call.state is ANSWERED and worker.listens:
+            # Abandoned while it waited.
+            self._withdrawal.expect_to_yield(worker, call, now)
 
     def _session_left(self, worker: Worker, now: float) -> None:
         if worker.state is DRAINING:

@@ -9,6 +9,7 @@ nothing runs twice.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import islice
 
 from snakepit_port.pool.call import SENT, Call
@@ -22,12 +23,20 @@ from snakepit_port.pool.worker import Worker
 
 
 class Recalling:
-    """Not where `prefetch` is a number: then calls wait at workers whatever that takes."""
+    """Not where `prefetch` is a number: then calls wait at workers whatever that takes. And not
+    where no other worker would take them sooner, or the pool would refuse them: to ask takes a
+    signal, which code in C that does not repeat its system calls may notice (EINTR).
 
-    def __init__(self, record: Record, roster: Roster, sessions: Sessions) -> None:
+    `serves` says whether the pool takes calls.
+    """
+
+    def __init__(
+        self, record: Record, roster: Roster, sessions: Sessions, serves: Callable[[], bool]
+    ) -> None:
         self._record = record
         self._roster = roster
         self._sessions = sessions
+        self._serves = serves
         self._timer: Timer | None = None
 
     def sent_ahead(self, now: float) -> None:
@@ -42,12 +51,13 @@ class Recalling:
         if not self._roster.judges_speed:
             return
         next_due = math.inf
+        # What has been answered is not read, or there is nowhere to go: perhaps later.
+        waits = self._record.is_deaf or not self._serves() or not self._roster.goes_on(now)
         for worker in self._roster.workers.values():
             if not worker.listens or len(worker.calls) <= worker.capacity:
                 continue
             due = worker.busy_since + STALL_SECONDS
-            if self._record.is_deaf:
-                # What it has answered is not read.
+            if waits:
                 due = max(due, now + STALL_SECONDS)
             if due > now:
                 next_due = min(next_due, due)

@@ -132,6 +132,13 @@ class Roster:
                 return worker
         return None
 
+    def goes_on(self, now: float) -> bool:
+        """Whether some worker that takes calls has room, or answers what it has."""
+        late = now - OVERDUE_SECONDS
+        return bool(self._idle or self._free) or any(
+            worker.busy_since >= late for worker in self.in_state(READY)
+        )
+
     def free_for_session(self, call: Call) -> Worker | None:
         """A worker for the first call of a strict session, which it then has all calls of: one that
         can work on it now, of those the one with the fewest sessions."""
@@ -200,7 +207,6 @@ class Roster:
             return None
         next_up = worker.running if capacity == 1 else worker.last_running
         assert next_up is not None
-        next_up.running_since = now
         if worker not in self._roomy and (
             next_up.state is SENT and not worker.full and load < capacity + self._ahead(next_up)
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from snakepit_port.config import Config, ConfigError, PoolSettings, Problem, SupervisorSettings
+from snakepit_port.environment.finding import what_to_do
 from snakepit_port.supervisor.runner import Runner
 
 #: Settings of the supervisor that hello has told, or according to which something was made.
@@ -108,7 +109,8 @@ class Pools:
         except OSError as exc:
             for runner in made.values():
                 runner.release()
-            message = f"no descriptors for so many pools: {exc.strerror}; raise `ulimit -n`"
+            hint = what_to_do(exc)
+            message = f"the pools cannot be made: {exc.strerror}{f'; {hint}' if hint else ''}"
             raise ConfigError([Problem("pools", message)]) from None
         return made
 

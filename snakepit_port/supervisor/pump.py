@@ -100,17 +100,20 @@ class Pump:
         """
         known = fd in self._watched
         if not events:
-            if known:
-                del self._watched[fd]
-                # It may have been closed: then it is forgotten already.
-                with suppress(OSError):
-                    self._poller.unregister(fd)
+            self.forget(fd)
         elif known:
             self._poller.modify(fd, events)
             self._watched[fd] = ready
         else:
             self._poller.register(fd, events)
             self._watched[fd] = ready
+
+    def forget(self, fd: int) -> None:
+        """Watch a descriptor no longer, if it was."""
+        if self._watched.pop(fd, None) is not None:
+            # It may have been closed: then it is forgotten already.
+            with suppress(OSError):
+                self._poller.unregister(fd)
 
     def flush_soon(self, link: Flushable) -> None:
         """Call `link.flush()` when everything that has arrived is dealt with."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, effects, streams
+from snakepit_port.processes import lives
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.outside import Outside
@@ -21,7 +22,6 @@ from snakepit_port.supervisor.starter import StarterError
 from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
-from snakepit_port.worker import linux
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
@@ -471,7 +471,7 @@ class Runner:
             self._worker_exited(process, None)
         else:
             # One that dies hangs up, too.
-            process.left = process.os_pid is not None and linux.lives(process.os_pid)
+            process.left = process.os_pid is not None and lives(process.os_pid)
             process.source.signal(process.worker.id, signal.SIGKILL, group=True)
             process.source.expect(process.worker.id)
 

@@ -6,7 +6,6 @@ One for each source of a pool's workers, in the pool's interpreter and environme
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import subprocess
@@ -18,7 +17,7 @@ from typing import Any
 
 import snakepit_port
 from snakepit_port.config.model import PoolSettings
-from snakepit_port.environment.finding import find_python, why_not_run
+from snakepit_port.environment.finding import find_python, what_to_do, why_not_run
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
@@ -28,15 +27,6 @@ from snakepit_port.worker import starter_frames
 from snakepit_port.worker.orphans import NOBODY
 
 BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
-
-#: What to do where an interpreter cannot be started, and that is not its fault.
-_HINTS = {
-    errno.EMFILE: "raise `ulimit -n`",
-    errno.ENFILE: "raise `fs.file-max`",
-    errno.EAGAIN: "raise `ulimit -u`",
-    errno.E2BIG: "make `adapter_env`, or the environment that is inherited, smaller",
-    errno.ENOMEM: "there is no memory for a process",
-}
 
 
 class StarterError(Exception):
@@ -158,7 +148,7 @@ class Starter:
                     process_group=0,
                 )
             except OSError as exc:
-                hint = _HINTS.get(exc.errno or 0, "check the pool's `python` setting")
+                hint = what_to_do(exc) or "check the pool's `python` setting"
                 if not os.path.lexists(python) and Path(python).parent.name == "bin":
                     hint += (
                         ", or have `scripts/setup_python FILE` of a checkout make the environments"
@@ -170,7 +160,7 @@ class Starter:
                 message = f"the interpreter {python!r} cannot be started: {exc}"
                 raise StarterError(f"{message}; check the pool's `python` setting") from None
             for fd in (ours.fileno(), out):
-                undo.callback(pump.watch, fd, 0, _ignore)
+                undo.callback(pump.forget, fd)
             undo.callback(self._end)
             try:
                 self.output = Output(pump, out, "warning", log)
@@ -241,9 +231,6 @@ class Starter:
         self._socket.close()
         self.output.close()
         self._gone()
-
-
-def _ignore(_events: int) -> None: ...
 
 
 def _close_all(fds: tuple[int, ...]) -> None:

@@ -63,7 +63,7 @@ class WorkerProcess:
             )
             fd, limit = ours.fileno(), runner.max_frame_bytes
             for watched in (fd, out, err, stacks):
-                undo.callback(pump.watch, watched, 0, _ignore)
+                undo.callback(pump.forget, watched)
             self.slot = runner.ledger.take()
             undo.callback(runner.ledger.give_back, self.slot)
             self.stdout = Output(pump, out, "info", self._log("stdout"))
@@ -136,9 +136,6 @@ class WorkerProcess:
         if last_words:
             error["stderr"] = last_words
         return self.failure or error, status
-
-
-def _ignore(_events: int) -> None: ...
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

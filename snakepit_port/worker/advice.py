@@ -80,7 +80,8 @@ def no_class(module: ModuleType, module_name: str, name: str) -> str:
         return (
             f"{message}, it is a function; commands of a module need no name: write {module_name}"
         )
-    classes = [key for key, value in list(vars(module).items()) if isinstance(value, type)]
+    # By the type of each: `isinstance` asks the object itself, which may be a lazy one.
+    classes = [key for key, value in list(vars(module).items()) if issubclass(type(value), type)]
     if close := closest(name, classes):
         return f"{message}; did you mean {module_name}:{close}?"
     own = [key for key in classes if vars(module)[key].__module__ == module.__name__]

@@ -15,9 +15,6 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-# <linux/sched.h>: set before the descriptors of a process that ends are closed.
-_PF_EXITING = 4
-
 
 def _load() -> tuple[Any, Any]:
     if not sys.platform.startswith("linux"):
@@ -86,17 +83,6 @@ def environment_of(pid: int) -> list[bytes] | None:
     except OSError:
         return []
     return environment.split(b"\0")
-
-
-def lives(pid: int) -> bool:
-    """Whether a process is there and not about to end, as far as the system says."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            # proc(5): from `state` on, behind the name in parentheses; 9 is `flags`.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return False
-    return fields[0] not in (b"Z", b"X") and not int(fields[9 - 3]) & _PF_EXITING
 
 
 def stand_back(stands_back: bool) -> None:

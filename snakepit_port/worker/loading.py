@@ -180,7 +180,8 @@ def _classes_with_commands(holder: Any, adapter: str) -> list[str]:
     return [
         key
         for key, value in list(vars(holder).items())
-        if isinstance(value, type) and not key.startswith("_") and _marked(value, adapter)
+        # By its type: `isinstance` asks the object itself, which may be a lazy one.
+        if issubclass(type(value), type) and not key.startswith("_") and _marked(value, adapter)
     ]
 
 

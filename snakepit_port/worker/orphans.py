@@ -67,7 +67,8 @@ def _worker_in(environment: list[bytes]) -> int | None:
     for variable in environment:
         name, _, value = variable.partition(b"=")
         if name == MARK.encode():
-            return int(value) or None if value.isdigit() else None
+            # Others may write anything: `mark` makes ten digits.
+            return int(value) or None if len(value) == 10 and value.isdigit() else None
     return None
 
 

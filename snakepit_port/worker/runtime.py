@@ -17,6 +17,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import traceback
 from collections import deque
 from contextlib import suppress
@@ -44,6 +45,9 @@ _EX_FAILED = 1
 #: Bytes read at once: below what malloc maps afresh each time; and once that was not enough.
 _READ_BYTES = 64 * 1024
 _READ_MORE_BYTES = 1024 * 1024
+
+#: More frames of Python than the signal's handler takes.
+_FRAMES_TO_LOOK = 100
 
 #: Seconds to stay awake for the next call, once there is nothing left to do.
 _AWAKE = 0.00005
@@ -305,7 +309,7 @@ class Runtime(Serving):
         if given:
             self._send(messages.recalled(given))
             if not self._late.asked:
-                # A command runs.
+                # Nobody else may write it soon.
                 self._late.ask()
 
     def _look(self, *_: Any) -> None:
@@ -313,6 +317,17 @@ class Runtime(Serving):
         self._missed = True
         if self._running is None or self._looking:
             return
+        # The command may have used up nearly all frames that there may be.
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(limit + _FRAMES_TO_LOOK)
+        try:
+            self._look_now()
+        finally:
+            # Refused where it is that deep; then it stays.
+            with suppress(RecursionError):
+                sys.setrecursionlimit(limit)
+
+    def _look_now(self) -> None:
         # Again, if a signal came meanwhile: its own handler has returned at once.
         while self._missed:
             self._missed = False

@@ -326,6 +326,12 @@ def test_control_characters_are_for_no_terminal(folder: Path) -> None:
         printed = result.stdout + result.stderr
         assert r"\x1b]0;title\x07\x9b2J" in printed
         assert not {"\x1b", "\x07", "\x9b"} & set(printed)
+    paths = f'python = "/{name}/bin/python"\npython_path = ["{name}"]\n'
+    (folder / "odd.toml").write_text(GOOD + paths, "utf-8")
+    for result in (run("check", "odd.toml"), run("doctor", "--no-start", "odd.toml")):
+        printed = result.stdout + result.stderr
+        assert r"\x1b]0;title\x07\x9b2J" in printed
+        assert not {"\x1b", "\x07", "\x9b"} & set(printed)
     (folder / "odd.toml").write_text(GOOD.replace("pool_size = 2", f'"{name}" = 2'), "utf-8")
     result = run("check", "odd.toml")
     assert result.returncode == 78

@@ -378,10 +378,13 @@ async def test_what_is_due_after_hello_is_done_though_nobody_says_anything(tmp_p
         framer = Framer(2**20)
         answer = None
         while answer is None:
-            for frame in framer.feed(await stream.receive_some()):
+            data = await stream.receive_some()
+            assert data
+            for frame in framer.feed(data):
                 assert isinstance(frame, bytes)
                 said = messages.parse(frame)
-                answer = said if said[0] == "error" else None
+                if said[0] == "error":
+                    answer = said
         assert (answer[1], answer[2]["type"]) == (2, "timeout")
         # For reading, too, so that this waits for nobody.
         opened = os.open(fifo, os.O_RDWR)

@@ -9,6 +9,7 @@ import pytest
 from pool_driver import Driver
 
 from snakepit_port.pool.record import CATCHING_UP
+from snakepit_port.pool.speed import STALL_SECONDS
 
 
 def pool(**settings: Any) -> Driver:
@@ -55,6 +56,24 @@ def test_a_worker_that_is_silent_is_replaced_and_reported() -> None:
     (event,) = driver.heard("worker.stopped")
     assert event.metadata["reason"] == "health_check_failed"
     assert driver.machine.stats()["worker_crashes"] == 0
+
+
+def test_the_turn_of_a_ping_comes_though_calls_before_it_were_given_back() -> None:
+    driver = pool(pool_size=2, prefetch="auto")
+    driver.learn("moody")
+    one, two = driver.workers
+    driver.calls(8, "moody")
+    driver.wait(10.0)
+    assert sorted(driver.pinged) == [("p-1", 1), ("p-2", 2)]
+    while two.calls:
+        driver.answer(two, together=100)
+    driver.perform(driver.machine.ponged(two, 2, driver.now))
+    driver.wait(STALL_SECONDS)
+    ((_, recalled),) = driver.recalled
+    driver.give_back(one, [call for call in one.calls.values() if call.id in recalled])
+    driver.answer(one)
+    driver.wait(4.1)
+    assert driver.killed == [one.id]
 
 
 def test_nothing_is_held_against_a_worker_that_is_not_read_from() -> None:

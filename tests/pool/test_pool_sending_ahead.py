@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pool_driver import Driver, at, ids
 
-from snakepit_port.pool import Call, Worker
+from snakepit_port.pool import Call, Worker, WorkerState
 from snakepit_port.pool.speed import (
     FIRST_AHEAD,
     MOST_AHEAD,
@@ -243,11 +244,15 @@ class TestWhatIsTakenBack:
         assert pool.recalled == [(stuck.id, ids(waiting))]
         pool.give_back(stuck, waiting)
         assert at(other) == ids(waiting)
-        # Asked once, and for nothing that has begun.
+        # Asked once, and for nothing that has begun; and where both stall, there is nowhere to go.
         pool.wait(10.0)
-        assert len(pool.recalled) == 2
-        assert pool.recalled[1][0] == other.id
+        assert len(pool.recalled) == 1
         pool.answer(stuck, together=1)
+        pool.wait(STALL_SECONDS)
+        assert pool.recalled[1:] == [(other.id, ids(waiting[1:]))]
+        pool.give_back(other, waiting[1:])
+        assert at(stuck) == [waiting[1].id]
+        pool.wait(STALL_SECONDS)
         assert pool.machine.next_due is None
 
     def test_a_worker_gives_back_only_what_it_has_not_begun(self, pool: Driver) -> None:
@@ -273,30 +278,95 @@ class TestWhatIsTakenBack:
         assert pool.outcomes(waiting) == ["cancelled", "timeout", "timeout"]
 
     def test_what_comes_back_waits_no_longer_than_the_queue_allows(self) -> None:
-        pool = Driver()
-        (worker,) = pool.up()
+        pool = Driver(pool_size=2)
+        pool.up()
         pool.learn("moody")
-        first, *calls = [pool.call("moody", queue_timeout=1.0) for _ in range(3)]
-        pool.wait(STALL_SECONDS)
-        pool.give_back(worker, calls)
-        assert pool.queued == ids(calls)
+        calls = [pool.call("moody", queue_timeout=1.0) for _ in range(4)]
+        stuck, other = pool.workers
+        pool.wait(STALL_SECONDS / 2)
+        while other.calls:
+            pool.answer(other, together=100)
+        # It goes on, and has no room for what is fast.
+        slow = pool.call("slow")
+        assert at(other) == [slow.id]
+        pool.wait(STALL_SECONDS / 2)
+        (waiting,) = [call for call in calls if call.id in at(stuck)[1:]]
+        pool.give_back(stuck, [waiting])
+        assert pool.queued == [waiting.id]
         pool.wait(1.0)
-        assert pool.outcomes([first, *calls]) == [None, "queue_timeout", "queue_timeout"]
+        assert pool.outcome(waiting) == "queue_timeout"
+        assert pool.outcomes(calls).count(None) == 1
 
     def test_calls_of_strict_sessions_stay(self) -> None:
-        pool = Driver(affinity="strict_queue")
-        (worker,) = pool.up()
+        pool = Driver(pool_size=2, affinity="strict_queue")
+        pool.up()
         pool.learn("moody")
-        calls = [pool.call("moody", session=name) for name in (None, "s", None, "s")]
+        own = pool.call("moody", session="s").worker
+        assert own is not None
+        (other,) = {*pool.workers} - {own}
+        names = (None, "s", None, "s", None, None, None)
+        calls = [pool.call("moody", session=name) for name in names]
+        while other.calls:
+            pool.answer(other, together=100)
+        plain = [call.id for call in calls if call.id in at(own) and call.session is None]
+        assert plain
         pool.wait(STALL_SECONDS)
-        assert pool.recalled == [(worker.id, [calls[2].id])]
+        assert pool.recalled == [(own.id, plain)]
 
     def test_a_number_says_how_many_wait_whatever_it_takes(self) -> None:
-        pool = Driver(prefetch=3)
+        pool = Driver(pool_size=2, prefetch=4)
         pool.up()
-        pool.calls(3)
+        self.stall(pool)
         pool.wait(10.0)
         assert pool.recalled == []
+        # Until it is "auto".
+        settings = replace(pool.settings, prefetch="auto")
+        todo = pool.machine.reconfigure(settings, pool.now, capacity=1, replaces=False)
+        pool.perform(todo)
+        pool.wait(STALL_SECONDS)
+        assert len(pool.recalled) == 1
+
+    def test_nothing_is_asked_for_where_there_is_nobody_else(self) -> None:
+        pool = Driver()
+        pool.up()
+        pool.learn("moody")
+        pool.calls(3, "moody")
+        pool.wait(1.0)
+        assert pool.recalled == []
+
+    def test_nothing_is_asked_for_by_a_pool_that_would_refuse_it(self) -> None:
+        pool = Driver(pool_size=3, max_restarts=0, max_seconds=60.0)
+        pool.up()
+        pool.learn("moody")
+        pool.calls(9, "moody")
+        stuck, other, dead = pool.workers
+        while other.calls:
+            pool.answer(other, together=100)
+        pool.gone(dead, started=dead.sent)
+        assert pool.state == "unavailable"
+        pool.wait(1.0)
+        assert pool.recalled == []
+        assert stuck.calls
+
+    def test_calls_that_move_up_are_taken_up(self) -> None:
+        pool = Driver(pool_size=2, capacity=2)
+        stuck, other = pool.up()
+        pool.learn("moody")
+        pool.calls(10, "moody")
+        first, second, *waiting = stuck.calls.values()
+        while other.calls:
+            pool.answer(other, together=100)
+        pool.wait(STALL_SECONDS)
+        assert pool.recalled == [(stuck.id, ids(waiting))]
+        # A thread was quicker than the worker's answer to that.
+        pool.answer(stuck, first)
+        abandoned = waiting[-1]
+        pool.cancel(abandoned)
+        pool.give_back(stuck, waiting[:-1])
+        assert at(stuck) == [second.id, abandoned.id]
+        assert abandoned.running_since == pool.now
+        pool.wait(pool.settings.cancel_grace_period)
+        assert stuck.state is WorkerState.DRAINING
 
     def test_nothing_is_asked_of_workers_that_are_not_read_from(self, pool: Driver) -> None:
         self.stall(pool)
@@ -315,6 +385,9 @@ class TestWhatIsTakenBack:
         waiting = at(stuck)
         pool.gone(stuck, started=stuck.sent - len(waiting))
         assert at(other) == waiting
+        # It may have died young, and its successor come later.
+        pool.wait(20.0)
+        pool.ready(pool.workers[-1])
         pool.wait(STALL_SECONDS)
         assert pool.recalled[1:] == [(other.id, waiting[1:])]
 

@@ -106,6 +106,21 @@ def test_calls_that_wait_are_given_back_while_a_command_runs(worker: Worker, fif
     assert worker.begun == 6
 
 
+@pytest.mark.parametrize("left", [5, 20])
+def test_calls_are_given_back_though_a_command_has_hardly_a_frame_left(
+    worker: Worker, fifo: Fifo, left: int
+) -> None:
+    first, one = worker.frame("wait_deep_down", fifo.path, left)
+    away, two = worker.frame("remember", "away")
+    worker.send(one, two)
+    assert worker.stdout.line() == "in"
+    worker.send(messages.recall([away]))
+    worker.signal_urgent()
+    assert worker.next() == ("recalled", [away])
+    fifo.release()
+    assert worker.answer(first) == "released"
+
+
 def test_nothing_is_given_back_by_a_worker_that_has_nothing(worker: Worker) -> None:
     id, frame = worker.frame("remember", "kept")
     worker.send(messages.recall([id]))

@@ -65,6 +65,11 @@ def test_static_and_class_methods_are_marked_in_either_order(
         ("@command(name=5)\ndef plus(): pass", "name=...) takes a string, not 5"),
         ('@command(idempotent="yes")\ndef plus(): pass', "takes True or False, not 'yes'"),
         ("@command(zero_copy=1)\ndef plus(): pass", "takes True or False, not 1"),
+        (
+            "import functools\ncommand(functools.partial(len))",
+            "partial has no name: write @command(",
+        ),
+        ("command(len)", "cannot mark a builtin_function_or_method; have a function call it"),
     ],
 )
 def test_what_cannot_be_marked_is_told(write: Write, text: str, said: str) -> None:
@@ -87,6 +92,12 @@ def test_a_lazy_object_that_is_not_there_yet_is_no_command(write: Write) -> None
     assert list(Adapter("lazily", [], [], []).commands) == ["hello"]
     write("lazier.py", f"{LAZY}\nclass Hello:\n    request = Lazy()\n    {methods(hello)}")
     assert list(Adapter("lazier:Hello", [], [], []).commands) == ["hello"]
+
+
+def test_a_lazy_object_does_not_hide_what_is_wrong(write: Write) -> None:
+    write("hello.py", f"{LAZY}\nrequest = Lazy()\nclass Model: pass")
+    assert refused("hello") == "adapter hello has no command: mark its functions with @command"
+    assert refused("hello:Missing") == "module hello has no class Missing; it has Lazy, Model"
 
 
 @pytest.mark.parametrize("kind", ["partialmethod", "singledispatchmethod"])

@@ -313,6 +313,22 @@ def wait_for(fifo: str) -> str:
 
 
 @command
+def wait_deep_down(fifo: str, left: int) -> str:
+    """As `wait_for`, with so few frames left of those that there may be."""
+    depth = 0
+    frame: Any = sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    print("in")
+    with open(fifo, "rb", buffering=0) as file:
+
+        def down(frames: int) -> bytes:
+            return down(frames - 1) if frames else file.read(100)
+
+        return down(sys.getrecursionlimit() - depth - left).decode().strip()
+
+
+@command
 def wait_perhaps(fifo: str = "") -> str:
     """Quick, unless there is a named pipe to wait at."""
     if not fifo:

@@ -4,7 +4,8 @@ defmodule SnakepitPort.Chunks do
 
   The consumer grants credit as it takes chunks, so what waits in its mailbox is bounded
   (`SnakepitPort.Window`). Whatever ends it (the last chunk, an error, a consumer that stops or dies),
-  the call is answered or cancelled, and nothing of it stays in the mailbox.
+  the call is answered or cancelled, and nothing of it stays in the mailbox; but what is under way when another
+  process halts it.
 
   **Halted before it began.** `Stream.zip/1` holds its streams suspended, each after a chunk. If one of them fails in
   the first round it halts all, but as they were before that round: what it halts is not the enumeration
@@ -35,7 +36,8 @@ defmodule SnakepitPort.Chunks do
     chunks = ok!(open(request))
 
     with {:suspended, acc, continue} <- reduce(chunks, {:cont, acc}, fun) do
-      Process.put(key, [chunks | suspended(key)])
+      # Those that another process has halted are none any more.
+      Process.put(key, [chunks | Enum.filter(suspended(key), &open?/1)])
       {:suspended, acc, fn command -> resumed(key, chunks) && continue.(command) end}
     end
   end
@@ -50,7 +52,7 @@ defmodule SnakepitPort.Chunks do
     {:halted, acc}
   end
 
-  defp reduce(chunks, {:suspend, acc}, fun), do: {:suspended, acc, &reduce(chunks, &1, fun)}
+  defp reduce(chunks, {:suspend, acc}, fun), do: {:suspended, acc, &resume(chunks, &1, fun)}
 
   defp reduce(chunks, {:halt, acc}, _fun) do
     close(chunks)
@@ -75,6 +77,20 @@ defmodule SnakepitPort.Chunks do
       close(chunks)
       {:done, acc}
   end
+
+  # It may have been closed meanwhile, by who halted the same stream before it began, or by another process.
+  defp resume(chunks, {:cont, _} = command, fun) do
+    unless chunks.consumer != self() or open?(chunks) do
+      error = %Error{type: :cancelled, message: "the stream was closed while it was suspended"}
+      raise Call.about(error, chunks.call, chunks.command)
+    end
+
+    reduce(chunks, command, fun)
+  end
+
+  defp resume(chunks, command, fun), do: reduce(chunks, command, fun)
+
+  defp open?(chunks), do: Link.open?(chunks.link, chunks.handle, chunks.consumer)
 
   # Several, if a stream is zipped with itself.
   defp suspended(key), do: Process.get(key, [])

@@ -305,6 +305,15 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
+  @doc "Whether nobody has closed a stream of this consumer's."
+  @spec open?(t, stream, consumer :: pid) :: boolean
+  def open?(link, {id, _alias}, consumer) do
+    :ets.member(link.streams, {consumer, id})
+  rescue
+    # The owner is gone: the monitor will say why.
+    ArgumentError -> true
+  end
+
   defp drop(alias) do
     receive do
       {^alias, _} -> drop(alias)

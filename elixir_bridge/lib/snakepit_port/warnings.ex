@@ -54,7 +54,7 @@ defmodule SnakepitPort.Warnings do
 
   def line([:snakepit_port, :worker, :stopped], _, metadata) do
     if why = why(metadata[:reason]) do
-      warning(metadata, "#{why} (#{status(metadata[:status])})#{while(metadata[:commands])}")
+      warning(metadata, "#{why} (#{status(metadata[:status])})#{begun(metadata[:commands])}")
     end
   end
 
@@ -76,13 +76,21 @@ defmodule SnakepitPort.Warnings do
   # It was to go; or a reason of a supervisor of tomorrow, which may be one, too.
   defp why(_), do: nil
 
-  defp while([_ | _] = commands) do
-    if List.improper?(commands), do: "", else: ", while it ran #{names(commands)}"
+  defp begun([_ | _] = commands) do
+    if List.improper?(commands), do: "", else: "; it had begun: #{names(commands)}"
   end
 
-  defp while(_), do: ""
+  defp begun(_), do: ""
 
-  defp names(commands), do: commands |> Enum.map(&said(%{name: &1}, :name)) |> Enum.join(", ")
+  defp names(commands) do
+    commands
+    |> Enum.frequencies()
+    |> Enum.sort()
+    |> Enum.map_join(", ", fn {command, count} ->
+      name = said(%{name: command}, :name)
+      if count == 1, do: name, else: "#{name} (#{count})"
+    end)
+  end
 
   defp warning(metadata, what), do: {:warning, "worker #{said(metadata, :worker)} #{what}"}
 
