@@ -319,11 +319,13 @@ def wait_deep_down(fifo: str, left: int) -> str:
     frame: Any = sys._getframe()
     while frame is not None:
         depth, frame = depth + 1, frame.f_back
-    print("in")
     with open(fifo, "rb", buffering=0) as file:
 
         def down(frames: int) -> bytes:
-            return down(frames - 1) if frames else file.read(100)
+            if frames:
+                return down(frames - 1)
+            os.write(1, b"in\n")
+            return file.read(100)
 
         return down(sys.getrecursionlimit() - depth - left).decode().strip()
 
