@@ -43,7 +43,7 @@ defmodule SnakepitPort.SessionTest do
 
   test "a session can be closed", %{server: server} do
     pid!(server, "s")
-    assert SnakepitPort.close_session("s", server: server) == {:ok, true}
+    assert SnakepitPort.close_session("s", server: server, pool: nil) == {:ok, true}
     assert SnakepitPort.close_session("s", server: server, pool: :default) == {:ok, false}
   end
 end

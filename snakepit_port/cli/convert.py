@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,12 @@ def _converted(file: str, folder: Path | None) -> tuple[str, Any]:
 
 def _write(path: Path, text: str, force: bool) -> None:
     """All or nothing: a reader never sees half of it. Raises `FileExistsError` unless *force*, and
-    where something else than a file would be replaced."""
-    if os.path.lexists(path) and not (force and path.is_file()):
-        raise FileExistsError
+    another `OSError` where something else than a file would be replaced."""
+    if os.path.lexists(path):
+        if not force:
+            raise FileExistsError
+        if not path.is_file():
+            raise OSError(errno.EINVAL, "it is there, and not a file")
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_text(text, encoding="utf-8")

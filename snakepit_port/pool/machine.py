@@ -86,7 +86,11 @@ class Machine:
         )
         self._deadline_passed = self._withdrawal.deadline_passed
         self._recalling = Recalling(
-            record, self._roster, self._sessions, lambda: self.state is PoolState.READY
+            record,
+            self._roster,
+            self._sessions,
+            lambda: not self._stopping and self.state is not PoolState.UNAVAILABLE,
+            lambda: self._recycling.wanted < record.settings.pool_size,
         )
         self._dispatch = Dispatch(
             self._roster,
@@ -94,7 +98,7 @@ class Machine:
             self._sessions,
             self._deadline_passed,
             self._recycling.call_waits,
-            self._recalling.sent_ahead,
+            self._recalling.watch,
         )
         self._returns = Returns(
             record,
@@ -251,6 +255,7 @@ class Machine:
         self._settle(now)
         self._dispatch.go_on(now)
         self._go_on(now)
+        self._recalling.changed(now)
         return self._record.take()
 
     def ponged(self, worker: Worker, number: int, now: float) -> list[Effect] | None:
@@ -354,8 +359,7 @@ class Machine:
         if begins or replaces:
             self._starting.attempts_ended = 0
         self._roster.reconfigure(capacity)
-        # What waits at workers was sent there by other rules, perhaps.
-        self._recalling.sent_ahead(now)
+        self._recalling.changed(now)
         if settings.affinity == "hint":
             self.queue.untie()
         held = (call for worker in self.workers.values() for call in worker.calls.values())

@@ -17,7 +17,7 @@ from snakepit_port.pool.effects import Recall
 from snakepit_port.pool.record import Record
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
-from snakepit_port.pool.speed import STALL_SECONDS
+from snakepit_port.pool.speed import OVERDUE_SECONDS, STALL_SECONDS
 from snakepit_port.pool.timers import Timer
 from snakepit_port.pool.worker import Worker
 
@@ -27,19 +27,31 @@ class Recalling:
     where no other worker would take them sooner, or the pool would refuse them: to ask takes a
     signal, which code in C that does not repeat its system calls may notice (EINTR).
 
-    `serves` says whether the pool takes calls.
+    `takes_calls` says whether the pool does, and `grows` whether it may start one more worker for a
+    call that waits.
     """
 
     def __init__(
-        self, record: Record, roster: Roster, sessions: Sessions, serves: Callable[[], bool]
+        self,
+        record: Record,
+        roster: Roster,
+        sessions: Sessions,
+        takes_calls: Callable[[], bool],
+        grows: Callable[[], bool],
     ) -> None:
         self._record = record
         self._roster = roster
         self._sessions = sessions
-        self._serves = serves
+        self._takes_calls = takes_calls
+        self._grows = grows
         self._timer: Timer | None = None
 
-    def sent_ahead(self, now: float) -> None:
+    def changed(self, now: float) -> None:
+        """There is another worker, or there are other rules."""
+        if any(len(worker.calls) > worker.capacity for worker in self._roster.workers.values()):
+            self.watch(now)
+
+    def watch(self, now: float) -> None:
         """A call waits at a worker."""
         if self._timer is None and self._roster.judges_speed:
             self._timer = self._record.timers.at(now + STALL_SECONDS, self._look)
@@ -48,23 +60,30 @@ class Recalling:
         """Ask every worker that has answered nothing for too long for what waits there, once, and
         look again when the next one may have."""
         self._timer = None
-        if not self._roster.judges_speed:
+        grows = self._grows()
+        if not self._roster.judges_speed or (self._roster.serving() < 2 and not grows):
             return
+        is_the_time = (
+            not self._record.is_deaf
+            and self._takes_calls()
+            and (grows or self._roster.goes_on(now))
+        )
         next_due = math.inf
-        # What has been answered is not read, or there is nowhere to go: perhaps later.
-        waits = self._record.is_deaf or not self._serves() or not self._roster.goes_on(now)
         for worker in self._roster.workers.values():
             if not worker.listens or len(worker.calls) <= worker.capacity:
                 continue
             due = worker.busy_since + STALL_SECONDS
-            if waits:
-                due = max(due, now + STALL_SECONDS)
             if due > now:
                 next_due = min(next_due, due)
-            elif waiting := self._waiting(worker):
+            elif not (waiting := self._waiting(worker)):
+                continue
+            elif is_the_time:
                 for call in waiting:
                     call.is_recalled = True
                 self._record.effects.append(Recall(worker, waiting))
+            else:
+                # As often as a worker that goes on is seen to.
+                next_due = min(next_due, now + OVERDUE_SECONDS)
         if next_due < math.inf:
             self._timer = self._record.timers.at(next_due, self._look)
 

@@ -49,6 +49,9 @@ _READ_MORE_BYTES = 1024 * 1024
 #: More frames of Python than the signal's handler takes.
 _FRAMES_TO_LOOK = 100
 
+#: The highest limit that Python takes, a C int.
+_MOST_FRAMES = 2**31 - 1
+
 #: Seconds to stay awake for the next call, once there is nothing left to do.
 _AWAKE = 0.00005
 
@@ -319,8 +322,8 @@ class Runtime(Serving):
             return
         # The command may have used up nearly all frames that there may be.
         limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(limit + _FRAMES_TO_LOOK)
         try:
+            sys.setrecursionlimit(min(limit + _FRAMES_TO_LOOK, _MOST_FRAMES))
             self._look_now()
         finally:
             # Refused where it is that deep; then it stays.

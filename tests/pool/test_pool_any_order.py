@@ -300,8 +300,10 @@ class AnyOrder(RuleBasedStateMachine):
         process = self.processes[worker]
         assert process.listens
         assert self.is_auto
-        assert self.machine.state.value == "ready"
-        assert any(other.serves for other in self.processes.values() if other is not process)
+        assert self.machine.state.value in ("starting", "ready")
+        grows = self.machine._recycling.wanted < self.settings.pool_size
+        others = [other for other in self.processes.values() if other is not process]
+        assert grows or any(other.serves for other in others), "nobody else would have them"
         assert self.now >= worker.busy_since + STALL_SECONDS, "recalled from one that goes on"
         for call in calls:
             assert call in process.calls[worker.capacity :], "recalled though it is about to run"

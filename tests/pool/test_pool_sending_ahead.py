@@ -334,6 +334,57 @@ class TestWhatIsTakenBack:
         pool.wait(1.0)
         assert pool.recalled == []
 
+    def test_a_pool_that_has_let_workers_go_starts_one_for_what_waits(self) -> None:
+        pool = Driver(pool_size=2, min_workers=1, idle_timeout=1.0)
+        pool.up()
+        pool.learn("moody")
+        pool.wait(1.0)
+        (gone,) = [w for w in pool.workers if w.state is WorkerState.STOPPING]
+        pool.gone(gone)
+        (worker,) = pool.workers
+        first, *waiting = pool.calls(3, "moody")
+        pool.wait(STALL_SECONDS)
+        assert pool.recalled == [(worker.id, ids(waiting))]
+        pool.give_back(worker, waiting)
+        pool.ready(pool.workers[-1])
+        assert waiting[0].worker is pool.workers[-1]
+        assert first.worker is worker
+
+    def test_a_pool_that_still_starts_takes_back_what_waits(self) -> None:
+        pool = Driver(pool_size=3)
+        pool.start()
+        for worker in pool.workers[:2]:
+            pool.ready(worker)
+        pool.learn("moody")
+        calls = pool.calls(4, "moody")
+        stuck, other, _ = pool.workers
+        while other.calls:
+            pool.answer(other, together=100)
+        pool.wait(STALL_SECONDS)
+        assert pool.state == "starting"
+        assert pool.recalled == [(stuck.id, at(stuck)[1:])]
+        assert len(calls) == 4
+
+    def test_what_waits_is_taken_back_as_soon_as_the_other_goes_on(self, pool: Driver) -> None:
+        stuck, other, _ = self.stall(pool, 4)
+        slow = pool.call("slow")
+        assert at(other) == [slow.id]
+        pool.wait(2 * STALL_SECONDS)
+        before = len(pool.recalled)
+        pool.answer(other, slow)
+        assert pool.queued == []
+        pool.wait(OVERDUE_SECONDS)
+        assert before or len(pool.recalled) == 1
+        assert pool.recalled == [(stuck.id, at(stuck)[1:])]
+
+    def test_nobody_looks_where_there_is_nobody_else(self) -> None:
+        pool = Driver()
+        pool.up()
+        pool.learn("moody")
+        pool.calls(3, "moody")
+        pool.wait(1.0)
+        assert pool.machine.next_due is None
+
     def test_nothing_is_asked_for_by_a_pool_that_would_refuse_it(self) -> None:
         pool = Driver(pool_size=3, max_restarts=0, max_seconds=60.0)
         pool.up()

@@ -121,6 +121,19 @@ def test_calls_are_given_back_though_a_command_has_hardly_a_frame_left(
     assert worker.answer(first) == "released"
 
 
+def test_a_command_may_have_set_the_highest_limit_of_frames(worker: Worker, fifo: Fifo) -> None:
+    first, one = worker.frame("wait_without_limit", fifo.path)
+    away, two = worker.frame("remember", "away")
+    worker.send(one, two)
+    assert worker.stdout.line() == "in"
+    worker.send(messages.recall([away]))
+    worker.signal_urgent()
+    assert worker.next() == ("recalled", [away])
+    fifo.release()
+    assert worker.answer(first) == "released"
+    assert worker.call("remembered") == []
+
+
 def test_nothing_is_given_back_by_a_worker_that_has_nothing(worker: Worker) -> None:
     id, frame = worker.frame("remember", "kept")
     worker.send(messages.recall([id]))

@@ -313,6 +313,17 @@ def wait_for(fifo: str) -> str:
 
 
 @command
+def wait_without_limit(fifo: str) -> str:
+    """As `wait_for`, with as many frames as Python lets anybody have."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(2**31 - 1)
+    try:
+        return wait_for(fifo)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+@command
 def wait_deep_down(fifo: str, left: int) -> str:
     """As `wait_for`, with so few frames left of those that there may be."""
     depth = 0
