@@ -1,9 +1,11 @@
 """For the `logging` of adapters: records keep their level on the way to the host.
 
-import logging
-from snakepit_port.logs import Handler
+    import logging
+    from snakepit_port.logs import Handler
 
-logging.basicConfig(level="INFO", handlers=[Handler()], format="%(name)s: %(message)s")
+    logging.basicConfig(level="INFO", handlers=[Handler()], format="%(name)s: %(message)s")
+
+In a module that the worker loads, its adapter say.
 """
 
 from __future__ import annotations

@@ -49,9 +49,6 @@ examples:
 #: The pool is only starting: the call waits as long as that takes.
 _QUEUE_TIMEOUT = math.inf
 
-#: A hundred years, as settings have them at most.
-_MAX_SECONDS = 100 * 365 * 86400
-
 #: Neither a list nor an object.
 _NO_ARGUMENTS = "none"
 
@@ -85,6 +82,8 @@ def _name(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
+    from snakepit_port.config.kinds import MAX_SECONDS
+
     try:
         seconds = float(text)
     except ValueError:
@@ -93,8 +92,8 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"a number of seconds belongs here, not {text!r}")
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"the seconds have to be above zero, not {text}")
-    if seconds > _MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"the seconds have to be {_MAX_SECONDS} at most")
+    if seconds > MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"the seconds have to be {MAX_SECONDS} at most")
     return seconds
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
-from itertools import islice
 from math import inf
 from typing import Any
 
@@ -203,10 +202,10 @@ class Machine:
         """
         if worker.fate is Fate.PROTOCOL_ERROR:
             return []
-        before = set(islice(worker.calls.values(), worker.capacity))
+        before = worker.at_work
         if not self._returns.gave_back(worker, call_ids, now):
             return None
-        for call in list(islice(worker.calls.values(), worker.capacity)):
+        for call in worker.at_work:
             if call not in before:
                 self._taken_up(worker, call, now)
         if worker.state is READY:
@@ -290,11 +289,11 @@ class Machine:
             return []
         self._roster.remove(worker)
         error = worker.verdict or error
-        commands = [call.command for call in worker.calls.values() if call.sequence < started]
-        self._returns.let_go(worker, started, error, now)
+        begun = self._returns.let_go(worker, started, error, now)
         self._lose_sessions(worker)
         if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
             reason = "crashed" if worker.fate is None else worker.fate.value
+            commands = [call.command for call in begun]
             about = {"reason": reason, "status": status, "commands": commands}
             self._record.emit("worker.stopped", age(worker, now), worker, **about)
         if worker.ready_at is not None and worker.fate is None:
@@ -443,7 +442,7 @@ class Machine:
     def work_of(self, worker: Worker, now: float) -> dict[str, Any]:
         """What a worker is at: the commands it works on, for how long it has worked on the first of
         them, and how many calls wait there besides (SPEC section 9)."""
-        running = list(islice(worker.calls.values(), worker.capacity))
+        running = worker.at_work
         return {
             "commands": [call.command for call in running],
             "busy_ms": (
@@ -537,14 +536,8 @@ class Machine:
 
     def _is_unwell(self, worker: Worker, message: str, now: float) -> None:
         self._record.emit("worker.health_check_failed", {}, worker, message=message)
-        worker.verdict = {
-            "type": "worker_crashed",
-            "message": f"worker {worker.id} failed its health check and was killed: {message}",
-            "signal": "SIGKILL",
-            "pool": self.name,
-            "worker": worker.id,
-        }
-        self._roster.kill(worker, Fate.UNWELL)
+        why = f"failed its health check and was killed: {message}"
+        self._roster.kill(worker, Fate.UNWELL, why)
         self._starting.may_have_died_young(worker, now)
         self._go_on(now)
 

@@ -177,17 +177,11 @@ class Recycling:
             running = worker.running
             assert running is not None
             # For calls that it takes up before it is gone, and that nobody has cancelled.
-            worker.verdict = {
-                "type": "worker_crashed",
-                "message": (
-                    f"worker {worker.id} was killed because a call of {running.command} did not"
-                    " stop within cancel_grace_period; this call had just begun"
-                ),
-                "signal": "SIGKILL",
-                "pool": self._record.name,
-                "worker": worker.id,
-            }
-            self._roster.kill(worker, Fate.CANCELLED)
+            why = (
+                f"was killed because a call of {running.command} did not stop within"
+                " cancel_grace_period; this call had just begun"
+            )
+            self._roster.kill(worker, Fate.CANCELLED, why)
 
     def finish(self, worker: Worker, fate: Fate, now: float) -> None:
         """Have a worker without calls end by itself, or be killed after a grace."""
@@ -255,17 +249,11 @@ class Recycling:
         """A worker and its children have `size` bytes of memory to themselves."""
         settings = self._settings
         if size >= settings.memory_limit_mb * _MIB:
-            worker.verdict = {
-                "type": "worker_crashed",
-                "message": (
-                    f"worker {worker.id} used {size // _MIB} MiB of memory, over memory_limit_mb"
-                    f" ({settings.memory_limit_mb}), and was killed"
-                ),
-                "signal": "SIGKILL",
-                "pool": self._record.name,
-                "worker": worker.id,
-            }
-            self._roster.kill(worker, Fate.MEMORY_LIMIT)
+            why = (
+                f"used {size // _MIB} MiB of memory, over memory_limit_mb"
+                f" ({settings.memory_limit_mb}), and was killed"
+            )
+            self._roster.kill(worker, Fate.MEMORY_LIMIT, why)
         elif size >= settings.memory_threshold_mb * _MIB:
             self.mark([worker], "memory_threshold", now)
 

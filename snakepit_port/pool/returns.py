@@ -54,8 +54,11 @@ class Returns:
                 self._record.timers.cancel(call.deadline_timer)
         return True
 
-    def let_go(self, worker: Worker, begun: int, error: Mapping[str, Any], now: float) -> None:
-        """A worker is gone, which had begun the first `begun` of all calls that it was sent."""
+    def let_go(
+        self, worker: Worker, begun: int, error: Mapping[str, Any], now: float
+    ) -> list[Call]:
+        """A worker is gone, which had begun the first `begun` of all calls that it was sent.
+        Returns those of them that it had not answered."""
         record = self._record
         calls = worker.calls.values()
         started = [call for call in calls if call.sequence < begun]
@@ -84,6 +87,7 @@ class Returns:
                 call.attempt += 1
                 record.counts["retries"] += 1
                 self._requeue(call, now)
+        return started
 
     def _may_be_tried_again(self, worker: Worker, call: Call, error: Mapping[str, Any]) -> bool:
         """Whether a call that a crashed worker was running may be started once more."""

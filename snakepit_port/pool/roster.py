@@ -86,9 +86,18 @@ class Roster:
         self.withhold(worker, state)
         self._record.timers.cancel(worker.timer)
 
-    def kill(self, worker: Worker, fate: Fate) -> None:
-        """It no longer counts; what it holds is settled when it is gone."""
+    def kill(self, worker: Worker, fate: Fate, why: str = "") -> None:
+        """It no longer counts; what it holds is settled when it is gone, and if its calls are to be
+        told *why*, with a sentence that begins with its name and that."""
         self.retire(worker, WorkerState.STOPPING)
+        if why:
+            worker.verdict = {
+                "type": "worker_crashed",
+                "message": f"worker {worker.id} {why}",
+                "signal": "SIGKILL",
+                "pool": self._record.name,
+                "worker": worker.id,
+            }
         worker.fate = fate
         worker.killed = True
         self._record.effects.append(Kill(worker))

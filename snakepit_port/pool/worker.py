@@ -126,9 +126,14 @@ class Worker:
         """The last one it works on, or will take up next, if it has as many as it can work on."""
         return next(islice(self.calls.values(), self.capacity - 1, None), None)
 
+    @property
+    def at_work(self) -> list[Call]:
+        """Those it works on, or will take up next."""
+        return list(islice(self.calls.values(), self.capacity))
+
     def is_running(self, call: Call) -> bool:
         """Whether it works on the call, or will take it up next."""
-        return call in islice(self.calls.values(), self.capacity)
+        return call in self.at_work
 
     @property
     def listens(self) -> bool:

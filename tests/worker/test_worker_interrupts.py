@@ -106,23 +106,14 @@ def test_calls_that_wait_are_given_back_while_a_command_runs(worker: Worker, fif
     assert worker.begun == 6
 
 
-@pytest.mark.parametrize("left", [5, 20])
-def test_calls_are_given_back_though_a_command_has_hardly_a_frame_left(
-    worker: Worker, fifo: Fifo, left: int
+@pytest.mark.parametrize(
+    ("command", "args"),
+    [("wait_deep_down", [5]), ("wait_deep_down", [20]), ("wait_without_limit", [])],
+)
+def test_calls_are_given_back_whatever_a_command_does_with_the_limit_of_frames(
+    worker: Worker, fifo: Fifo, command: str, args: list[int]
 ) -> None:
-    first, one = worker.frame("wait_deep_down", fifo.path, left)
-    away, two = worker.frame("remember", "away")
-    worker.send(one, two)
-    assert worker.stdout.line() == "in"
-    worker.send(messages.recall([away]))
-    worker.signal_urgent()
-    assert worker.next() == ("recalled", [away])
-    fifo.release()
-    assert worker.answer(first) == "released"
-
-
-def test_a_command_may_have_set_the_highest_limit_of_frames(worker: Worker, fifo: Fifo) -> None:
-    first, one = worker.frame("wait_without_limit", fifo.path)
+    first, one = worker.frame(command, fifo.path, *args)
     away, two = worker.frame("remember", "away")
     worker.send(one, two)
     assert worker.stdout.line() == "in"
