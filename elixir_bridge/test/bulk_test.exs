@@ -53,6 +53,7 @@ defmodule SnakepitPort.BulkTest do
     stream = SnakepitPort.stream("give_back", [bytes], server: server)
     :ets.insert(server, {:link, %{link | max_frame_bytes: 1000}})
     assert Enum.to_list(stream) == [bytes]
+    await_nothing(link)
     # Asked for nothing, it has not begun.
     suspend = fn chunk, _ -> {:suspend, chunk} end
     {:suspended, nil, continue} = Enumerable.reduce(stream, {:suspend, nil}, suspend)
