@@ -98,6 +98,3 @@ class Speeds:
         if seconds < FAST_SECONDS or command not in self._known:
             return False
         return self.record(command, seconds)
-
-    def is_fast(self, command: str) -> bool:
-        return command in self.fast
