@@ -274,7 +274,9 @@ def _mark_of(value: Any) -> str | None:
 
 
 def _check(function: Command, what: str) -> None:
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    # An object is called by its class's method.
+    called = function, getattr(type(function), "__call__", None)
+    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in called):
         raise _refused(f"{what} is async, which is not supported; make it a plain function")
 
 

@@ -132,6 +132,11 @@ def test_an_adapter_that_raises_when_it_is_imported(start: Start) -> None:
             "from snakepit_port.adapter import command\n@command\nasync def later(): pass",
             "command later of adapter bad is async",
         ),
+        (
+            "from snakepit_port.adapter import command\nclass Later:\n"
+            "    async def __call__(self): pass\nlater = command(name='later')(Later())",
+            "command later of adapter bad is async",
+        ),
     ],
 )
 def test_adapters_that_cannot_serve(start: Start, tmp_path: Path, text: str, told: str) -> None:
