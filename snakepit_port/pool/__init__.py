@@ -24,11 +24,14 @@ in `protocol/SPEC.md`, section 14.
     starting.py  when workers are started, and attempts that fail
     streams.py   which chunks are wanted, and where credit goes
     health.py    which workers have shown of late that they are well
+    standing.py  what state the pool is in, and what it tells calls that it does not take
+    stopping.py  how it ends
     machine.py   the machine: what happens, and what follows from it
 """
 
 from snakepit_port.pool.call import Call, CallState, Session
-from snakepit_port.pool.machine import Machine, PoolState
+from snakepit_port.pool.machine import Machine
+from snakepit_port.pool.standing import PoolState
 from snakepit_port.pool.worker import Worker, WorkerState
 
 __all__ = ["Call", "CallState", "Machine", "PoolState", "Session", "Worker", "WorkerState"]

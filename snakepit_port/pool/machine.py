@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable, Mapping
-from enum import Enum
 from math import inf
 from typing import Any
 
 from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.dispatch import Dispatch
-from snakepit_port.pool.effects import Effect, Forward, Settled, Stopped
+from snakepit_port.pool.effects import Effect, Forward
 from snakepit_port.pool.health import Health
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.recall import Recalling
@@ -21,21 +20,11 @@ from snakepit_port.pool.reloading import Reloading
 from snakepit_port.pool.returns import Returns
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.standing import PoolState, Standing
 from snakepit_port.pool.starting import Starting
+from snakepit_port.pool.stopping import Stopping
 from snakepit_port.pool.withdrawal import Withdrawal
 from snakepit_port.pool.worker import DRAINING, READY, Fate, Worker, WorkerState
-
-#: States of workers that may take a call, now or later.
-_TAKE_CALLS = WorkerState.STARTING, READY, DRAINING
-
-
-class PoolState(Enum):
-    STARTING = "starting"
-    READY = "ready"
-    UNAVAILABLE = "unavailable"
-    STOPPING = "stopping"
-    STOPPED = "stopped"
-
 
 #: As those of `CallState`: what is asked of every call.
 _SERVES = PoolState.READY
@@ -62,60 +51,59 @@ class Machine:
         first_number: int = 1,
     ) -> None:
         self.name = settings.name
-        self.state = PoolState.STARTING
         self._record = record = Record(settings)
         self._timers = record.timers
-        self._roster = Roster(record, capacity)
-        self._starting = Starting(record, self._roster, now, rng, self._go_on, first_number)
-        self._reloading = Reloading(record, self._roster)
+        self._roster = roster = Roster(record, capacity)
+        self._starting = starting = Starting(record, roster, now, rng, self._go_on, first_number)
+        self._reloading = Reloading(record, roster)
         self._health = Health(record, self._is_unwell)
-        self.queue = Queue(record, lambda call, now: self._withdrawal.waited_too_long(call, now))
-        self._sessions = Sessions(record, self._session_left)
-        self._recycling = Recycling(
-            record, self._roster, self._starting, self.queue, rng, self._lose_sessions
+        self.queue = queue = Queue(
+            record, lambda call, now: self._withdrawal.waited_too_long(call, now)
         )
+        self._sessions = sessions = Sessions(record, self._session_left)
+        self._recycling = recycling = Recycling(
+            record, roster, starting, queue, rng, self._lose_sessions
+        )
+        self._standing = standing = Standing(
+            record, roster, starting, queue, lambda: recycling.wanted, now
+        )
+        self._stopping = Stopping(record, roster, queue, sessions, starting, recycling, standing)
         self._withdrawal = Withdrawal(
             record,
-            self._roster,
-            self.queue,
-            self._sessions,
-            self._why_none_serves,
+            roster,
+            queue,
+            sessions,
+            standing.why_none_serves,
             self._was_withdrawn,
             self._is_stuck,
         )
         self._deadline_passed = self._withdrawal.deadline_passed
         self._recalling = Recalling(
             record,
-            self._roster,
-            self._sessions,
-            lambda: not self._stopping and self.state is not PoolState.UNAVAILABLE,
-            lambda: self._recycling.wanted < record.settings.pool_size,
+            roster,
+            sessions,
+            lambda: standing.takes_calls,
+            lambda: recycling.wanted < record.settings.pool_size,
         )
         self._dispatch = Dispatch(
-            self._roster,
-            self.queue,
-            self._sessions,
+            roster,
+            queue,
+            sessions,
             self._deadline_passed,
-            self._recycling.call_waits,
+            recycling.call_waits,
             self._recalling.watch,
         )
         self._returns = Returns(
-            record,
-            self._roster,
-            self.queue,
-            self._sessions,
-            self._is_out,
-            self._recycling.call_waits,
+            record, roster, queue, sessions, standing.is_out, recycling.call_waits
         )
-        self._born_at = now
-        self._settled = False
-        self._stopping = False
-        #: Why it stops, as a sentence begins with it.
-        self._why = ""
 
     @property
     def settings(self) -> PoolSettings:
         return self._record.settings
+
+    @property
+    def state(self) -> PoolState:
+        return self._standing.state
 
     @property
     def next_number(self) -> int:
@@ -142,7 +130,7 @@ class Machine:
         record.counts["requests"] += 1
         call.arrived_at = now
         timeout = call.timeout
-        if self.state is not _SERVES and self._refused(call):
+        if self._standing.state is not _SERVES and self._standing.refuses(call):
             pass
         elif timeout <= 0:
             record.counts["timeouts"] += 1
@@ -191,8 +179,8 @@ class Machine:
         self._freed(worker, now)
         if worker.answered >= worker.max_requests and worker.recycled_for is None:
             self._recycling.mark([worker], "max_requests", now)
-        if self._stopping:
-            self._wind_down(now)
+        if self._standing.is_stopping:
+            self._stopping.wind_down(now)
         return record.take()
 
     def gave_back(self, worker: Worker, call_ids: Iterable[int], now: float) -> list[Effect] | None:
@@ -212,8 +200,8 @@ class Machine:
             self._roster.gave_back(worker)
         elif worker.state is DRAINING:
             self._recycling.has_drained(worker, now)
-        if self._stopping:
-            self._wind_down(now)
+        if self._standing.is_stopping:
+            self._stopping.wind_down(now)
         self._dispatch.go_on(now)
         return self._record.take()
 
@@ -251,7 +239,7 @@ class Machine:
         self._recycling.began(worker, now)
         startup = {"startup_ms": milliseconds(now - worker.started_at)}
         self._record.emit("worker.started", startup, worker, **metadata)
-        self._settle(now)
+        self._standing.settle(now)
         self._dispatch.go_on(now)
         self._go_on(now)
         self._recalling.changed(now)
@@ -299,16 +287,15 @@ class Machine:
         if worker.ready_at is not None and worker.fate is None:
             self._record.counts["worker_crashes"] += 1
             self._starting.may_have_died_young(worker, now)
-            if not self._stopping and self._starting.crashed(error, now):
-                self._become_unavailable()
-        if not self._stopping:
+            if not self._standing.is_stopping and self._starting.crashed(error, now):
+                self._standing.become_unavailable()
+        if not self._standing.is_stopping:
             if worker.ready_at is not None:
                 reason = self._recycling.reason_of(worker)
                 self._record.emit("worker.recycled", age(worker, now), worker, reason=reason)
             elif not worker.held and not self._reloading.is_outdated(worker):
                 self._start_failed(worker, error, now)
         self._reloading.is_gone(worker)
-        self._settle(now)
         self._go_on(now)
         self._dispatch.go_on(now)
         return self._record.take()
@@ -322,7 +309,7 @@ class Machine:
         starting, that attempt has failed now, and not when it is let go."""
         if worker.killed and not worker.held and worker.state is not WorkerState.GONE:
             worker.held = True
-            if worker.ready_at is None and not self._stopping:
+            if worker.ready_at is None and not self._standing.is_stopping:
                 if not self._reloading.is_outdated(worker):
                     self._start_failed(worker, worker.verdict or error, now)
                 self._go_on(now)
@@ -346,15 +333,12 @@ class Machine:
         With `replaces`, workers of before cannot have them, and are replaced: as ever, successors
         first. What the pool owes to calls it has goes on. Nothing happens while it stops.
         """
-        if self._stopping:
+        if self._standing.is_stopping:
             return []
         before, self._record.settings = self._record.settings, settings
         self._reloading.begin(now)
         self._starting.begin_anew(now)
-        begins = self.state is PoolState.UNAVAILABLE and not self._roster.serving()
-        if begins:
-            self.state = PoolState.STARTING
-            self._born_at = now
+        begins = self._standing.begin_anew(now)
         if begins or replaces:
             self._starting.attempts_ended = 0
         self._roster.reconfigure(capacity)
@@ -400,17 +384,7 @@ class Machine:
     ) -> list[Effect]:
         """Take no more calls; finish what there is within `grace` seconds; then let every worker
         go. A pool that stops already has the shorter of two graces."""
-        if self.state is PoolState.STOPPING:
-            self._timers.at(now + grace, self._grace_is_over)
-        elif self.state is not PoolState.STOPPED:
-            self.state = PoolState.STOPPING
-            self._stopping = True
-            self._why = why
-            self._starting.stop()
-            self._recycling.stop()
-            self._sessions.stop()
-            self._timers.at(now + grace, self._grace_is_over)
-            self._wind_down(now)
+        self._stopping.stop(now, grace, why)
         return self._record.take()
 
     def tick(self, now: float) -> list[Effect]:
@@ -479,20 +453,6 @@ class Machine:
         if worker.state is DRAINING:
             self._recycling.has_drained(worker, now)
 
-    def _refused(self, call: Call) -> bool:
-        """Whether the pool takes no calls, and has answered this one with the reason."""
-        if self._stopping:
-            self._record.fail(call, "shutting_down", self._why)
-            return True
-        return self._is_out(call)
-
-    def _is_out(self, call: Call) -> bool:
-        """Whether the pool is unavailable, and has answered the call with the reason."""
-        if self.state is not PoolState.UNAVAILABLE:
-            return False
-        self._record.reply(call, self._unavailable(call))
-        return True
-
     def _lose_sessions(self, worker: Worker, reason: str = "worker_gone") -> None:
         """A worker takes no more calls of its sessions."""
         for call in self.queue.take_line(worker):
@@ -500,8 +460,8 @@ class Machine:
         self._sessions.lose(worker, reason)
 
     def _was_withdrawn(self, now: float) -> None:
-        if self._stopping:
-            self._wind_down(now)
+        if self._standing.is_stopping:
+            self._stopping.wind_down(now)
 
     def _is_stuck(self, worker: Worker, now: float) -> None:
         """One call cannot be ended alone: others that the worker has may finish first."""
@@ -510,27 +470,15 @@ class Machine:
         self._recycling.has_drained(worker, now)
         self._go_on(now)
 
-    def _unavailable(self, call: Call) -> dict[str, Any]:
-        cause = self._starting.cause
-        why = cause.get("message", "no worker could be started")
-        what = "is paused" if self._starting.is_pausing else "has no worker"
-        return {
-            **cause,
-            "type": "pool_unavailable",
-            "message": f"pool {self.name!r} {what}: {why}",
-            "pool": self.name,
-            "command": call.command,
-        }
-
     # -- workers -----------------------------------------------------------------------------------
 
     def _go_on(self, now: float) -> None:
         """After a change among the workers: start what is missing, or, while stopping, let go of
         what is left."""
-        if self._stopping:
-            self._wind_down(now)
+        if self._standing.is_stopping:
+            self._stopping.wind_down(now)
         else:
-            self._settle(now)
+            self._standing.settle(now)
             self._recycling.go_on(now)
             self._reloading.see(self._recycling.wanted, now)
 
@@ -540,75 +488,3 @@ class Machine:
         self._roster.kill(worker, Fate.UNWELL, why)
         self._starting.may_have_died_young(worker, now)
         self._go_on(now)
-
-    def _why_none_serves(self, now: float) -> str | None:
-        if self._roster.serving():
-            return None
-        if self._roster.is_starting:
-            return "its workers are still starting; wait for the pool to be ready, or longer"
-        return self._starting.why_none_starts(now)
-
-    def _settle(self, now: float) -> None:
-        """Ready once the first workers have been tried and some serve, unavailable when none does
-        and the last attempt failed; and for a while when too many have crashed."""
-        serving = self._roster.serving()
-        # A crash alone is not enough: its successor must have failed to start.
-        failed = self._starting.cannot_start and not self._roster.is_starting
-        if self.state is PoolState.STARTING and serving:
-            if self._starting.attempts_ended >= self._recycling.wanted or failed:
-                self._become_ready(serving, now)
-        elif self.state is PoolState.UNAVAILABLE and serving and not self._starting.is_pausing:
-            self._become_ready(serving, now)
-        elif self.state in (PoolState.STARTING, PoolState.READY) and failed and not serving:
-            self._become_unavailable()
-
-    def _become_ready(self, serving: int, now: float) -> None:
-        self.state = PoolState.READY
-        measurements = {"workers": serving, "startup_ms": milliseconds(now - self._born_at)}
-        self._record.emit("pool.ready", measurements)
-        self._note_settled()
-
-    def _become_unavailable(self) -> None:
-        if self.state is PoolState.UNAVAILABLE:
-            return
-        self.state = PoolState.UNAVAILABLE
-        self._record.emit("pool.unavailable", {}, **self._starting.cause_for_people())
-        self._note_settled()
-        for call in self.queue.take_all():
-            self._record.reply(call, self._unavailable(call))
-
-    def _note_settled(self) -> None:
-        if not self._settled:
-            self._settled = True
-            self._record.effects.append(Settled())
-
-    # -- shutdown ----------------------------------------------------------------------------------
-
-    def _wind_down(self, now: float) -> None:
-        """While stopping: let go of every worker that has nothing left to do."""
-        if self.queue and not any(self._roster.in_state(*_TAKE_CALLS)):
-            self._fail_queue(f"{self._why}, and no worker is left for the call")
-        if not self.queue:
-            for worker in list(self.workers.values()):
-                if worker.state is WorkerState.STARTING:
-                    self._roster.kill(worker, Fate.SHUTDOWN)
-                elif worker.listens and not worker.calls:
-                    self._recycling.finish(worker, Fate.SHUTDOWN, now)
-        if not self.workers and self.state is not PoolState.STOPPED:
-            self.state = PoolState.STOPPED
-            self._record.effects.append(Stopped())
-
-    def _grace_is_over(self, _: None, now: float) -> None:
-        message = f"{self._why}, and the call was not done in time (shutdown_grace_period)"
-        self._fail_queue(message)
-        for worker in list(self.workers.values()):
-            for call in worker.calls.values():
-                if call.state is SENT:
-                    self._record.fail(call, "shutting_down", message)
-            if worker.calls and worker.listens:
-                self._roster.kill(worker, Fate.SHUTDOWN)
-        self._wind_down(now)
-
-    def _fail_queue(self, message: str) -> None:
-        for call in self.queue.take_all():
-            self._record.fail(call, "shutting_down", message)

@@ -275,7 +275,7 @@ def _mark_of(value: Any) -> str | None:
 
 def _check(function: Command, what: str) -> None:
     # An object is called by its class's method.
-    called = function, getattr(type(function), "__call__", None)
+    called = (function, type(function).__call__) if callable(function) else ()
     if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in called):
         raise _refused(f"{what} is async, which is not supported; make it a plain function")
 

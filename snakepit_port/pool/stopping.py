@@ -1,0 +1,80 @@
+"""How a pool stops: it finishes what it has within a grace, and lets every worker go."""
+
+from __future__ import annotations
+
+from snakepit_port.pool.call import SENT
+from snakepit_port.pool.queue import Queue
+from snakepit_port.pool.record import Record
+from snakepit_port.pool.recycling import Recycling
+from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.standing import PoolState, Standing
+from snakepit_port.pool.starting import Starting
+from snakepit_port.pool.worker import DRAINING, READY, Fate, WorkerState
+
+#: States of workers that may take a call, now or later.
+_TAKE_CALLS = WorkerState.STARTING, READY, DRAINING
+
+
+class Stopping:
+    """Nothing that stops is started again."""
+
+    def __init__(
+        self,
+        record: Record,
+        roster: Roster,
+        queue: Queue,
+        sessions: Sessions,
+        starting: Starting,
+        recycling: Recycling,
+        standing: Standing,
+    ) -> None:
+        self._record = record
+        self._roster = roster
+        self._queue = queue
+        self._sessions = sessions
+        self._starting = starting
+        self._recycling = recycling
+        self._standing = standing
+
+    def stop(self, now: float, grace: float, why: str) -> None:
+        """What is not done within `grace` seconds is answered, and killed. Of two graces the
+        shorter counts, of two reasons the first."""
+        state = self._standing.state
+        if state is PoolState.STOPPED:
+            return
+        self._record.timers.at(now + grace, self._grace_is_over)
+        if state is not PoolState.STOPPING:
+            self._standing.stop(why)
+            for part in (self._starting, self._recycling, self._sessions):
+                part.stop()
+            self.wind_down(now)
+
+    def wind_down(self, now: float) -> None:
+        """Let go of every worker that has nothing left to do."""
+        if self._queue and not any(self._roster.in_state(*_TAKE_CALLS)):
+            self._fail_queue("and no worker is left for the call")
+        workers = self._roster.workers
+        if not self._queue:
+            for worker in list(workers.values()):
+                if worker.state is WorkerState.STARTING:
+                    self._roster.kill(worker, Fate.SHUTDOWN)
+                elif worker.listens and not worker.calls:
+                    self._recycling.finish(worker, Fate.SHUTDOWN, now)
+        if not workers:
+            self._standing.stopped()
+
+    def _grace_is_over(self, _: None, now: float) -> None:
+        late = "and the call was not done in time (shutdown_grace_period)"
+        self._fail_queue(late)
+        for worker in list(self._roster.workers.values()):
+            for call in worker.calls.values():
+                if call.state is SENT:
+                    self._record.fail(call, "shutting_down", f"{self._standing.why}, {late}")
+            if worker.calls and worker.listens:
+                self._roster.kill(worker, Fate.SHUTDOWN)
+        self.wind_down(now)
+
+    def _fail_queue(self, what: str) -> None:
+        for call in self._queue.take_all():
+            self._record.fail(call, "shutting_down", f"{self._standing.why}, {what}")
