@@ -5,6 +5,8 @@ pump.py            one task that waits for every descriptor
 link.py            frames over non-blocking descriptors
 configuration.py   the configuration that a host asks for
 host.py            what the host says, and what is said to it
+controls.py        what it asks of the supervisor itself
+balance.py         each side is read from as fast as the other takes it
 runner.py          a pool's processes: carries out the effects of its machine
 source.py          where a pool's workers come from: its settings as they see them, and a starter
 pools.py           the pools: which run, which leave, what a reload makes of them

@@ -13,7 +13,7 @@ from typing import IO, Any
 import pytest
 
 from snakepit_port.processes import children_of
-from snakepit_port.supervisor.host import HOST_BEHIND_BYTES, MAX_FRAMES_HELD
+from snakepit_port.supervisor.balance import HOST_BEHIND_BYTES, MAX_FRAMES_HELD
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.framing import Framer
 

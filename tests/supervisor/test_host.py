@@ -13,15 +13,11 @@ import pytest
 
 from snakepit_port.config import load_terms
 from snakepit_port.pool import effects
-from snakepit_port.supervisor import host as hosts
+from snakepit_port.supervisor import controls
 from snakepit_port.supervisor import runner as runners
-from snakepit_port.supervisor.host import (
-    HOST_BEHIND_BYTES,
-    MAX_FRAMES_HELD,
-    MAX_HOLD,
-    MEMORY_PATIENCE,
-    Host,
-)
+from snakepit_port.supervisor.balance import HOST_BEHIND_BYTES, MAX_FRAMES_HELD, MAX_HOLD
+from snakepit_port.supervisor.controls import MEMORY_PATIENCE
+from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.output import MAX_LINE_BYTES
 from snakepit_port.supervisor.run import Run
@@ -243,16 +239,16 @@ def test_what_would_change_workers_is_refused_while_they_stop(scene: Scene) -> N
 def test_what_a_control_call_causes_is_told_after_its_answer(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refused(host: Host, args: Any) -> None:
-        host.event("pool.unavailable", {}, {})
-        raise hosts.CallRefused("config", "no")
+    def refused(*_: Any) -> None:
+        scene.host.event("pool.unavailable", {}, {})
+        raise controls.CallRefused("config", "no")
 
-    def done(host: Host, args: Any) -> None:
-        host.event("pool.unavailable", {}, {})
-        host.event("pool.ready", {}, {})
+    def done(*_: Any) -> None:
+        scene.host.event("pool.unavailable", {}, {})
+        scene.host.event("pool.ready", {}, {})
 
-    monkeypatch.setitem(hosts._CONTROLS, "refused", refused)
-    monkeypatch.setitem(hosts._CONTROLS, "done", done)
+    monkeypatch.setitem(controls._HANDLERS, "refused", refused)
+    monkeypatch.setitem(controls._HANDLERS, "done", done)
     frames = scene.say(messages.control(9, "refused", encode({})))
     assert [frame[:2] for frame in frames] == [("error", 9), ("event", "pool.unavailable")]
     frames = scene.say(messages.control(9, "done", encode({})))
