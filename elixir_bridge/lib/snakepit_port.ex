@@ -162,8 +162,10 @@ defmodule SnakepitPort do
 
   Enumerating raises `SnakepitPort.Error`: for an error of the generator, after the chunks before it.
 
-  Chunks come as messages. In a process that has very many others waiting each chunk takes a walk through all of
-  them (5,000 chunks take 34 ms, and 7 s behind 200,000 messages); enumerate in a `Task` there.
+  Chunks come as messages, so nothing else may take them: where a GenServer, or a GenStage, keeps a stream suspended
+  between its callbacks they end in `handle_info/2`, and going on raises `ArgumentError`. Enumerate in a process of
+  its own there, such as a `Task`. In a process that has very many others waiting each chunk takes a walk through all of
+  them (5,000 chunks take 34 ms, and 7 s behind 200,000 messages): another reason for a `Task`.
   """
   @spec stream(String.t() | atom, map | list, keyword) :: Enumerable.t()
   def stream(command, args \\ %{}, opts \\ []), do: Chunks.stream(command, args, opts)

@@ -248,9 +248,7 @@ defmodule SnakepitPort.LifecycleTest do
 
       {:ok, link} = SnakepitPort.Link.find(server)
 
-      await(fn ->
-        :ets.select_count(link.table, [{{:"$1", :_}, [{:is_integer, :"$1"}], [true]}]) == 64
-      end)
+      await(fn -> in_progress(link) == 64 end)
 
       kill(os_pid, "CONT")
       assert Task.await_many(waiting, 30_000) == for(n <- 1..64, do: {:ok, {n, large}})

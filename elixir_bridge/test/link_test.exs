@@ -64,7 +64,7 @@ defmodule SnakepitPort.LinkTest do
     Link.pass(link, id, "arrived")
     send(pid, :close)
     assert_receive {:closed, :ok}
-    send(alias, {alias, "late"})
+    send(alias, {alias, 1, "late"})
     Link.pass(link, id, "later")
     assert Process.info(pid, :messages) == {:messages, []}
     assert :ets.tab2list(link.streams) == []

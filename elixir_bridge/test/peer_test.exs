@@ -404,7 +404,7 @@ defmodule SnakepitPort.PeerTest do
 
       assert {:message_queue_len, n} = Process.info(link.pump, :message_queue_len)
       assert n <= 1
-      assert :ets.select_count(link.table, [{{:"$1", :_}, [{:is_integer, :"$1"}], [true]}]) == 0
+      assert in_progress(link) == 0
     end
 
     test "has waiting calls of dead callers forgotten", %{server: server} do
@@ -413,9 +413,7 @@ defmodule SnakepitPort.PeerTest do
       call = fn -> SnakepitPort.execute("never", [large], server: server) end
       callers = for _ <- 1..4, do: spawn_monitor(call)
 
-      await(fn ->
-        :ets.select_count(link.table, [{{:"$1", :_}, [{:is_integer, :"$1"}], [true]}]) == 4
-      end)
+      await(fn -> in_progress(link) == 4 end)
 
       for {pid, monitor} <- callers do
         Process.exit(pid, :kill)
@@ -423,9 +421,7 @@ defmodule SnakepitPort.PeerTest do
       end
 
       # The owner may hear of a death after this process has.
-      await(fn ->
-        :ets.select_count(link.table, [{{:"$1", :_}, [{:is_integer, :"$1"}], [true]}]) == 0
-      end)
+      await(fn -> in_progress(link) == 0 end)
 
       assert :ets.foldl(fn {_, frame}, sum -> sum + IO.iodata_length(frame) end, 0, link.outbox) <
                1000

@@ -15,13 +15,13 @@ defmodule SnakepitPort.StreamTest do
   # Nothing of a stream is left here or in the owner's tables.
   defp nothing_left(link) do
     assert :ets.tab2list(link.streams) == []
-    assert :ets.select_count(link.table, [{{:"$1", :_}, [{:is_integer, :"$1"}], [true]}]) == 0
+    assert in_progress(link) == 0
     nothing_in_the_mailbox()
   end
 
   defp nothing_in_the_mailbox do
     {:messages, messages} = Process.info(self(), :messages)
-    assert for({reference, _} = late when is_reference(reference) <- messages, do: late) == []
+    assert for(late <- messages, is_tuple(late), is_reference(elem(late, 0)), do: late) == []
   end
 
   # How far an endless generator had got when it was closed.
@@ -133,6 +133,24 @@ defmodule SnakepitPort.StreamTest do
     assert {:suspended, 2, continue} = continue.({:cont, nil})
     assert continue.({:halt, :enough}) == {:halted, :enough}
     assert Process.get_keys() |> Enum.filter(&match?({SnakepitPort.Chunks, _}, &1)) == []
+    nothing_left(link)
+  end
+
+  test "chunks that another receive has taken are missed", %{opts: opts, link: link} do
+    for {command, args} <- [{"endless", []}, {"count", [1]}] do
+      {0, continue} = suspend(SnakepitPort.stream(command, args, opts))
+      assert_receive {alias, 1, _} when is_reference(alias)
+      error = assert_raise ArgumentError, fn -> continue.({:cont, nil}) end
+      assert error.message =~ "enumerate it in a process of its own"
+      nothing_left(link)
+    end
+
+    take_next = fn _ -> receive do: ({alias, _, _} when is_reference(alias) -> :ok) end
+
+    assert_raise ArgumentError, fn ->
+      SnakepitPort.execute_stream("endless", [], take_next, opts)
+    end
+
     nothing_left(link)
   end
 

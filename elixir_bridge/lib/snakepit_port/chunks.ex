@@ -19,8 +19,11 @@ defmodule SnakepitPort.Chunks do
   # What a worker makes of small chunks while credit is on its way.
   @window 512
 
+  # How long a stream that goes on waits for what was sent to this process before, in ms: that is there.
+  @patience 1_000
+
   @enforce_keys [:call, :command, :link, :handle, :window, :deadline, :consumer]
-  defstruct @enforce_keys ++ [owed: 0, files?: false]
+  defstruct @enforce_keys ++ [owed: 0, taken: 0, sent?: false, files?: false]
 
   @doc "The chunks as a lazy enumerable, which makes the call when it is enumerated."
   @spec stream(String.t() | atom, map | list, keyword) :: Enumerable.t()
@@ -85,7 +88,7 @@ defmodule SnakepitPort.Chunks do
       raise Call.about(error, chunks.call, chunks.command)
     end
 
-    reduce(chunks, command, fun)
+    reduce(%{chunks | sent?: Link.sent?(chunks.link, chunks.handle, chunks.taken)}, command, fun)
   end
 
   defp resume(chunks, command, fun), do: reduce(chunks, command, fun)
@@ -191,7 +194,10 @@ defmodule SnakepitPort.Chunks do
          {:chunk, term} when ms != 0 <- Frames.answer(frame),
          {:ok, value} <- Terms.decode(term) do
       {owed, window} = Window.taken(chunks.window, byte_size(term))
-      {:chunk, value, %{chunks | window: window, owed: owed, files?: false}}
+      taken = chunks.taken + 1
+
+      {:chunk, value,
+       %{chunks | window: window, owed: owed, taken: taken, sent?: false, files?: false}}
     else
       {:result, _} ->
         :ended
@@ -209,10 +215,20 @@ defmodule SnakepitPort.Chunks do
   end
 
   defp await(chunks, ms) do
-    answer = Link.await(chunks.handle, ms)
+    answer = Link.await(chunks.handle, chunks.taken, patience(chunks, ms))
     # Whatever that is, nobody is going to read them any more.
     if chunks.files?, do: release(chunks.link)
+    if answer == :lost or (answer == :timeout and chunks.sent?), do: raise(ArgumentError, lost())
     answer
+  end
+
+  # An atom is larger than any number.
+  defp patience(%{sent?: true}, ms), do: min(ms, @patience)
+  defp patience(_, ms), do: ms
+
+  defp lost do
+    "something has taken chunks of a stream out of the mailbox of #{inspect(self())}, as a GenServer or GenStage " <>
+      "does between its callbacks, where a stream cannot be kept suspended: enumerate it in a process of its own"
   end
 
   defp close(chunks), do: Link.close(chunks.link, chunks.handle, chunks.consumer)

@@ -7,7 +7,7 @@ defmodule SnakepitPort.Link do
   and against a writer process, this took a quarter off the BEAM's CPU time for a call and carried a
   fifth more calls: one message fewer per call, and callers write in parallel. What makes it safe:
 
-    * **Registered before answered.** The row `{id, alias}` is in the table before the first byte is
+    * **Registered before answered.** The row `{id, alias}`, of a stream `{id, alias, chunks}`, is in the table before the first byte is
       written, so the owner always finds whom an answer belongs to. Whoever *takes* the row
       (the owner for an answer, the caller for its timeout, the owner for a dead caller) has settled
       the call; that is why it is settled once.
@@ -117,7 +117,7 @@ defmodule SnakepitPort.Link do
   @doc "Gives an answer to whom it belongs, if anybody still waits for it."
   @spec deliver(t, Frames.id(), binary) :: :ok
   def deliver(link, id, frame) do
-    for {_, alias} <- :ets.take(link.table, id), do: send(alias, {alias, frame})
+    hand_out(:ets.take(link.table, id), frame)
     :ok
   end
 
@@ -128,20 +128,29 @@ defmodule SnakepitPort.Link do
   def deliver(link, id, frame, names) do
     :ets.insert(link.table, {{:received, id}, names})
 
-    case :ets.take(link.table, id) do
-      [{_, alias}] -> send(alias, {alias, frame})
-      [] -> drop_files(link, {:received, id})
-    end
-
+    unless hand_out(:ets.take(link.table, id), frame), do: drop_files(link, {:received, id})
     :ok
   end
 
   @doc "Gives a chunk to whom its stream belongs, if anybody still wants it."
   @spec pass(t, Frames.id(), binary) :: :ok
   def pass(link, id, frame) do
-    for {_, alias} <- :ets.lookup(link.table, id), do: send(alias, {alias, frame})
+    # Counted when it is sent: what the row counts can be waited for.
+    with n when is_integer(n) <- hand_out(:ets.lookup(link.table, id), frame),
+         do: :ets.update_element(link.table, id, {3, n + 1})
+
     :ok
   end
+
+  # What a stream gets is numbered: its consumer sees when something was taken away.
+  defp hand_out([{_, alias}], frame), do: send(alias, {alias, frame})
+
+  defp hand_out([{_, alias, n}], frame) do
+    send(alias, {alias, n, frame})
+    n
+  end
+
+  defp hand_out([], _), do: nil
 
   @doc "Cancels what a dead caller left behind, and removes its files."
   @spec forget(t, pid) :: :ok
@@ -231,7 +240,7 @@ defmodule SnakepitPort.Link do
       announce.(id)
       # Made in the function that receives: so the receive skips what was in the mailbox before.
       alias = :erlang.monitor(:process, link.owner, alias: :reply_demonitor)
-      register_and_write(link, id, alias, frame)
+      register_and_write(link, {id, alias}, frame)
 
       receive do
         {^alias, answer} -> {:ok, answer}
@@ -254,7 +263,7 @@ defmodule SnakepitPort.Link do
     with :ok <- check_size(link, frame) do
       # It stays for any number of messages, until the monitor is taken back.
       alias = :erlang.monitor(:process, link.owner, alias: :demonitor)
-      register_and_write(link, id, alias, frame)
+      register_and_write(link, {id, alias, 0}, frame)
       note_stream(link, id)
       {:ok, {id, alias}}
     end
@@ -267,15 +276,32 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
-  @doc "The next chunk of a stream, or its answer."
-  @spec await(stream, timeout) :: {:ok, binary} | {:error, Error.t()} | :timeout
-  def await({_id, alias}, timeout) do
+  @doc """
+  What a stream gets after `n` chunks: one more, or its answer; `:lost` if that is there no more.
+  """
+  @spec await(stream, non_neg_integer, timeout) ::
+          {:ok, binary} | {:error, Error.t()} | :timeout | :lost
+  def await({_id, alias}, n, timeout) do
     receive do
-      {^alias, frame} -> {:ok, frame}
+      {^alias, ^n, frame} -> {:ok, frame}
+      {^alias, _, _} -> :lost
       {:DOWN, ^alias, _, _, reason} -> {:error, down(reason)}
     after
       timeout -> :timeout
     end
+  end
+
+  @doc "Whether what a stream gets after `n` chunks was sent to its consumer already."
+  @spec sent?(t, stream, non_neg_integer) :: boolean
+  def sent?(link, {id, _alias}, n) do
+    case :ets.lookup(link.table, id) do
+      [{_, _, sent}] -> sent > n
+      # It was answered.
+      [] -> true
+    end
+  rescue
+    # The owner is gone: the monitor will say why.
+    ArgumentError -> false
   end
 
   @doc "Lets the worker send so many more chunks."
@@ -316,7 +342,7 @@ defmodule SnakepitPort.Link do
 
   defp drop(alias) do
     receive do
-      {^alias, _} -> drop(alias)
+      {^alias, _, _} -> drop(alias)
     after
       0 -> :ok
     end
@@ -368,9 +394,10 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
-  defp register_and_write(link, id, alias, frame) do
+  defp register_and_write(link, row, frame) do
     watch(link)
-    :ets.insert(link.table, [{id, alias}, {self(), id}])
+    id = elem(row, 0)
+    :ets.insert(link.table, [row, {self(), id}])
     write(link, id, frame)
   rescue
     # The table or the port is gone, so the owner is going too: the monitor will say why.

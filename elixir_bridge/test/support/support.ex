@@ -83,6 +83,9 @@ defmodule SnakepitPort.Support do
     end
   end
 
+  @doc "How many calls and streams are in a link's table."
+  def in_progress(link), do: Enum.count(:ets.tab2list(link.table), &is_integer(elem(&1, 0)))
+
   @doc "The process id of a server's supervisor."
   def os_pid(server), do: :sys.get_state(server).os_pid
 
