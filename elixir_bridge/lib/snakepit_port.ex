@@ -127,7 +127,7 @@ defmodule SnakepitPort do
 
     * `:pool` - default: the pool named `default`, else the only one
     * `:timeout` - ms until the call fails with `:timeout` and its work is stopped, or `:infinity`.
-      Default: 60,000, or the pool's `call_timeout` if that is shorter
+      Default: the pool's `call_timeout`, which is 60,000 unless the configuration sets it
     * `:queue_timeout` - ms the call may wait for a worker, or `:infinity`. Default: the pool's
     * `:session_id` - ties the call to the worker that took the session's first one, as the pool's
       `affinity` says

@@ -2,7 +2,7 @@ defmodule SnakepitPort.ReloadTest do
   @moduledoc "Another configuration for a supervisor that runs: a real one."
   use ExUnit.Case, async: true
   import SnakepitPort.Support
-  alias SnakepitPort.Error
+  alias SnakepitPort.{Call, Error, Link}
 
   setup do
     folder =
@@ -42,6 +42,30 @@ defmodule SnakepitPort.ReloadTest do
     if :atomics.get(stop, 1) == 1,
       do: {seen, call(server)},
       else: call_until(stop, server, seen)
+  end
+
+  test "how long a call may take that does not say is up to its pool, as it is now", context do
+    pools = fn hours, others -> [[call_timeout: hours] | others] end
+    server = start!(context, pools.("2h", [[name: "b", call_timeout: "infinity"]]))
+    {:ok, link} = Link.find(server)
+    timeout = fn pool -> Call.timeout(%Call{pool: pool}, link) end
+
+    assert Enum.map([nil, "default", "b", "none"], timeout) == [
+             7_200_000,
+             7_200_000,
+             :infinity,
+             60_000
+           ]
+
+    {:ok, _} = SnakepitPort.reload(server, config: config([[name: "b", call_timeout: 300]]))
+    assert Enum.map([nil, "b"], timeout) == [300, 300]
+    # So it is when nobody answers.
+    os_pid = os_pid(server)
+    kill(os_pid, "STOP")
+    assert {:error, %Error{type: :timeout}} = SnakepitPort.execute("add", [1, 2], server: server)
+    stream = SnakepitPort.stream("count", [5], server: server)
+    assert assert_raise(Error, fn -> Enum.to_list(stream) end).type == :timeout
+    kill(os_pid, "CONT")
   end
 
   test "under load no call fails, and in the end all answers are new", context do

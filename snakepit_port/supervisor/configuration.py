@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,3 +26,12 @@ def load(told: Mapping[str, Any], file: object) -> Config | None:
             " supervisor in a folder that stays"
         )
         raise ConfigError([Problem("", message)]) from None
+
+
+def call_timeouts(config: Config) -> dict[str, int | None]:
+    """What a host is told of the deadlines of calls that bring none: by pool, in milliseconds; None
+    where there is none."""
+    return {
+        pool.name: None if pool.call_timeout == math.inf else round(pool.call_timeout * 1000)
+        for pool in config.enabled_pools
+    }

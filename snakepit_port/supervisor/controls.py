@@ -204,7 +204,11 @@ class Controls:
             raise CallRefused("config", str(exc), problems=exc.as_term()) from None
         self._reloaded(config, set(self._pools.leaving) - leaving)
         converted = [change.as_term() for change in config.changes]
-        return {"pools": done, **({"converted": converted} if converted else {})}
+        return {
+            "pools": done,
+            "call_timeouts": configuration.call_timeouts(config),
+            **({"converted": converted} if converted else {}),
+        }
 
 
 _HANDLERS: dict[str, Callable[[Controls, Mapping[str, Any]], Any]] = {

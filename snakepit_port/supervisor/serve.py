@@ -299,6 +299,7 @@ class Supervisor:
                 }
                 for pool in config.enabled_pools
             ],
+            "call_timeouts": configuration.call_timeouts(config),
             **({"converted": converted} if converted else {}),
         }
 

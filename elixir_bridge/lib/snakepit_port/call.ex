@@ -9,7 +9,6 @@ defmodule SnakepitPort.Call do
 
   alias SnakepitPort.{Error, Frames, Link, SharedMemory, Terms}
 
-  @default_timeout 60_000
   @grace 100
 
   # The longest that a `receive` can wait.
@@ -19,7 +18,7 @@ defmodule SnakepitPort.Call do
   @marks [:"$bytes", :"$shm"]
 
   # `window` is of stream calls only; see `SnakepitPort.Chunks`.
-  defstruct server: SnakepitPort, pool: nil, timeout: @default_timeout, wire: %{}, window: nil
+  defstruct server: SnakepitPort, pool: nil, timeout: nil, wire: %{}, window: nil
 
   @type t :: %__MODULE__{}
 
@@ -31,8 +30,11 @@ defmodule SnakepitPort.Call do
     args = arguments(args)
     frame_of = &Frames.call(&1, call.pool, command, &2, call.wire)
 
-    with {:error, error} <- request(call.server, args, frame_of, call.timeout) do
-      {:error, about(error, call, command)}
+    with {:ok, link} <- Link.find(call.server),
+         {:ok, result} <- request(link, args, frame_of, timeout(call, link)) do
+      {:ok, result}
+    else
+      {:error, error} -> {:error, about(error, call, command)}
     end
   end
 
@@ -40,23 +42,22 @@ defmodule SnakepitPort.Call do
   @spec control(atom | pid, String.t(), map, timeout, (Frames.id() -> any)) ::
           {:ok, term} | {:error, Error.t()}
   def control(server, name, args, timeout, announce \\ fn _ -> :ok end) do
-    request(server, args, &Frames.control(&1, name, &2), timeout, announce)
+    with {:ok, link} <- Link.find(server),
+         do: request(link, args, &Frames.control(&1, name, &2), timeout, announce)
   end
 
-  defp request(server, args, frame_of, timeout, announce \\ fn _ -> :ok end) do
-    with {:ok, link} <- Link.find(server) do
-      case Terms.arguments(args, link) do
-        {:ok, args} ->
-          ask(link, &frame_of.(&1, args), timeout, announce)
+  defp request(link, args, frame_of, timeout, announce \\ fn _ -> :ok end) do
+    case Terms.arguments(args, link) do
+      {:ok, args} ->
+        ask(link, &frame_of.(&1, args), timeout, announce)
 
-        {:files, args} ->
-          answer = ask(link, &frame_of.(&1, args), timeout, announce)
-          SharedMemory.release(link.shm, link.table, {:sent, self()})
-          answer
+      {:files, args} ->
+        answer = ask(link, &frame_of.(&1, args), timeout, announce)
+        SharedMemory.release(link.shm, link.table, {:sent, self()})
+        answer
 
-        {:error, error} ->
-          {:error, error}
-      end
+      {:error, error} ->
+        {:error, error}
     end
   end
 
@@ -80,6 +81,14 @@ defmodule SnakepitPort.Call do
         {:error, error}
     end
   end
+
+  @doc "How long a call may take: as it says, or as its pool does."
+  @spec timeout(t, Link.t()) :: timeout
+  def timeout(%{timeout: nil, pool: pool}, link) do
+    with ms when ms not in 0..@longest <- Link.call_timeout(link, pool), do: :infinity
+  end
+
+  def timeout(call, _link), do: call.timeout
 
   @doc "How long to wait for an answer to a call with this timeout."
   @spec wait(timeout) :: timeout

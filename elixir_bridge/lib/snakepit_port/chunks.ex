@@ -147,6 +147,8 @@ defmodule SnakepitPort.Chunks do
          {how, args} when how in [:ok, :files] <- Terms.arguments(args, link),
          files? = how == :files,
          {:ok, handle} <- write(link, files?, &Frames.call(&1, call.pool, command, args, wire)) do
+      call = %{call | timeout: Call.timeout(call, link)}
+
       {:ok,
        %__MODULE__{
          call: call,

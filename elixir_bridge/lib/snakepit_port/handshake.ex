@@ -15,12 +15,14 @@ defmodule SnakepitPort.Handshake do
           max_frame_bytes: pos_integer,
           shm: SharedMemory.t() | nil,
           capabilities: [String.t()],
+          call_timeouts: map,
           base_dir: String.t() | nil
         }
 
   @doc """
   Starts a supervisor, whose port belongs to the calling process, and waits for its hello. What is
-  offered there are the largest frame that it accepts, shared memory, and its capabilities; with it is where
+  offered there are the largest frame that it accepts, shared memory, its capabilities, and how long calls may take
+  that do not say; with it is where
   relative paths of a configuration in terms start from. If `parent`
   ends before that, so does the calling process, which traps exits, and the program with it.
   """
@@ -121,8 +123,15 @@ defmodule SnakepitPort.Handshake do
     if version == Frames.version() do
       Legacy.report(Map.get(info, "converted", []))
       capabilities = with list when not is_list(list) <- info["capabilities"], do: []
-      shm = SharedMemory.new(info["shm"])
-      {:ok, %{max_frame_bytes: max, shm: shm, capabilities: capabilities, base_dir: nil}}
+
+      {:ok,
+       %{
+         max_frame_bytes: max,
+         shm: SharedMemory.new(info["shm"]),
+         capabilities: capabilities,
+         call_timeouts: with(timeouts when not is_map(timeouts) <- info["call_timeouts"], do: %{}),
+         base_dir: nil
+       }}
     else
       message =
         "the supervisor speaks protocol version #{inspect(version)}, this host speaks version " <>

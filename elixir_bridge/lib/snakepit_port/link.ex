@@ -70,6 +70,9 @@ defmodule SnakepitPort.Link do
   @typedoc "An open stream: its call's identifier, and the alias that its chunks are sent to."
   @type stream :: {Frames.id(), reference}
 
+  # Of a pool that is not there, in ms: that of those where nothing is set.
+  @call_timeout 60_000
+
   # Identifiers from here to 2^31 are 32-bit integers on the wire: one shape for the fast paths.
   @first_id 256
 
@@ -112,6 +115,34 @@ defmodule SnakepitPort.Link do
   def note_origin(link, config, base_dir, capabilities) do
     :ets.insert(link.table, {:origin, {config, base_dir}, capabilities})
     :ok
+  end
+
+  @doc "Notes how long calls of each pool may take that do not say, in ms; `nil` is for ever."
+  @spec note_call_timeouts(t, %{String.t() => non_neg_integer | nil}) :: :ok
+  def note_call_timeouts(link, timeouts) do
+    # Calls that name no pool go to the one named `default`, else to the only one.
+    default =
+      case timeouts do
+        %{"default" => ms} -> [{nil, ms}]
+        _ -> for {_, ms} <- timeouts, map_size(timeouts) == 1, do: {nil, ms}
+      end
+
+    for {pool, ms} <- default ++ Map.to_list(timeouts),
+        do: :ets.insert(link.table, {{:call_timeout, pool}, ms})
+
+    :ok
+  end
+
+  @doc "How long a call of a pool may take that does not say; `nil` is for ever."
+  @spec call_timeout(t, String.t() | nil) :: non_neg_integer | nil
+  def call_timeout(link, pool) do
+    case :ets.lookup(link.table, {:call_timeout, pool}) do
+      [{_, timeout}] -> timeout
+      [] -> @call_timeout
+    end
+  rescue
+    # The owner is gone: the monitor will say why.
+    ArgumentError -> @call_timeout
   end
 
   @doc "Gives an answer to whom it belongs, if anybody still waits for it."

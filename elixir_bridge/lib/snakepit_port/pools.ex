@@ -7,7 +7,7 @@ defmodule SnakepitPort.Pools do
   reload is about the settings of before. The owner follows a reload from before it is written.
   """
 
-  alias SnakepitPort.{Error, Frames, Terms}
+  alias SnakepitPort.{Error, Frames}
 
   # Pool => error; names; ids of the reloads that are not answered.
   defstruct ready?: false, unavailable: %{}, unsettled: MapSet.new(), reloads: MapSet.new()
@@ -42,17 +42,12 @@ defmodule SnakepitPort.Pools do
   @spec reloading(t, Frames.id()) :: t
   def reloading(pools, id), do: %{pools | reloads: MapSet.put(pools.reloads, id)}
 
-  @doc "The answer to that reload."
-  @spec reloaded(t, Frames.id(), binary) :: t
-  def reloaded(pools, id, frame) do
+  @doc "The result of that reload; an empty map if it has failed."
+  @spec reloaded(t, Frames.id(), map) :: t
+  def reloaded(pools, id, answer) do
     pools = %{pools | reloads: MapSet.delete(pools.reloads, id)}
-
-    with {:result, term} <- Frames.answer(frame),
-         {:ok, %{"pools" => %{} = changes}} <- Terms.decode(term) do
-      Enum.reduce(changes, pools, &change(&2, &1))
-    else
-      _ -> pools
-    end
+    changes = with changes when not is_map(changes) <- answer["pools"], do: %{}
+    Enum.reduce(changes, pools, &change(&2, &1))
   end
 
   # Its events, should more of them come, are about one of that name that a later reload adds.

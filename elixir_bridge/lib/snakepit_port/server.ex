@@ -2,7 +2,7 @@ defmodule SnakepitPort.Server do
   @moduledoc """
   Owns the port: starts the supervisor, hands out what arrives, and stops it.
 
-  It never decodes a result, never writes a call and never waits for the application's code; see
+  It never decodes a result (but that of a reload), never writes a call and never waits for the application's code; see
   `SnakepitPort.Link` for who does. When the supervisor goes, this process stops with the error as its
   exit reason: callers read it there, and an OTP supervisor starts the pair anew.
 
@@ -14,7 +14,18 @@ defmodule SnakepitPort.Server do
 
   use GenServer
   require Logger
-  alias SnakepitPort.{Error, Frames, Handshake, Link, Pools, Program, Reporter, SharedMemory}
+
+  alias SnakepitPort.{
+    Error,
+    Frames,
+    Handshake,
+    Link,
+    Pools,
+    Program,
+    Reporter,
+    SharedMemory,
+    Terms
+  }
 
   @type option ::
           {:config, Path.t() | map | keyword}
@@ -153,6 +164,7 @@ defmodule SnakepitPort.Server do
       Process.monitor(reporter.pid)
       link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
       Link.note_origin(link, opts[:config], offer.base_dir, offer.capabilities)
+      Link.note_call_timeouts(link, offer.call_timeouts)
 
       {:ok,
        %{
@@ -278,9 +290,22 @@ defmodule SnakepitPort.Server do
   end
 
   defp note_reload(id, frame, %{pools: pools} = state) do
-    if MapSet.member?(pools.reloads, id),
-      do: tell_waiting(%{state | pools: Pools.reloaded(pools, id, frame)}),
-      else: state
+    if MapSet.member?(pools.reloads, id) do
+      answer = reload_answer(frame)
+      with %{"call_timeouts" => %{} = new} <- answer, do: Link.note_call_timeouts(state.link, new)
+      tell_waiting(%{state | pools: Pools.reloaded(pools, id, answer)})
+    else
+      state
+    end
+  end
+
+  defp reload_answer(frame) do
+    with {:result, term} <- Frames.answer(frame),
+         {:ok, %{} = answer} <- Terms.decode(term) do
+      answer
+    else
+      _ -> %{}
+    end
   end
 
   defp other({:ready, _info}, state), do: tell_waiting(%{state | pools: Pools.ready(state.pools)})
