@@ -190,6 +190,35 @@ defmodule SnakepitPort.BulkTest do
     refute File.exists?(link.shm.folder)
   end
 
+  test "who reads, or writes, while the server stops leaves nothing", context do
+    {server, link} = start_shm!(context)
+    left = Path.join(link.shm.folder, "h-1-0-5")
+    File.write!(left, "12345")
+    File.write!(Path.join(link.shm.folder, "w9-1-0-5"), "12345")
+    :ets.insert(link.table, {{:received, 256}, ["w9-1-0-5"]})
+
+    caller =
+      Task.async(fn ->
+        assert_receive {:held, reporter}
+        await(fn -> not File.exists?(left) end)
+        SharedMemory.write(link.shm, link.table, "12345")
+        assert SharedMemory.read(link.shm, "w9-1-0-5") == "12345"
+        Link.have_read(link, 256, ["w9-1-0-5"])
+        :telemetry.attach(server, self())
+        send(reporter, :go_on)
+      end)
+
+    # The server waits for its reporter when it has left the folder.
+    :telemetry.attach(server, fn ->
+      send(caller.pid, {:held, self()})
+      receive do: (:go_on -> :ok)
+    end)
+
+    stop_supervised!(server)
+    Task.await(caller)
+    await(fn -> not File.exists?(link.shm.folder) end)
+  end
+
   test "nothing stays when the server stops, or its supervisor is killed", context do
     {server, link} = start_shm!(context)
     assert {:ok, _} = execute(server, "make_bytes", [@large])

@@ -19,12 +19,14 @@ defmodule SnakepitPort.LinkTest do
       end)
 
     assert_receive {:watch, ^pid}
-    SnakepitPort.Support.await(fn -> :ets.member(link.table, pid) end)
+    # Its first row has the id 0, of no call.
+    SnakepitPort.Support.await(fn -> match?([{_, id}] when id > 0, :ets.lookup(link.table, pid)) end)
+
     pid
   end
 
   test "an answer that is on its way when the caller gives up does not arrive", %{link: link} do
-    pid = request(link, 200)
+    pid = request(link, 1_000)
     [{^pid, id}] = :ets.lookup(link.table, pid)
     # Taken by the owner, but not sent yet.
     [{^id, alias}] = :ets.take(link.table, id)

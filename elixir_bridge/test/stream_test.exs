@@ -356,8 +356,13 @@ defmodule SnakepitPort.StreamTest do
 
   @tag :capture_log
   test "a supervisor that is killed fails its streams", %{opts: opts} do
-    os_pid = os_pid(opts[:server])
-    kill = fn n -> if n == 3, do: kill(os_pid, "KILL") end
+    %{os_pid: os_pid, link: %{owner: owner}} = :sys.get_state(opts[:server])
+
+    # A write to one that is dead would be told of before its exit status is.
+    kill = fn n ->
+      if n == 3, do: kill(os_pid, "KILL") && await(fn -> not Process.alive?(owner) end)
+    end
+
     assert {:error, error} = SnakepitPort.execute_stream("endless", [], kill, opts)
     assert %Error{type: :supervisor_down, signal: "SIGKILL", command: "endless"} = error
     nothing_in_the_mailbox()
@@ -385,6 +390,9 @@ defmodule SnakepitPort.StreamTest do
   end
 
   test "many at once", %{opts: opts, link: link} do
+    # They wait for one worker, however slow that is.
+    opts = [{:queue_timeout, 30_000} | opts]
+
     1..30
     |> Enum.map(fn n ->
       Task.async(fn ->

@@ -41,7 +41,7 @@ defmodule SnakepitPort.SharedMemory do
     with {:ok, file} <- :file.open(path, [:raw, :write, :exclusive]) do
       written = if claimed(shm) <= shm.max_bytes, do: :file.write(file, data), else: :no_room
       :file.close(file)
-      if written == :ok, do: name, else: remove(shm, [name])
+      if written == :ok, do: kept(shm, table, name), else: remove(shm, [name])
     else
       {:error, _} -> nil
     end
@@ -49,6 +49,19 @@ defmodule SnakepitPort.SharedMemory do
     # The table is gone, and so is the server.
     ArgumentError -> nil
   end
+
+  # Whoever removes the folder has taken the table away before it looks: a file that was made while the
+  # table was there is found, and any other is not left.
+  defp kept(shm, table, name) do
+    if there?(table) do
+      name
+    else
+      remove(shm, [name])
+      remove_folder(shm)
+    end
+  end
+
+  defp there?(table), do: :ets.info(table, :id) != :undefined
 
   @doc """
   Removes the files that a row names, and the row; `names` are those to remove if the table is gone.
@@ -58,7 +71,14 @@ defmodule SnakepitPort.SharedMemory do
   """
   @spec release(t, :ets.tid(), term, [String.t()]) :: nil
   def release(shm, table, key, names \\ []) do
-    for {_, [_ | _] = names} <- :ets.lookup(table, key), do: spawn(fn -> remove(shm, names) end)
+    for {_, [_ | _] = names} <- :ets.lookup(table, key) do
+      spawn(fn ->
+        remove(shm, names)
+        # It may have been the last, of what `leave/2` has left.
+        unless there?(table), do: remove_folder(shm)
+      end)
+    end
+
     :ets.delete(table, key)
     nil
   rescue
@@ -101,14 +121,15 @@ defmodule SnakepitPort.SharedMemory do
   end
 
   @doc """
-  Removes the folder when the supervisor is gone. Answers that their callers have yet to read stay;
-  the last of them takes the folder along.
+  Removes the folder when the supervisor is gone, and the table before that. Answers that their callers have
+  yet to read stay; the last of them takes the folder along.
   """
   @spec leave(t | nil, :ets.tid()) :: nil
   def leave(nil, _), do: nil
 
   def leave(shm, table) do
     unread = for [names] <- :ets.match(table, {{:received, :_}, :"$1"}), name <- names, do: name
+    :ets.delete(table)
 
     with {:ok, names} <- :file.list_dir(shm.folder) do
       remove(shm, Enum.map(names, &List.to_string/1) -- unread)
