@@ -56,7 +56,8 @@ async def test_what_nothing_can_interrupt_loses_its_worker(command: str, start_m
     async with open_host(terms) as host:
         await host.await_ready()
         frames = host.frames()
-        await times_out(host, command, timeout=0.05)
+        # Enough for the command to begin: one that has not is cancelled in its place.
+        await times_out(host, command, timeout=0.5)
         seen: list[str] = []
         async for frame in frames:
             if not frame.sent:

@@ -180,7 +180,8 @@ async def test_what_a_worker_left_goes_when_it_is_replaced(marked: Run) -> None:
         await left.gone()
         left = Watched(await host.call(None, "abandon"))
         with pytest.raises(CallError, match="timeout"):
-            await host.call(None, "swallow_interrupts", timeout=0.01)
+            # Enough for the command to begin: one that has not is cancelled in its place.
+            await host.call(None, "swallow_interrupts", timeout=0.5)
         await left.gone()
         left = Watched(await host.call(None, "abandon"))
         await fails(host, "leave")
@@ -207,6 +208,8 @@ def wreck(config: dict[str, Any], marked: Run) -> Iterator[tuple[Path, Watched]]
         assert len(daemons) == 2
         left = Watched(*daemons)
         folder = folder_of(daemons[0])
+        # The host would remove the folder, when it sees the supervisor gone.
+        host.send_signal(signal.SIGSTOP)
         os.kill(starter, signal.SIGSTOP)
         os.kill(supervisor, signal.SIGKILL)
         os.kill(starter, signal.SIGKILL)
