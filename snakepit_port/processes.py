@@ -35,6 +35,15 @@ def lives(pid: int) -> bool:
     return bool(fields) and fields[0] not in (b"Z", b"X") and not int(fields[9 - 3]) & _PF_EXITING
 
 
+def shows_own_processes() -> bool:
+    """Whether /proc is there, and its process ids mean what they do here: in a container it may be
+    that of another."""
+    try:
+        return os.readlink("/proc/self") == str(os.getpid())
+    except OSError:
+        return False
+
+
 def all_pids() -> Iterator[int]:
     with suppress(FileNotFoundError):
         yield from (int(name) for name in os.listdir("/proc") if name.isdigit())

@@ -76,7 +76,7 @@ def from_json(form: Any) -> Any:
                 raise ValueError("a list belongs here")
             if key == "$tuple":
                 return tuple(from_json(content))
-            return {_frozen(from_json(name)): from_json(item) for name, item in content}
+            return _map(content)
         if key == "$array":
             return _array(content)
         if key in ("$atom", "$bytes", "$term"):
@@ -89,6 +89,16 @@ def from_json(form: Any) -> Any:
     except (ValueError, TypeError, OverflowError, struct.error) as exc:
         raise ValueError(f"{key}: {exc}") from None
     raise ValueError(f"there is no form {key}; write a key with a dollar as a $map")
+
+
+def _map(pairs: list[Any]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for form, item in pairs:
+        key = _frozen(from_json(form))
+        if key in found:
+            raise ValueError(f"two keys are the same in Python: {key!r}")
+        found[key] = from_json(item)
+    return found
 
 
 def _frozen(key: Any) -> Any:

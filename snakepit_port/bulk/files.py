@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -44,6 +45,11 @@ class Folder:
             return None
         writer = str(told.get("writer", HOST))
         return cls(str(told["folder"]), writer, int(told["threshold"]), int(told["max_bytes"]))
+
+    def forget(self) -> None:
+        """Write nothing there any more: in a child that this process has forked, whose files nobody
+        reads or removes."""
+        self.threshold = sys.maxsize
 
     def writer(self, call: int) -> FileWriter:
         """Writes the files of one call."""

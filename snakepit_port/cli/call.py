@@ -157,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
     """Makes the call and prints what it gives, or why it fails. Returns the exit status."""
     import trio
 
+    from snakepit_port.environment.finding import what_to_do
     from snakepit_port.harness import CallError, open_host
     from snakepit_port.term_json import to_json
     from snakepit_port.wire import EncodeError
@@ -191,6 +192,15 @@ def run(args: argparse.Namespace) -> int:
         else:
             complain(str(exc))
         return status
+    except OSError as exc:
+        if not (hint := what_to_do(exc)):
+            raise
+        message = f"the supervisor cannot be started: {exc.strerror}; {hint}"
+        if args.json:
+            print_json_line({"error": {"type": "supervisor_down", "message": message}})
+        else:
+            complain(message)
+        return FAILED
     except EncodeError as exc:
         message = f"the arguments cannot be sent: {exc}"
         if args.json:

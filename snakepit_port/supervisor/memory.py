@@ -31,10 +31,18 @@ def private_bytes(pid: int) -> int | None:
 
 def private_bytes_of_all(pid: int) -> int | None:
     """The same of a process and all its descendants; of those that are still there."""
-    own = private_bytes(pid)
-    if own is None:
+    total = private_bytes(pid)
+    if total is None:
         return None
-    return own + sum(private_bytes_of_all(child) or 0 for child in children_of(pid))
+    # Not by recursion: what a command starts may be as deep as it likes.
+    found, seen = [pid], {pid}
+    for parent in found:
+        for child in children_of(parent):
+            if child not in seen:
+                seen.add(child)
+                found.append(child)
+                total += private_bytes(child) or 0
+    return total
 
 
 class Sampler:
@@ -88,7 +96,12 @@ class Sampler:
             pid = self._todo.get()
             if self._closing:
                 return
-            self._done.put((pid, private_bytes_of_all(pid)))
+            try:
+                size = private_bytes_of_all(pid)
+            except Exception:
+                # Whatever that was: who asked waits, and others are to be measured.
+                size = None
+            self._done.put((pid, size))
             os.write(self._wake, b"!")
 
     def _ready(self, _events: int) -> None:

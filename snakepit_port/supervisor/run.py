@@ -27,7 +27,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from snakepit_port.processes import Seen, all_pids, command_of, environment_of, look_at
+from snakepit_port.processes import (
+    Seen,
+    all_pids,
+    command_of,
+    environment_of,
+    look_at,
+    shows_own_processes,
+)
 
 MARK = "SNAKEPIT_PORT_RUN_ID"
 
@@ -37,6 +44,9 @@ PREFIX = "snakepit-port-"
 
 #: A run's id, as this program makes it. Anybody can put anything into an environment.
 _RUN_ID = re.compile(r"[1-9][0-9]{0,6}-[0-9]{1,20}-[0-9a-f]{6}")
+
+#: In an id, in place of the start time: no process of a user's starts with the system.
+_UNKNOWN = "0"
 
 #: Seconds without a change in it after which a folder that nobody holds is a leaving: a supervisor
 #: that ends leaves results to its host, which reads them and removes the folder.
@@ -48,8 +58,9 @@ class Run:
 
     def __init__(self) -> None:
         pid = os.getpid()
-        seen = look_at(pid)
-        self.id = f"{pid}-{seen.started if seen else '0'}-{secrets.token_hex(3)}"
+        # A /proc of other processes, or none, says nothing of this one.
+        seen = look_at(pid) if shows_own_processes() else None
+        self.id = f"{pid}-{seen.started if seen else _UNKNOWN}-{secrets.token_hex(3)}"
         #: The mark, for the environment of every process that is started.
         self.environment = {MARK: self.id}
 
@@ -134,10 +145,12 @@ def _find_processes() -> list[Leaving]:
 
 
 def _supervisor(run_id: str, seen: dict[int, Seen]) -> int | None:
-    """The process id of the run's supervisor, if it is alive."""
+    """The process id of the run's supervisor, if it is alive; or if one of its id is, where it did
+    not know when it was started."""
     pid, started, _ = run_id.split("-")
     process = seen.get(int(pid))
-    return int(pid) if process is not None and process.started == started else None
+    alive = process is not None and started in (process.started, _UNKNOWN)
+    return int(pid) if alive else None
 
 
 def _run_of(pid: int) -> str | None:

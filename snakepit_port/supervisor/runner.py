@@ -64,7 +64,8 @@ class Runner:
         )
         self._processes: dict[str, WorkerProcess] = {}
         self._stopping = False
-        self._paused = False
+        #: Whether what the pool's processes say is not read for now.
+        self.paused = False
         self._answer: bytes = b""
 
     # -- what happens to the pool ------------------------------------------------------------------
@@ -175,9 +176,11 @@ class Runner:
         return {pid for pid in pids if pid is not None}
 
     def pause(self, paused: bool) -> None:
-        """Stop reading from the workers, those included that are started later, or go on."""
-        self._paused = paused
+        """Stop reading from the pool's processes, and those that are started later, or go on."""
+        self.paused = paused
         self.machine.hear(not paused, self.now())
+        for source in self._sources():
+            source.pause()
         for process in self._processes.values():
             process.pause(paused)
 
@@ -252,7 +255,7 @@ class Runner:
             )
             return
         self._processes[worker.id] = process
-        if self._paused:
+        if self.paused:
             process.pause(True)
         try:
             self._source.start(process)
@@ -451,7 +454,7 @@ class Runner:
 
     def _condemn(self, process: WorkerProcess, message: str, now: float) -> None:
         process.condemned = True
-        process.pause(self._paused)
+        process.pause(self.paused)
         worker = process.worker
         error = {
             "type": "protocol_error",
@@ -542,7 +545,7 @@ class Runner:
                 with suppress(ProcessLookupError):
                     os.killpg(process.os_pid, signal.SIGKILL)
             if process.os_pid is not None and process.link.is_open:
-                process.pause(self._paused)
+                process.pause(self.paused)
             else:
                 self._worker_exited(process, None)
         self._let_go(source)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from snakepit_port.config.env import effective_environment
 from snakepit_port.environment.libraries import known_libraries
 from snakepit_port.processes import signal_name
 from snakepit_port.supervisor.starter import Starter
-from snakepit_port.supervisor.worker_process import WorkerProcess, tail_of
+from snakepit_port.supervisor.worker_process import LOST_CHANNEL, WorkerProcess, tail_of
 
 if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner
@@ -120,8 +121,14 @@ class Source:
                 self._starter_gone,
                 lambda level, line: runner.outside.log(runner.name, None, "stderr", level, line),
             )
+            self.pause()
         process.starter = self.starter
         self.starter.start(process.worker.id, process.slot, process.inherited)
+
+    def pause(self) -> None:
+        """Read what the starter prints, or do not, as the pool's workers are read from."""
+        if self.starter is not None:
+            self.starter.output.pause(self.runner.paused)
 
     def signal(self, worker: str, signum: int, *, group: bool) -> None:
         if self.starter is not None:
@@ -202,13 +209,15 @@ class Source:
         self._await_nothing()
         if self.failure is None:
             code = starter.process.returncode
-            how = signal_name(-code) if code < 0 else f"status {code}"
+            how = f"ended with {signal_name(-code) if code < 0 else f'status {code}'}"
+            if starter.left and code == -signal.SIGKILL:
+                how = f"{LOST_CHANNEL}, and was killed"
             tail = tail_of(starter.output)
             if not (tail or self.works or code < 0):
                 tail = f"is {self.settings.python!r} a Python? check the pool's `python` setting"
             self.failure = {
                 "type": "pool_unavailable",
-                "message": f"the starter of pool {self.runner.name!r} ended with {how}"
+                "message": f"the starter of pool {self.runner.name!r} {how}"
                 + (f": {tail}" if tail else ""),
                 "pool": self.runner.name,
             }

@@ -18,6 +18,7 @@ from typing import Any
 import snakepit_port
 from snakepit_port.config.model import PoolSettings
 from snakepit_port.environment.finding import find_python, what_to_do, why_not_run
+from snakepit_port.processes import lives
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
 from snakepit_port.supervisor.pump import Pump
@@ -122,6 +123,8 @@ class Starter:
         self._told = told
         self._gone = gone
         self._is_broken = False
+        #: Whether it lived when its link closed.
+        self.left = False
         python = settings.python
         with ExitStack() as undo, ExitStack() as inherited:
             try:
@@ -226,6 +229,7 @@ class Starter:
     def _closed(self) -> None:
         # Its end of the link closes as it exits; if it only lost the link, it is of no use. Killed
         # first: what sees this end close takes it that the supervisor died, and cleans up after it.
+        self.left = lives(self.process.pid)
         self._end()
         self.control.close()
         self._socket.close()

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Characters of stderr's tail that go into an error.
 _STDERR_CHARS = 4096
 
+#: What a worker or starter did that lives, and to which nobody can speak any more.
+LOST_CHANNEL = "closed its channel, as by closing descriptors that are not its own"
+
 
 class WorkerProcess:
     """A worker's process: its channel, its output, its place in the ledger.
@@ -121,10 +124,7 @@ class WorkerProcess:
             error["signal"] = status
             how = f"was killed by {status}"
             if status == "SIGKILL" and self.left:
-                how = (
-                    "closed its channel, as by closing descriptors that are not its own or by"
-                    " executing another program, and was killed"
-                )
+                how = f"{LOST_CHANNEL} or by executing another program, and was killed"
             elif status == "SIGKILL":
                 how += " (perhaps out of memory?)"
         else:

@@ -24,6 +24,11 @@ from snakepit_port.worker.advice import (
 Command = Callable[..., Any]
 
 
+#: Of a text about an exception: an error is made while nothing can interrupt it, and each of these
+#: is looked at several times until all of them fit into a frame (`fitting.py`).
+_MAX_CHARS = 1024 * 1024
+
+
 class LoadError(Exception):
     """The adapter cannot serve. `error` is a map as in SPEC section 11."""
 
@@ -310,7 +315,8 @@ def exception_name(exc: BaseException) -> str:
 
 
 def text_of(exc: BaseException) -> str:
-    """`str(exc)`, of an exception whose `__str__` may itself be broken, as text that can travel."""
+    """`str(exc)`, of an exception whose `__str__` may itself be broken, as text that can travel; of
+    one that is very long the beginning."""
     try:
         return _utf8(str(exc))
     except BaseException as broken:
@@ -318,19 +324,26 @@ def text_of(exc: BaseException) -> str:
 
 
 def traceback_text(exc: BaseException) -> str:
-    """Python's own text, without the frames of this package and of the import system."""
+    """Python's own text, without the frames of this package and of the import system; of one that
+    is very long the beginning and the end."""
     try:
         # Whatever a class makes of the attribute.
         trace = BaseException.__dict__["__traceback__"].__get__(exc)
         while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
             trace = trace.tb_next
-        return _utf8("".join(traceback.format_exception(type(exc), exc, trace)))
+        text = "".join(traceback.format_exception(type(exc), exc, trace))
+        half = _MAX_CHARS // 2
+        return _utf8(text if len(text) <= _MAX_CHARS else f"{text[:half]}…{text[-half:]}")
     except BaseException:
         return f"{exception_name(exc)}: {text_of(exc)}\n"
 
 
 def _utf8(text: str) -> str:
     """Lone surrogates, as undecodable file names have them, are written out."""
+    # By its type: a class of strings may do anything.
+    text = str.__str__(text)
+    if len(text) > _MAX_CHARS:
+        text = text[:_MAX_CHARS] + "…"
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -84,6 +84,7 @@ class Runtime(Serving):
         self._channel = channel
         self._ledger = ledger
         self._slot = slot
+        self._folder = Folder.of(info)
         self._read_bytes = _READ_BYTES
         #: (id, command, arguments, credit of a stream, which attempt it is).
         self._queue: deque[tuple[int, str, Arguments, int | None, int]] = deque()
@@ -110,7 +111,7 @@ class Runtime(Serving):
             return self._fail({**exc.error, **where})
         self._adapter = adapter
         self._answers = Answers(
-            adapter, info["pool"], info["worker"], info["max_answer_bytes"], Folder.of(info)
+            adapter, info["pool"], info["worker"], info["max_answer_bytes"], self._folder
         )
         signal.signal(signal.SIGURG, self._look)
         linux.stand_back(False)
@@ -367,6 +368,8 @@ class Runtime(Serving):
         with suppress(ValueError):
             signal.set_wakeup_fd(-1)
         self._channel.close()
+        if self._folder is not None:
+            self._folder.forget()
         self._out.forget()
         self._late.forget()
         self._queue.clear()

@@ -83,6 +83,7 @@ class Starter:
         # After a preload that failed the supervisor lives, and with it other pools.
         if self._shm_folder is not None and self._is_deserted():
             remove_folder(self._shm_folder)
+        self._control.close()
         return status
 
     def _handle_signals(self) -> None:

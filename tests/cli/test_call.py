@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -261,6 +262,20 @@ def test_a_full_disk_is_told(folder: Path) -> None:
             "snakepit-port: what it prints cannot be written: No space left on device\n"
         )
         assert process.returncode == 1
+
+
+def test_too_few_descriptors_are_told(folder: Path) -> None:
+    process = subprocess.run(
+        command("default", "add", "[1, 2]"),
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (10, 10)),
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "raise `ulimit -n`" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 def test_a_deadline(folder: Path) -> None:

@@ -169,6 +169,7 @@ def test_a_bfloat_is_the_nearest(number: float, kept: float) -> None:
         {"$tuple": 1},
         {"$tuple": {"a": 1}},
         {"$map": [[1]]},
+        {"$map": [[1, 1], [1.0, 2]]},
         {"$term": "AA=="},
         {"$term": None},
         {"$array": [1, 2]},

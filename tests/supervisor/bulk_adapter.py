@@ -89,6 +89,15 @@ def die_while_answering(size: int) -> Any:
 
 
 @command
+def answer_twice(size: int) -> bytes:
+    """A child that it forks returns as well, and before it."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return bytes(size)
+
+
+@command
 def answer_late(size: int) -> bytes:
     """Answers only when nobody wants it any more."""
     try:

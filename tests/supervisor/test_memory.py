@@ -67,6 +67,30 @@ async def test_what_is_asked_for_twice_is_measured_once(pump: Pump, kernel: Kern
     pump.close()
 
 
+def test_those_of_a_process_are_all_that_descend_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = 5000
+    # The last one's id was used again, for one further up.
+    children = {pid: [pid + 1] for pid in range(1, deep)} | {deep: [2]}
+    monkeypatch.setattr(memory, "private_bytes", lambda pid: None if pid == 7 else 10)
+    monkeypatch.setattr(memory, "children_of", children.__getitem__)
+    assert memory.private_bytes_of_all(1) == 10 * (deep - 1)
+    assert memory.private_bytes_of_all(7) is None
+
+
+async def test_whatever_happens_others_are_measured(
+    pump: Pump, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "private_bytes_of_all", SIZES.__getitem__)
+    sampler = Sampler(pump)
+    told: list[Any] = []
+    for pid in (99, 13):
+        sampler.measure(pid, told.append)
+    await _until(pump, lambda: len(told) == 2)
+    assert told == [None, 3000]
+    sampler.close()
+    pump.close()
+
+
 async def test_closing_waits_only_for_the_measurement_under_way(pump: Pump, kernel: Kernel) -> None:
     sampler = Sampler(pump)
     told: list[Any] = []

@@ -177,6 +177,22 @@ async def test_a_pool_that_cannot_start_says_why(settings: dict[str, Any], said:
     assert host.exit_status == 0
 
 
+async def test_a_preload_that_closes_what_is_not_its_own_is_told(tmp_path: Path) -> None:
+    (tmp_path / "closes.py").write_text("import os\nos.closerange(3, 256)\n")
+    path = [str(tmp_path), str(HERE)]
+    async with open_host(pools(pool("bad", python_path=path, preload=["closes"]))) as host:
+        error = await failure_of(host.await_ready)
+    assert "the starter of pool 'bad' closed its channel, as by closing" in str(error)
+
+
+async def test_where_warnings_are_errors_nothing_is_said() -> None:
+    said: list[Any] = []
+    config = pools(pool("default", adapter_env={"PYTHONWARNINGS": "error"}))
+    async with open_host(config, on_log=said.append) as host:
+        assert await host.call(None, "add", [1, 2]) == 3
+    assert said == []
+
+
 @pytest.mark.parametrize("where", ["preload", "adapter"])
 async def test_a_cause_that_is_longer_than_the_host_accepts_is_cut(
     tmp_path: Path, where: str

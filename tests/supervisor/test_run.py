@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from snakepit_port import cli
+from snakepit_port import cli, processes
 from snakepit_port.processes import look_at
 from snakepit_port.supervisor import run as runs
 from snakepit_port.supervisor.run import Run, find_leavings, remove
 
 #: A process that has been dead for long.
-DEAD_RUN = "1-0-00dead"
+DEAD_RUN = "1-9999999999999999-00dead"
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +80,23 @@ def test_a_supervisor_that_has_got_the_process_id_of_another_is_another(stack: E
     pid, started, random = Run().id.split("-")
     other = sleeper(stack, {runs.MARK: f"{pid}-{int(started) - 1}-{random}"})
     assert [left.pid for left in find_leavings().processes] == [other.pid]
+
+
+@pytest.mark.parametrize("link", [None, "1"])
+def test_one_that_cannot_tell_when_it_began_is_found_by_its_process_id(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, link: str | None
+) -> None:
+    def readlink(_path: str) -> str:
+        if link is None:
+            raise FileNotFoundError
+        return link
+
+    with monkeypatch.context() as patch:
+        patch.setattr(processes.os, "readlink", readlink)
+        run = Run()
+    assert run.id.startswith(f"{os.getpid()}-0-")
+    sleeper(stack, {runs.MARK: run.id})
+    assert find_leavings().processes == []
 
 
 def test_descendants_are_leavings_whatever_their_environment(stack: ExitStack) -> None:

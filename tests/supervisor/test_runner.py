@@ -41,7 +41,9 @@ class FakeStarter:
         self._gone = gone
         self._ledger_fd = ledger_fd
         self.process = SimpleNamespace(pid=pid, returncode=-signal.SIGKILL)
-        self.output = SimpleNamespace(tail=[])
+        self.left = False
+        self.is_paused = False
+        self.output = SimpleNamespace(tail=[], pause=self._pause)
         #: The other ends of its workers' channels.
         self.workers: dict[str, socket.socket] = {}
         self.signals: list[tuple[str, int]] = []
@@ -65,6 +67,9 @@ class FakeStarter:
 
     def kill(self) -> None:
         self.killed = True
+
+    def _pause(self, paused: bool) -> None:
+        self.is_paused = paused
 
     # -- what it does ------------------------------------------------------------------------------
 
@@ -291,6 +296,31 @@ async def test_one_that_closed_its_channel_is_told_apart_from_one_that_died(
     assert (error["signal"], status) == ("SIGKILL", "SIGKILL")
     assert ("closed its channel" in error["message"]) is lives
     assert ("perhaps out of memory?" in error["message"]) is not lives
+
+
+async def test_what_starters_print_is_read_as_what_workers_say(stage: Stage) -> None:
+    stage.runner.start()
+    stage.runner.pause(True)
+    assert stage.starters[0].is_paused
+    # A starter that begins meanwhile begins so.
+    stage.starters[0].go()
+    stage.now += 60.0
+    stage.runner.tick()
+    assert [starter.is_paused for starter in stage.starters] == [True, True]
+    stage.runner.pause(False)
+    assert not stage.starters[1].is_paused
+
+
+@pytest.mark.parametrize("left", [False, True])
+async def test_a_starter_that_closed_its_channel_is_told_apart(stage: Stage, left: bool) -> None:
+    stage.runner.start()
+    (starter,) = stage.starters
+    starter.left = left
+    starter.go()
+    stage.call(1)
+    error = stage.runner.machine._starting.cause["message"]
+    assert ("closed its channel" in error) is left
+    assert ("ended with SIGKILL" in error) is not left
 
 
 async def test_nobody_is_late_for_one_that_a_starter_of_before_began(stage: Stage) -> None:

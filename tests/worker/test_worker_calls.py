@@ -111,6 +111,7 @@ def test_an_exception_without_text_is_told_all_the_same(worker: Worker) -> None:
         ("cause", "worker_adapter.Causeless"),
         ("class", "worker_adapter.Classless"),
         ("module", "Moduleless"),
+        ("text", "worker_adapter.Texted"),
     ],
 )
 def test_an_exception_that_breaks_whoever_looks_at_it_is_told_all_the_same(

@@ -354,6 +354,8 @@ def test_a_starter_keeps_no_descriptor_of_a_worker(starter: Starter) -> None:
     for _ in range(100 if starter.start_method == "forkserver" else 10):
         with starter.start() as worker:
             worker.ready()
+            # It may be quicker than the starter, which tells of it once it has closed them.
+            assert worker.process.alive
             assert len(os.listdir(folder)) == len(held)
     assert os.listdir(folder) == held
 

@@ -126,6 +126,22 @@ class Moduleless(Exception):
     __module__ = None  # type: ignore[assignment]
 
 
+class Text(str):
+    def encode(self, *_: Any) -> Any:
+        return self
+
+    def decode(self) -> Any:
+        return object()
+
+    def __len__(self) -> int:
+        raise SystemExit
+
+
+class Texted(Exception):
+    def __str__(self) -> str:
+        return Text("why")
+
+
 BROKEN = {
     "surrogates": Surrogates,
     "metaclass": Nameless,
@@ -133,6 +149,7 @@ BROKEN = {
     "cause": Causeless,
     "class": Classless,
     "module": Moduleless,
+    "text": Texted,
 }
 
 
