@@ -251,6 +251,7 @@ class Host(Link):
                         "type": "pool_unavailable",
                         "message": cause.get("message") or f"pool {name} could not start",
                         "traceback": cause.get("traceback"),
+                        "stderr": cause.get("stderr"),
                         "pool": name,
                     }
                 )

@@ -271,7 +271,8 @@ def _start(config: Config, pool: PoolSettings) -> Iterator[Finding]:
     try:
         events = trio.run(start)
     except CallError as exc:
-        yield Finding(pool.name, "start", "failure", exc.message, exc.traceback or "")
+        said = f"\nit wrote on stderr:\n{exc.stderr}" if exc.stderr else ""
+        yield Finding(pool.name, "start", "failure", exc.message + said, exc.traceback or "")
         return
     yield Finding(pool.name, "start", "ok", f"a worker loaded adapter {pool.adapter}")
     for event in events:

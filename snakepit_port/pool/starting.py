@@ -149,7 +149,8 @@ class Starting:
         )
 
     def cause_for_people(self) -> dict[str, Any]:
-        return {key: self.cause[key] for key in ("message", "traceback") if key in self.cause}
+        keys = ("message", "traceback", "stderr")
+        return {key: self.cause[key] for key in keys if key in self.cause}
 
     def answered_first(self) -> None:
         """A worker has given its first answer: it works."""

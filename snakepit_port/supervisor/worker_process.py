@@ -131,6 +131,8 @@ class WorkerProcess:
             error["status"] = os.waitstatus_to_exitcode(wait_status)
             status = str(error["status"])
             how = f"exited with status {status}"
+        if self.worker.ready_at is None:
+            how += ", before it had loaded its adapter"
         error["message"] = f"worker {self.worker.id} {how}"
         last_words = tail_of(self.stderr)
         if last_words:

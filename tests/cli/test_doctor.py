@@ -114,6 +114,25 @@ def test_the_last_line_is_the_verdict(
     assert text.splitlines()[-1] == verdict
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("os.kill(os.getpid(), 11)", "killed by SIGSEGV, before it had loaded its adapter"),
+        ("time.sleep(600)", "not ready within 3 s and was killed"),
+    ],
+)
+def test_what_a_worker_wrote_that_did_not_load_its_adapter(
+    folder: Path, what: str, told: str
+) -> None:
+    last_words = "import os, sys, time\nprint('reading the model', file=sys.stderr, flush=True)\n"
+    (folder / "slow.py").write_text(f"{last_words}{what}\n")
+    pool = POOL.replace("fine", "slow") + "pool_startup_timeout = 3000\n"
+    status, found = findings(folder, pool)
+    assert (status, found["start"]["level"]) == (1, "failure")
+    assert told in found["start"]["message"]
+    assert "\nit wrote on stderr:\nreading the model" in found["start"]["message"]
+
+
 def test_an_adapter_that_cannot_be_imported(folder: Path) -> None:
     config = POOL.replace("fine", "broken")
     status, found = findings(folder, config)

@@ -9,7 +9,7 @@ defmodule SnakepitPort.Error do
     * `exception`, `traceback` - the Python class and Python's own text of where it was raised
     * `pool`, `worker_id`, `command` - where
     * `signal`, `status`, `stderr` - of a worker or supervisor that died: the signal's name or the
-      exit status, and the last lines a worker wrote
+      exit status, and the last lines a worker wrote to stderr
     * `problems` - of a configuration: maps with `:place`, `:message`, `:hint`, `:file`, `:line`
 
   `Exception.message/1` puts all of it into one text, and `inspect/2` shows that text after the type: so OTP's

@@ -16,7 +16,7 @@ defmodule SnakepitPort.Names do
   @keys ~w(
     workers startup_ms reload_ms queued attempt retry_in_ms uptime_ms requests queue_us run_us
     pool message traceback worker os_pid python reason status command outcome session
-    gil module kind commands
+    gil module kind commands stderr
     source level line
     errors queue_timeouts pool_saturated available busy run_id pools
     state timeouts cancelled worker_crashes started sessions retries
