@@ -178,7 +178,7 @@ defmodule SnakepitPort do
   """
   @spec execute_stream(String.t() | atom, map | list, (term -> any), keyword) ::
           :ok | {:error, Error.t()}
-  def execute_stream(command, args, fun, opts \\ []) do
+  def execute_stream(command, args \\ %{}, fun, opts \\ []) do
     unless is_function(fun, 1) do
       raise ArgumentError, "a stream is for a function of one argument, not #{inspect(fun)}"
     end
@@ -208,7 +208,7 @@ defmodule SnakepitPort do
           (term -> any),
           keyword
         ) :: :ok | {:error, Error.t()}
-  def execute_in_session_stream(session_id, command, args, fun, opts \\ []) do
+  def execute_in_session_stream(session_id, command, args \\ %{}, fun, opts \\ []) do
     execute_stream(command, args, fun, of_session(opts, session_id))
   end
 
@@ -260,7 +260,8 @@ defmodule SnakepitPort do
   Has workers replaced, and returns how many that are: the worker with the id `:worker`, all workers of the
   pool `:pool`, or all. They serve on until their successors are ready; the event `worker.recycled` tells
   of each. What is replaced can be given alone, for the default server. A key that is given as `nil`, as the
-  worker of an error that happened at none, raises `ArgumentError`.
+  worker of an error that happened at none, raises `ArgumentError`. Where successors do not start (the event
+  `worker.start_failed`, a warning for Logger), those of before serve on, and it is tried again.
 
       {:ok, 1} = SnakepitPort.recycle(worker: "default-1")
 
@@ -363,8 +364,8 @@ defmodule SnakepitPort do
   end
 
   @doc """
-  Stops the supervisor and all its workers, and returns when they are gone. Calls that are running may
-  finish within the configuration's `shutdown_grace_period`. Does nothing if none is running.
+  Stops the supervisor and all its workers, and returns when they are gone. Calls that are running, or wait for a
+  worker, may finish within the configuration's `shutdown_grace_period`. Does nothing if none is running.
   """
   @spec stop(server) :: :ok
   def stop(server \\ SnakepitPort) do
@@ -376,9 +377,10 @@ defmodule SnakepitPort do
 
   @doc """
   For scripts: starts, waits for the pools, runs `fun`, stops whatever happened, and returns what
-  `fun` did. Raises `SnakepitPort.Error` if the start fails.
+  `fun` did. Raises `SnakepitPort.Error` if the start fails, and `ArgumentError` while a server of that name runs.
 
-  Takes the options of `start_link/1`, and `:timeout` for `await_ready/2`.
+  Takes the options of `start_link/1`, and `:timeout` for `await_ready/2`. A BEAM that was started for it goes on; end
+  the script with `System.halt/0` if that is not wanted.
   """
   @spec run_as_script((() -> result), keyword) :: result when result: term
   def run_as_script(fun, opts \\ []) do
@@ -386,10 +388,8 @@ defmodule SnakepitPort do
       raise ArgumentError, "a script is a function without arguments, not #{inspect(fun)}"
     end
 
-    {timeout, opts} =
-      if Keyword.keyword?(opts),
-        do: Keyword.pop(opts, :timeout, @start_timeout),
-        else: {@start_timeout, opts}
+    opts = options!(opts, [:timeout | Server.option_names()])
+    {timeout, opts} = Keyword.pop(opts, :timeout, @start_timeout)
 
     :ok = Server.check_timeout(timeout)
     server = started!(start_link(opts))

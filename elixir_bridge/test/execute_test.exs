@@ -179,10 +179,27 @@ defmodule SnakepitPort.ExecuteTest do
           {"options are a keyword list", fn -> SnakepitPort.execute(:add, [1, 2], 500) end},
           {"options are", fn -> SnakepitPort.execute(:add, [1, 2], %{timeout: 1}) end},
           {"options are", fn -> SnakepitPort.stream(:count, [2], 500) end},
+          {"a pool is named as an option", fn -> SnakepitPort.execute(:default, "add", [1, 2]) end},
+          {"give it in a list, [%Date{}]",
+           fn -> SnakepitPort.execute("echo", ~D[2020-01-01], opts) end},
           {"options are", fn -> SnakepitPort.execute_in_session("s", "pid", [], 500) end}
         ] do
       error = assert_raise ArgumentError, call
       assert Exception.message(error) =~ what
+    end
+  end
+
+  test "arguments may be left out, and the server is SnakepitPort then" do
+    for call <- [
+          fn -> SnakepitPort.execute("pid") end,
+          fn -> SnakepitPort.execute_stream("endless", & &1) end,
+          fn -> SnakepitPort.execute_in_session("s", "pid") end,
+          fn -> SnakepitPort.execute_in_session_stream("s", "endless", & &1) end,
+          fn -> SnakepitPort.recycle(:default) end
+        ] do
+      assert {:error, %Error{type: :supervisor_down, message: message}} = call.()
+      assert message =~ "no SnakepitPort server"
+      assert message =~ "[pool: :default]" == (message =~ ":default is running")
     end
   end
 

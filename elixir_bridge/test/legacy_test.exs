@@ -152,6 +152,14 @@ defmodule SnakepitPort.LegacyTest do
       assert "[{" <> _ = capture_io(fn -> Convert.run(args ++ ["--report", "--json"]) end)
     end
 
+    test "says what it is for, and of TOML what is", context do
+      assert capture_io(fn -> Convert.run(["--help"]) end) =~
+               "mix snakepit_port.convert config/config.exs"
+
+      told = "old.toml is TOML, not Elixir: snakepit-port convert old.toml"
+      assert_raise Mix.Error, told, fn -> Convert.run(["old.toml" | context.args]) end
+    end
+
     test "leaves a file that is there alone, and says so once", %{folder: folder, args: args} do
       path = Path.join(folder, "pools.toml")
       File.write!(path, "mine")

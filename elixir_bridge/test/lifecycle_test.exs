@@ -96,6 +96,10 @@ defmodule SnakepitPort.LifecycleTest do
 
     test "an unknown option is raised" do
       assert_raise ArgumentError, fn -> SnakepitPort.start_link(confg: "x") end
+
+      assert_raise ArgumentError, ~r/:halt.*:timeout/s, fn ->
+        SnakepitPort.run_as_script(&self/0, halt: true)
+      end
     end
 
     test "a pool that cannot start is named with the reason; the others work", context do

@@ -53,10 +53,13 @@ _QUEUE_TIMEOUT = math.inf
 _NO_ARGUMENTS = "none"
 
 
+_TIMEOUT_HELP = "deadline of the call; that its worker starts first counts"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("--config", metavar="FILE", required=True, help="TOML file")
-    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help="deadline of the call")
+    parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help=_TIMEOUT_HELP)
     parser.add_argument(
         "--json", action="store_true", help="say on each line what it is; errors too"
     )

@@ -46,8 +46,20 @@ def convert_terms(term: Any, home: str | os.PathLike[str], folder: Path | None =
     if not legacy.recognised(tree):
         message = "this is not a configuration of Snakepit: there is nothing to convert"
         raise ConfigError([Problem("", message)])
-    conversion = legacy.convert(tree)
+    conversion = legacy.convert(_names_first(tree))
     return write(_moved(conversion, Path(os.path.abspath(home)), folder)), conversion.changes
+
+
+def _names_first(tree: dict[str, Any]) -> dict[str, Any]:
+    """A map has its keys in no order of its author's: that of a pool's name is the first."""
+    pools = tree.get("pools")
+    if not isinstance(pools, list):
+        return tree
+    ordered = [
+        {"name": pool["name"], **pool} if isinstance(pool, dict) and "name" in pool else pool
+        for pool in pools
+    ]
+    return {**tree, "pools": ordered}
 
 
 def _moved(conversion: legacy.Conversion, home: Path, folder: Path | None) -> legacy.Conversion:

@@ -16,7 +16,7 @@ from snakepit_port.pool.worker import Worker
 
 class Reloading:
     """Tells once of each reload when the pool is whole, and once if a worker failed to start before
-    that. A reload that comes meanwhile takes the place of the one before."""
+    that while others serve. A reload that comes meanwhile takes the place of the one before."""
 
     def __init__(self, record: Record, roster: Roster) -> None:
         self._record = record
@@ -53,7 +53,9 @@ class Reloading:
         """A worker with the settings of now could not be started; that is tried again."""
         if self._began_at is not None and not self._has_failed:
             self._has_failed = True
-            self._record.emit("pool.reload_failed", {}, **cause)
+            # A pool that has no others becomes unavailable, and tells why.
+            if self._roster.serving():
+                self._record.emit("pool.reload_failed", {}, **cause)
 
     def see(self, wanted: int, now: float) -> None:
         """After a change among the workers, of which so many are to serve."""

@@ -263,3 +263,9 @@ def test_names_cannot_break_out_of_a_comment(tmp_path: Path) -> None:
 def test_what_is_not_snakepits_has_nothing_to_convert(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to convert"):
         convert_terms({"pools": [{"name": "a", "adapter": "b"}]}, tmp_path)
+
+
+def test_a_pool_of_a_map_begins_with_its_name(tmp_path: Path) -> None:
+    pool = {"adapter_spec": "a:A", "name": "one", "pool_size": 1}
+    text, _ = convert_terms({"pools": [pool]}, tmp_path)
+    assert text.index("name =") < text.index("adapter =") < text.index("pool_size =")

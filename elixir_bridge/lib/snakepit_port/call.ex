@@ -141,6 +141,12 @@ defmodule SnakepitPort.Call do
     raise ArgumentError, "window: is how many chunks may wait, at least 1, not #{inspect(n)}"
   end
 
+  def options([other | _] = options, _) when not is_tuple(other) or tuple_size(other) != 2 do
+    raise ArgumentError,
+          "options are a keyword list, like [timeout: 1_000], not #{shown(options)}; the command comes first, " <>
+            "then its arguments, and a pool is named as an option, like [pool: :default]"
+  end
+
   def options([other | _], call) do
     known = ":server, :pool, :timeout, :queue_timeout, :session_id"
     known = if call.window, do: known <> ", :window (a positive number)", else: known
@@ -169,6 +175,11 @@ defmodule SnakepitPort.Call do
     if args != [] and Enum.all?(args, &pair?/1),
       do: raise(ArgumentError, keywords(args)),
       else: args
+  end
+
+  def arguments(%struct{} = args) do
+    raise ArgumentError,
+          "a struct is one value: give it in a list, [%#{inspect(struct)}{}], not as the arguments: #{shown(args)}"
   end
 
   def arguments(args) when is_map(args), do: args

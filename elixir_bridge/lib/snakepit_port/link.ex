@@ -245,9 +245,16 @@ defmodule SnakepitPort.Link do
   def not_running(server) do
     message =
       "no SnakepitPort server #{inspect(server)} is running: none was started by that name, or it has " <>
-        "stopped (the log says why), and its supervisor may be starting it again"
+        "stopped (the log says why), and its supervisor may be starting it again#{meant(server)}"
 
     {:error, %Error{type: :supervisor_down, message: message}}
+  end
+
+  # Servers are mostly named as modules, pools never.
+  defp meant(server) do
+    if is_atom(server) and not String.starts_with?(Atom.to_string(server), "Elixir."),
+      do: ". If that is a pool: it is named as an option, like [pool: #{inspect(server)}]",
+      else: ""
   end
 
   defp registered_name(pid) do
@@ -474,6 +481,10 @@ defmodule SnakepitPort.Link do
   end
 
   defp down({%Error{} = error, _}), do: error
+
+  # It was looked up before that.
+  defp down(:noproc),
+    do: %Error{type: :supervisor_down, message: "the SnakepitPort server has just stopped"}
 
   defp down(reason) do
     message = "the SnakepitPort server stopped: #{Exception.format_exit(reason)}"

@@ -99,7 +99,7 @@ defmodule SnakepitPort.Program do
   defp remedy(status, python) when status in [1, 2] do
     {:ok, python} = interpreter(python)
     project = Path.join(@checkout, "pyproject.toml")
-    package = if File.exists?(project), do: @checkout, else: "PATH-OF-THE-CHECKOUT"
+    package = if File.exists?(project), do: @checkout, else: "PATH-OR-GIT-URL-OF-SNAKEPIT-PORT"
 
     ". Its interpreter, #{python}, has to be Python 3.11 or newer with snakepit-port installed: run " <>
       "#{python} -m pip install #{package}, or give python: another interpreter"

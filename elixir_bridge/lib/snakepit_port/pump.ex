@@ -5,15 +5,14 @@ defmodule SnakepitPort.Pump do
   `busy` is 1 from the moment somebody wakes it until it has found the outbox empty.
   """
 
+  # Most of the time it waits, in OTP's loop: code of this module can be loaded anew then.
+  use GenServer
+
   @doc "Starts the pump of the calling process, with which it ends."
   @spec start_link(port, :ets.tid(), :atomics.atomics_ref()) :: pid
   def start_link(port, outbox, busy) do
-    owner = self()
-
-    spawn_link(fn ->
-      Process.monitor(owner)
-      loop(port, outbox, busy)
-    end)
+    {:ok, pump} = GenServer.start_link(__MODULE__, {self(), {port, outbox, busy}})
+    pump
   end
 
   @doc "Has the pump write what is in the outbox; to be called after putting something there."
@@ -23,35 +22,39 @@ defmodule SnakepitPort.Pump do
     :ok
   end
 
-  defp loop(port, outbox, busy) do
-    receive do
-      :wake -> if run(port, outbox, busy) == :ok, do: loop(port, outbox, busy)
-      {:DOWN, _, _, _, _} -> :ok
-    end
+  @impl true
+  def init({owner, state}) do
+    # The link ends it only when the owner does not end normally.
+    Process.monitor(owner)
+    {:ok, state}
   end
 
-  defp run(port, outbox, busy) do
-    drain(port, outbox, busy)
+  @impl true
+  def handle_info(:wake, state) do
+    drain(state)
+    {:noreply, state}
   rescue
     # The port or the table is gone, so the owner is going too.
-    ArgumentError -> :gone
+    ArgumentError -> {:stop, :normal, state}
   end
 
-  defp drain(port, outbox, busy) do
+  def handle_info({:DOWN, _, _, _, _}, state), do: {:stop, :normal, state}
+
+  defp drain({port, outbox, busy} = state) do
     case :ets.first(outbox) do
       :"$end_of_table" ->
         :atomics.put(busy, 1, 0)
-        if :ets.first(outbox) == :"$end_of_table", do: :ok, else: drain_again(port, outbox, busy)
+        if :ets.first(outbox) == :"$end_of_table", do: :ok, else: drain_again(state)
 
       id ->
         for {_, frame} <- :ets.take(outbox, id), do: Port.command(port, frame)
-        drain(port, outbox, busy)
+        drain(state)
     end
   end
 
   # Somebody put a frame there while `busy` still was 1, and so did not wake anybody.
-  defp drain_again(port, outbox, busy) do
+  defp drain_again({_, _, busy} = state) do
     :atomics.put(busy, 1, 1)
-    drain(port, outbox, busy)
+    drain(state)
   end
 end

@@ -70,6 +70,10 @@ defmodule SnakepitPort.Server do
     opts
   end
 
+  @doc "The names of all options."
+  @spec option_names :: [atom]
+  def option_names, do: Keyword.keys(@defaults)
+
   defp name?(name), do: is_atom(name) and name not in @no_names
 
   defp path?(python) do

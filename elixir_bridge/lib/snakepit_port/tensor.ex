@@ -7,8 +7,8 @@ defmodule SnakepitPort.Tensor do
   A NumPy array that a command returns arrives as one, and one in the arguments of a call arrives as
   a NumPy array, which may be written to. Where the worker has no NumPy it is a memoryview.
 
-    * `type` - as Nx names it: `{:s | :u, 8 | 16 | 32 | 64}`, `{:f, 16 | 32 | 64}`, `{:bf, 16}`,
-      `{:c, 64 | 128}`. Booleans of NumPy are `{:u, 8}`
+    * `type` - as Nx names it: `{:s, bits}` and `{:u, bits}` of 8, 16, 32 or 64, `{:f, bits}` of 16, 32 or 64,
+      `{:bf, 16}`, `{:c, bits}` of 64 or 128. Booleans of NumPy are `{:u, 8}`
     * `shape` - a tuple of sizes, `{}` for a single number
     * `data` - the numbers in C order and the machine's own byte order
 

@@ -28,7 +28,8 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
     force: :boolean,
     report: :boolean,
     json: :boolean,
-    python: :string
+    python: :string,
+    help: :boolean
   ]
 
   # SPEC section 15.
@@ -37,7 +38,14 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
   @impl true
   def run(argv) do
     {opts, files} = OptionParser.parse!(argv, strict: @switches, aliases: [o: :output])
-    if files == [], do: Mix.raise("which file? mix snakepit_port.convert config/config.exs")
+    if opts[:help], do: Mix.shell().info(@moduledoc), else: run(files, opts)
+  end
+
+  defp run([], _), do: Mix.raise("which file? mix snakepit_port.convert config/config.exs")
+
+  defp run(files, opts) do
+    if toml = Enum.find(files, &(Path.extname(&1) == ".toml")),
+      do: Mix.raise("#{toml} is TOML, not Elixir: snakepit-port convert #{toml}")
 
     if opts[:output] && !opts[:force] && match?({:ok, _}, File.lstat(opts[:output])),
       do: Mix.raise("#{opts[:output]} is there already; --force writes over it")
