@@ -94,6 +94,11 @@ class _CommandParser(_Parser):
         return found, unknown
 
 
+def _ask_for_command(parser: argparse.ArgumentParser) -> int:
+    parser.print_help(sys.stderr)
+    return USAGE
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="snakepit-port",
@@ -102,7 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"snakepit-port {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_CommandParser)
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=_CommandParser)
+    parser.set_defaults(run=lambda _: _ask_for_command(parser))
     for command in COMMANDS:
         subparser = commands.add_parser(
             command.__name__.rpartition(".")[2],

@@ -94,10 +94,10 @@ def find_leavings() -> Leavings:
 
 
 def remove(leavings: Leavings) -> None:
-    """Kills the processes and removes the folders. Nothing happens to what has gone meanwhile, or
-    to a process that has got the id of one that has."""
+    """Kills the processes and removes the folders. Nothing happens to what has gone meanwhile, to a
+    process that has got the id of one that has, or where there is no descriptor left."""
     for process in leavings.processes:
-        with suppress(ProcessLookupError, PermissionError):
+        with suppress(OSError):
             pidfd = os.pidfd_open(process.pid)
             try:
                 seen = look_at(process.pid)

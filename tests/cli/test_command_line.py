@@ -119,6 +119,10 @@ def test_wrong_usage(args: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_who_names_no_command_sees_which_there_are() -> None:
+    assert all(f"\n    {name} " in run().stderr for name in ("serve", "doctor", "convert"))
+
+
 def test_an_option_that_is_none_is_told_with_the_usage_of_its_command() -> None:
     result = run("check", "good.toml", "--bogus")
     assert (result.returncode, result.stdout) == (64, "")
