@@ -6,7 +6,9 @@ defmodule SnakepitPort.LinkTest do
   setup context do
     args = ["-c", "exec cat 2>/dev/null"]
     port = Port.open({:spawn_executable, "/bin/sh"}, [:binary, packet: 4, args: args])
-    {:ok, link: Link.create(SnakepitPort.Support.name(context), port, self(), 1000)}
+    link = Link.create(SnakepitPort.Support.name(context), port, self(), 1000)
+    Link.publish(link)
+    {:ok, link: link}
   end
 
   defp request(link, timeout) do

@@ -58,7 +58,7 @@ defmodule SnakepitPort.ReloadTest do
            ]
 
     {:ok, _} = SnakepitPort.reload(server, config: config([[name: "b", call_timeout: 300]]))
-    assert Enum.map([nil, "b"], timeout) == [300, 300]
+    assert Enum.map([nil, "b", "default"], timeout) == [300, 300, 60_000]
     # So it is when nobody answers.
     os_pid = os_pid(server)
     kill(os_pid, "STOP")

@@ -53,6 +53,19 @@ defmodule SnakepitPort.ReporterTest do
     assert Reporter.finish(reporter) == :ok
   end
 
+  test "what a telemetry handler has linked may crash", context do
+    server = SnakepitPort.Support.name(context)
+    test = self()
+    :telemetry.attach(server, fn -> send(test, spawn_link(fn -> exit(:boom) end)) end)
+    reporter = Reporter.start(server, false)
+    Reporter.report(reporter, :erlang.term_to_binary({:event, "worker.started", %{}, %{}}))
+    assert_receive crashed when is_pid(crashed)
+    monitor = Process.monitor(crashed)
+    assert_receive {:DOWN, ^monitor, _, _, _}
+    assert :sys.get_state(reporter.pid).server == server
+    assert Reporter.finish(reporter) == :ok
+  end
+
   test "it ends after its owner, when it has handed on what it was given" do
     test = self()
 

@@ -145,13 +145,26 @@ defmodule SnakepitPort.StreamTest do
       nothing_left(link)
     end
 
-    take_next = fn _ -> receive do: ({alias, _, _} when is_reference(alias) -> :ok) end
+    take_next = fn _ -> assert_receive {alias, 1, _} when is_reference(alias) end
 
-    assert_raise ArgumentError, fn ->
-      SnakepitPort.execute_stream("endless", [], take_next, opts)
+    # Without it there is another chunk, or nothing more.
+    for {command, args} <- [{"endless", []}, {"count", [1]}] do
+      assert_raise ArgumentError, fn ->
+        SnakepitPort.execute_stream(command, args, take_next, [{:timeout, :infinity} | opts])
+      end
+
+      nothing_left(link)
     end
+  end
 
-    nothing_left(link)
+  test "that the server went is missed, too", %{opts: opts, link: link} do
+    {0, continue} = suspend(SnakepitPort.stream("endless", [], [{:timeout, :infinity} | opts]))
+    stop_supervised!(opts[:server])
+    refute Process.alive?(link.owner)
+    assert_receive {:DOWN, _, _, owner, _} when owner == link.owner
+    {:messages, messages} = Process.info(self(), :messages)
+    for late when elem(late, 0) != :snakepit_port <- messages, do: receive(do: (^late -> :ok))
+    assert_raise ArgumentError, fn -> continue.({:cont, nil}) end
   end
 
   @tag workers: 2
@@ -183,6 +196,9 @@ defmodule SnakepitPort.StreamTest do
 
         {:cont, _} ->
           assert %ArgumentError{} = Task.await(Task.async(other))
+          # It goes on here.
+          assert {:suspended, 1, continue} = continue.(command)
+          assert {:halted, nil} = continue.({:halt, nil})
       end
 
       closed_at()

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from snakepit_port.cli.printing import (
@@ -175,7 +176,14 @@ def run(args: argparse.Namespace) -> int:
             told.add(line.worker)
 
     async def call() -> None:
-        async with open_host(args.config, on_log=print_log, tensors=True) as host:
+        async with AsyncExitStack() as stack:
+            opening = open_host(args.config, on_log=print_log, tensors=True)
+            try:
+                host = await stack.enter_async_context(opening)
+            except OSError as exc:
+                hint = f"; {hint}" if (hint := what_to_do(exc)) else ""
+                message = f"the supervisor cannot be started: {exc.strerror}{hint}"
+                raise CallError({"type": "supervisor_down", "message": message}) from None
             if args.stream:
                 await _stream(host, args)
             else:
@@ -195,15 +203,6 @@ def run(args: argparse.Namespace) -> int:
         else:
             complain(str(exc))
         return status
-    except OSError as exc:
-        if not (hint := what_to_do(exc)):
-            raise
-        message = f"the supervisor cannot be started: {exc.strerror}; {hint}"
-        if args.json:
-            print_json_line({"error": {"type": "supervisor_down", "message": message}})
-        else:
-            complain(message)
-        return FAILED
     except EncodeError as exc:
         message = f"the arguments cannot be sent: {exc}"
         if args.json:

@@ -58,7 +58,7 @@ class Standing:
     # -- what becomes of it ------------------------------------------------------------------------
 
     def settle(self, now: float) -> None:
-        """After a change among the workers, while it does not stop."""
+        """After a change among the workers. While it stops, none matters."""
         serving = self._roster.serving()
         # A crash alone is not enough: its successor must have failed to start.
         failed = self._starting.cannot_start and not self._roster.is_starting
@@ -93,7 +93,7 @@ class Standing:
         self.is_stopping = True
         self.why = why
 
-    def stopped(self) -> None:
+    def has_stopped(self) -> None:
         if self.state is not PoolState.STOPPED:
             self.state = PoolState.STOPPED
             self._record.effects.append(Stopped())

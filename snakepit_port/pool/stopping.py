@@ -62,7 +62,7 @@ class Stopping:
                 elif worker.listens and not worker.calls:
                     self._recycling.finish(worker, Fate.SHUTDOWN, now)
         if not workers:
-            self._standing.stopped()
+            self._standing.has_stopped()
 
     def _grace_is_over(self, _: None, now: float) -> None:
         late = "and the call was not done in time (shutdown_grace_period)"

@@ -58,7 +58,7 @@ class Controls:
         self._born_at = clock()
         self._stopping = False
         #: Calls whose answers come later, by id, and until when they are waited for.
-        self.open: dict[int, tuple[Gathering, float]] = {}
+        self.pending: dict[int, tuple[Gathering, float]] = {}
         #: When `tick` has something to do next.
         self.next_due = math.inf
 
@@ -81,7 +81,7 @@ class Controls:
             self._refuse(id, name, "decode", str(exc))
         else:
             if isinstance(answer, Gathering):
-                self._open(id, answer)
+                self._await(id, answer)
             else:
                 self._answer(messages.result(id, wire.encode(answer)))
 
@@ -91,18 +91,18 @@ class Controls:
 
     # -- answers that come later -------------------------------------------------------------------
 
-    def _open(self, id: int, gathering: Gathering) -> None:
-        self.open[id] = gathering, self._clock() + gathering.patience
+    def _await(self, id: int, gathering: Gathering) -> None:
+        self.pending[id] = gathering, self._clock() + gathering.patience
         self._see_what_is_due()
         gathering.begin(lambda gathered: self._gathered(id, gathered))
 
     def _gathered(self, id: int, gathered: Any) -> None:
-        del self.open[id]
+        del self.pending[id]
         self._see_what_is_due()
         self._answer(messages.result(id, wire.encode(gathered)))
 
     def _see_what_is_due(self) -> None:
-        self.next_due = min((until for _, until in self.open.values()), default=math.inf)
+        self.next_due = min((until for _, until in self.pending.values()), default=math.inf)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
@@ -114,7 +114,7 @@ class Controls:
         self._give_up(math.inf)
 
     def _give_up(self, now: float) -> None:
-        for gathering, until in list(self.open.values()):
+        for gathering, until in list(self.pending.values()):
             if until <= now:
                 gathering.give_up()
 

@@ -176,7 +176,7 @@ class Host:
         return None if self._is_used(id) else id
 
     def _is_used(self, id: int | None) -> bool:
-        return id in self._calls or id in self._controls.open
+        return id in self._calls or id in self._controls.pending
 
     def _too_large(self, frame: Oversized) -> None:
         message = (

@@ -332,7 +332,7 @@ def traceback_text(exc: BaseException) -> str:
         while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
             trace = trace.tb_next
         text = "".join(traceback.format_exception(type(exc), exc, trace))
-        half = _MAX_CHARS // 2
+        half = _MAX_CHARS // 2 - 1
         return _utf8(text if len(text) <= _MAX_CHARS else f"{text[:half]}…{text[-half:]}")
     except BaseException:
         return f"{exception_name(exc)}: {text_of(exc)}\n"

@@ -19,11 +19,8 @@ defmodule SnakepitPort.Chunks do
   # What a worker makes of small chunks while credit is on its way.
   @window 512
 
-  # How long a stream that goes on waits for what was sent to this process before, in ms: that is there.
-  @patience 1_000
-
   @enforce_keys [:call, :command, :link, :handle, :window, :deadline, :consumer]
-  defstruct @enforce_keys ++ [owed: 0, taken: 0, sent?: false, files?: false]
+  defstruct @enforce_keys ++ [owed: 0, taken: 0, files?: false]
 
   @doc "The chunks as a lazy enumerable, which makes the call when it is enumerated."
   @spec stream(String.t() | atom, map | list, keyword) :: Enumerable.t()
@@ -62,6 +59,12 @@ defmodule SnakepitPort.Chunks do
     {:halted, acc}
   end
 
+  # What is sent to the process that began is not sent to another. It goes on.
+  defp reduce(%{consumer: consumer}, {:cont, _}, _) when consumer != self() do
+    raise ArgumentError,
+          "a stream can only be gone on with by the process that began it, #{inspect(consumer)}"
+  end
+
   defp reduce(chunks, {:cont, acc}, fun) do
     case take(chunks) do
       {:chunk, value, chunks} -> {chunks, fun.(value, acc)}
@@ -88,7 +91,7 @@ defmodule SnakepitPort.Chunks do
       raise Call.about(error, chunks.call, chunks.command)
     end
 
-    reduce(%{chunks | sent?: Link.sent?(chunks.link, chunks.handle, chunks.taken)}, command, fun)
+    reduce(chunks, command, fun)
   end
 
   defp resume(chunks, command, fun), do: reduce(chunks, command, fun)
@@ -176,12 +179,6 @@ defmodule SnakepitPort.Chunks do
   # call to its first chunk a stream is waited for without a break, and then its arguments have been read.
   defp release(link), do: SharedMemory.release(link.shm, link.table, {:sent, self()})
 
-  # What is sent to the process that began is not sent to another.
-  defp take(%{consumer: consumer}) when consumer != self() do
-    raise ArgumentError,
-          "a stream can only be gone on with by the process that began it, #{inspect(consumer)}"
-  end
-
   # The consumer has done with the chunks that it has taken: those are what it pays for here.
   defp take(%{owed: owed} = chunks) when owed > 0 do
     Link.grant(chunks.link, chunks.handle, owed)
@@ -197,9 +194,7 @@ defmodule SnakepitPort.Chunks do
          {:ok, value} <- Terms.decode(term) do
       {owed, window} = Window.taken(chunks.window, byte_size(term))
       taken = chunks.taken + 1
-
-      {:chunk, value,
-       %{chunks | window: window, owed: owed, taken: taken, sent?: false, files?: false}}
+      {:chunk, value, %{chunks | window: window, owed: owed, taken: taken, files?: false}}
     else
       {:result, _} ->
         :ended
@@ -217,20 +212,17 @@ defmodule SnakepitPort.Chunks do
   end
 
   defp await(chunks, ms) do
-    answer = Link.await(chunks.handle, chunks.taken, patience(chunks, ms))
+    answer = Link.await(chunks.link, chunks.handle, chunks.taken, ms)
     # Whatever that is, nobody is going to read them any more.
     if chunks.files?, do: release(chunks.link)
-    if answer == :lost or (answer == :timeout and chunks.sent?), do: raise(ArgumentError, lost())
+    if answer == :lost, do: raise(ArgumentError, lost())
     answer
   end
 
-  # An atom is larger than any number.
-  defp patience(%{sent?: true}, ms), do: min(ms, @patience)
-  defp patience(_, ms), do: ms
-
   defp lost do
-    "something has taken chunks of a stream out of the mailbox of #{inspect(self())}, as a GenServer or GenStage " <>
-      "does between its callbacks, where a stream cannot be kept suspended: enumerate it in a process of its own"
+    "chunks of a stream are no longer in the mailbox of #{inspect(self())}: something else has received them, as a " <>
+      "GenServer or GenStage does between its callbacks, where a stream cannot be kept suspended (enumerate it in a " <>
+      "process of its own); or the same step of the enumeration is taken a second time"
   end
 
   defp close(chunks), do: Link.close(chunks.link, chunks.handle, chunks.consumer)

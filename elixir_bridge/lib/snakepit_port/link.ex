@@ -73,12 +73,15 @@ defmodule SnakepitPort.Link do
   # Of a pool that is not there, in ms: that of those where nothing is set.
   @call_timeout 60_000
 
+  # How long a stream waits for what was sent to it already, in ms: that is there.
+  @patience 1_000
+
   # Identifiers from here to 2^31 are 32-bit integers on the wire: one shape for the fast paths.
   @first_id 256
 
   # -- the owner's part ---------------------------------------------------------------------------
 
-  @doc "Makes the link of the calling process, and publishes it under the name `table`."
+  @doc "Makes the link of the calling process, whose table is named `table`. Nobody finds it before `publish/1`."
   @spec create(atom, port, pid, pos_integer, SharedMemory.t() | nil) :: t
   def create(table, port, reporter, max_frame_bytes, shm \\ nil) do
     ^table = :ets.new(table, [:named_table, :public, write_concurrency: true])
@@ -87,7 +90,7 @@ defmodule SnakepitPort.Link do
     :atomics.put(ids, 1, @first_id - 1)
     busy = :atomics.new(1, [])
 
-    link = %__MODULE__{
+    %__MODULE__{
       # Not the name: the next server of that name has a table of its own, and the same identifiers.
       table: :ets.whereis(table),
       streams: :ets.new(:streams, [:ordered_set, :public]),
@@ -101,9 +104,13 @@ defmodule SnakepitPort.Link do
       max_frame_bytes: max_frame_bytes,
       shm: shm
     }
+  end
 
-    :ets.insert(table, {:link, link})
-    link
+  @doc "Has callers find a link, by the name of its table."
+  @spec publish(t) :: :ok
+  def publish(link) do
+    :ets.insert(link.table, {:link, link})
+    :ok
   end
 
   @doc """
@@ -127,9 +134,10 @@ defmodule SnakepitPort.Link do
         _ -> for {_, ms} <- timeouts, map_size(timeouts) == 1, do: {nil, ms}
       end
 
-    for {pool, ms} <- default ++ Map.to_list(timeouts),
-        do: :ets.insert(link.table, {{:call_timeout, pool}, ms})
-
+    rows = for {pool, ms} <- default ++ Map.to_list(timeouts), do: {{:call_timeout, pool}, ms}
+    :ets.insert(link.table, rows)
+    before = :ets.select(link.table, [{{{:call_timeout, :_}, :_}, [], [:"$_"]}])
+    for {key, _} <- before -- rows, do: :ets.delete(link.table, key)
     :ok
   end
 
@@ -315,11 +323,24 @@ defmodule SnakepitPort.Link do
   end
 
   @doc """
-  What a stream gets after `n` chunks: one more, or its answer; `:lost` if that is there no more.
+  What a stream gets after `n` chunks: one more, or its answer. `:lost` if that was sent to its consumer, and is there
+  no more.
   """
-  @spec await(stream, non_neg_integer, timeout) ::
+  @spec await(t, stream, non_neg_integer, timeout) ::
           {:ok, binary} | {:error, Error.t()} | :timeout | :lost
-  def await({_id, alias}, n, timeout) do
+  def await(link, stream, n, timeout) do
+    with :timeout <- take(stream, n, 0) do
+      if sent?(link, stream, n) do
+        # An atom is larger than any number.
+        with :timeout when timeout >= @patience <- take(stream, n, min(timeout, @patience)),
+             do: :lost
+      else
+        take(stream, n, timeout)
+      end
+    end
+  end
+
+  defp take({_id, alias}, n, timeout) do
     receive do
       {^alias, ^n, frame} -> {:ok, frame}
       {^alias, _, _} -> :lost
@@ -329,17 +350,15 @@ defmodule SnakepitPort.Link do
     end
   end
 
-  @doc "Whether what a stream gets after `n` chunks was sent to its consumer already."
-  @spec sent?(t, stream, non_neg_integer) :: boolean
-  def sent?(link, {id, _alias}, n) do
+  defp sent?(link, {id, _alias}, n) do
     case :ets.lookup(link.table, id) do
       [{_, _, sent}] -> sent > n
       # It was answered.
       [] -> true
     end
   rescue
-    # The owner is gone: the monitor will say why.
-    ArgumentError -> false
+    # The owner has told why it goes, or is about to.
+    ArgumentError -> not Process.alive?(link.owner)
   end
 
   @doc "Lets the worker send so many more chunks."

@@ -57,6 +57,8 @@ defmodule SnakepitPort.Reporter do
 
   @impl true
   def init({owner, server, logs?, counts}) do
+    # What a telemetry handler starts and links may crash.
+    Process.flag(:trap_exit, true)
     Process.monitor(owner)
     telemetry = if Code.ensure_loaded?(:telemetry), do: :telemetry
 

@@ -169,6 +169,7 @@ defmodule SnakepitPort.Server do
       link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
       Link.note_origin(link, opts[:config], offer.base_dir, offer.capabilities)
       Link.note_call_timeouts(link, offer.call_timeouts)
+      Link.publish(link)
 
       {:ok,
        %{
