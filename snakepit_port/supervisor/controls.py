@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from snakepit_port import wire
@@ -14,7 +15,7 @@ from snakepit_port.supervisor import configuration
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.pools import Pools
 from snakepit_port.supervisor.runner import Runner
-from snakepit_port.supervisor.stacks import PATIENCE
+from snakepit_port.supervisor.stacks import FROM_C_AFTER, PATIENCE
 from snakepit_port.wire import messages
 from snakepit_port.wire.terms import show
 
@@ -30,6 +31,16 @@ class CallRefused(Exception):
         super().__init__(message)
         self.type = type
         self.more = more
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A call whose answer comes later: when those that it waits for are reminded, and until when
+    it waits."""
+
+    gathering: Gathering
+    remind_at: float
+    until: float
 
 
 class Controls:
@@ -57,8 +68,8 @@ class Controls:
         self._reloaded = reloaded
         self._born_at = clock()
         self._stopping = False
-        #: Calls whose answers come later, by id, and until when they are waited for.
-        self.pending: dict[int, tuple[Gathering, float]] = {}
+        #: Calls whose answers come later, by id.
+        self.pending: dict[int, _Pending] = {}
         #: When `tick` has something to do next.
         self.next_due = math.inf
 
@@ -92,7 +103,10 @@ class Controls:
     # -- answers that come later -------------------------------------------------------------------
 
     def _await(self, id: int, gathering: Gathering) -> None:
-        self.pending[id] = gathering, self._clock() + gathering.patience
+        now = self._clock()
+        self.pending[id] = _Pending(
+            gathering, now + gathering.remind_after, now + gathering.patience
+        )
         self._see_what_is_due()
         gathering.begin(lambda gathered: self._gathered(id, gathered))
 
@@ -102,11 +116,19 @@ class Controls:
         self._answer(messages.result(id, wire.encode(gathered)))
 
     def _see_what_is_due(self) -> None:
-        self.next_due = min((until for _, until in self.pending.values()), default=math.inf)
+        dates = (min(call.remind_at, call.until) for call in self.pending.values())
+        self.next_due = min(dates, default=math.inf)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
+        if self.next_due > now:
+            return
+        for call in self.pending.values():
+            if call.remind_at <= now < call.until:
+                call.remind_at = math.inf
+                call.gathering.remind()
         self._give_up(now)
+        self._see_what_is_due()
 
     def stop(self) -> None:
         """Answer what is open now, and reload and replace nothing any more."""
@@ -114,9 +136,9 @@ class Controls:
         self._give_up(math.inf)
 
     def _give_up(self, now: float) -> None:
-        for gathering, until in list(self.pending.values()):
-            if until <= now:
-                gathering.give_up()
+        for call in list(self.pending.values()):
+            if call.until <= now:
+                call.gathering.give_up()
 
     # -- whom a call is about ----------------------------------------------------------------------
 
@@ -186,7 +208,7 @@ class Controls:
         return runner.close_session(str(session))
 
     def _stacks(self, args: Mapping[str, Any]) -> Gathering:
-        gathering = Gathering(PATIENCE)
+        gathering = Gathering(PATIENCE, remind_after=FROM_C_AFTER)
         for runner in self._with_worker(args):
             runner.ask_stacks(gathering, args.get("worker"))
         return gathering

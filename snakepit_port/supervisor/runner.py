@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from snakepit_port.config import Config, PoolSettings
@@ -23,6 +24,7 @@ from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.worker.fitting import fit_failure
+from snakepit_port.worker.stacks import FROM_C as STACKS_FROM_C
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 #: What a worker may tell the host of itself.
@@ -210,9 +212,15 @@ class Runner:
         """Have the workers, or only one, tell their stacks."""
         for id, process in self._processes.items():
             if only in (None, id):
-                tell = gathering.expect(id, process.stacks.give_up)
+                remind = partial(self._ask_from_c, id)
+                tell = gathering.expect(id, process.stacks.give_up, remind)
                 if process.stacks.ask(tell):
                     process.source.signal(id, STACKS_SIGNAL, group=False)
+
+    def _ask_from_c(self, id: str) -> None:
+        process = self._processes.get(id)
+        if process is not None and process.stacks.is_silent:
+            process.source.signal(id, STACKS_FROM_C, group=False)
 
     # -- effects -----------------------------------------------------------------------------------
 

@@ -6,25 +6,28 @@ import os
 from collections.abc import Callable
 
 from snakepit_port.supervisor.pump import READ, Pump
-from snakepit_port.worker.stacks import SIGNAL
+from snakepit_port.worker.stacks import FROM_C, SIGNAL
+
+#: Seconds after which a worker that has written nothing is asked again, to write from C.
+FROM_C_AFTER = 0.3
 
 #: Seconds that workers have to write their stacks. C code does it as soon as they get the signal,
 #: so one that takes longer has blocked the signal, or is stopped.
 PATIENCE = 1.0
 
-#: 100 threads with 100 frames each, which is where faulthandler ends, take less.
+#: A worker writes less.
 _MAX_BYTES = 2 * 1024 * 1024
 
 _READ_BYTES = 64 * 1024
 
 #: The numbers of signals, which Python writes into the same pipe; only one of them is an end.
-_END = bytes([SIGNAL])
-_OTHERS = bytes(set(range(32)) - {SIGNAL} - set(b"\t\n\r"))
+_END = bytes([FROM_C])
+_OTHERS = bytes(set(range(32)) - {FROM_C} - set(b"\t\n\r"))
 
 #: In place of the stacks of a worker that does not tell them.
 SILENT = (
     f"it has told nothing within {PATIENCE:g} s: it is only starting, or is stopped, or blocks"
-    f" {SIGNAL.name}\n"
+    f" {SIGNAL.name} and {FROM_C.name}\n"
 )
 
 
@@ -45,6 +48,11 @@ class Stacks:
         and is not writing them already."""
         self._told.append(told)
         return len(self._told) == 1
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the worker was asked, and has written nothing."""
+        return bool(self._told) and not self._text.translate(None, _OTHERS)
 
     def give_up(self) -> None:
         """Tell what there is."""

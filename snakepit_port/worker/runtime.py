@@ -17,7 +17,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import traceback
 from collections import deque
 from contextlib import suppress
@@ -33,6 +32,7 @@ from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
+from snakepit_port.worker.spare_frames import with_spare_frames
 from snakepit_port.worker.streams import Stream
 from snakepit_port.worker.vigil import Vigil
 
@@ -46,11 +46,6 @@ _EX_FAILED = 1
 _READ_BYTES = 64 * 1024
 _READ_MORE_BYTES = 1024 * 1024
 
-#: More frames of Python than the signal's handler takes.
-_FRAMES_TO_LOOK = 100
-
-#: The highest limit that Python takes, a C int.
-_MOST_FRAMES = 2**31 - 1
 
 #: Seconds to stay awake for the next call, once there is nothing left to do.
 _AWAKE = 0.00005
@@ -321,15 +316,7 @@ class Runtime(Serving):
         self._missed = True
         if self._running is None or self._looking:
             return
-        # The command may have used up nearly all frames that there may be.
-        limit = sys.getrecursionlimit()
-        try:
-            sys.setrecursionlimit(min(limit + _FRAMES_TO_LOOK, _MOST_FRAMES))
-            self._look_now()
-        finally:
-            # Refused where it is that deep; then it stays.
-            with suppress(RecursionError):
-                sys.setrecursionlimit(limit)
+        with_spare_frames(self._look_now)
 
     def _look_now(self) -> None:
         # Again, if a signal came meanwhile: its own handler has returned at once.

@@ -32,6 +32,7 @@ from snakepit_port.worker import boot, gil, linux, process, starter_frames
 from snakepit_port.worker.fitting import FAILURE_BYTES, fit
 from snakepit_port.worker.loading import import_error
 from snakepit_port.worker.orphans import Orphans, mark, mark_this_process
+from snakepit_port.worker.stacks import FROM_C as STACKS_FROM_C
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 #: Descriptors that come with a `start`: channel, stdout, stderr, stacks.
@@ -92,7 +93,8 @@ class Starter:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         # Workers inherit the mask, and are interrupted and asked with the others.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD, signal.SIGURG, STACKS_SIGNAL})
+        handled = {signal.SIGCHLD, signal.SIGURG, STACKS_SIGNAL, STACKS_FROM_C}
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
 
     def _tell(self, frame: bytes) -> None:
         with suppress(BrokenPipeError, ConnectionResetError):

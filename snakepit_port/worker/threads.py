@@ -34,6 +34,7 @@ from snakepit_port.worker.loading import LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.runtime import Runtime, Unwell
 from snakepit_port.worker.serving import Arguments, Serving
+from snakepit_port.worker.stacks import tell_from_c
 from snakepit_port.worker.streams import Stream
 
 #: A call as it waits: id, command, arguments, credit of a stream, which attempt it is.
@@ -174,6 +175,7 @@ class ThreadedRuntime(Runtime):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
+        tell_from_c(all_threads=True)
         self.lock = threading.Lock()
         self.closing = False
         self._lanes: list[_Lane] = []

@@ -76,6 +76,24 @@ def loop_in_python() -> None:
         pass
 
 
+def deeper(n: int) -> int:
+    return deeper(n - 1) if n else 0
+
+
+@command
+def call_on() -> None:
+    """Calls functions all the time."""
+    while True:
+        deeper(300)
+
+
+@command
+def call_on_threads() -> None:
+    for _ in range(2):
+        threading.Thread(target=call_on, daemon=True).start()
+    call_on()
+
+
 @command
 def loop_in_c() -> int:
     """Holds the interpreter: nothing of Python's runs meanwhile, signal handlers included."""

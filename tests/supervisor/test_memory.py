@@ -156,6 +156,22 @@ def test_a_gathering_is_done_once_with_what_each_has_told() -> None:
     assert done == [{"a": 1, "b": 2}]
 
 
+def test_those_that_have_told_nothing_are_reminded() -> None:
+    done: list[dict[str, object]] = []
+    reminded: list[str] = []
+    gathering = Gathering(1.0, remind_after=0.5)
+    quick = gathering.expect("quick", remind=lambda: reminded.append("quick"))
+    slow = gathering.expect("slow", remind=lambda: reminded.append("slow"))
+    gathering.expect("other")
+    gathering.begin(done.append)
+    quick(1)
+    gathering.remind()
+    assert (reminded, done) == (["slow"], [])
+    slow(2)
+    gathering.give_up()
+    assert done == [{"quick": 1, "slow": 2, "other": None}]
+
+
 def test_a_gathering_of_nothing_is_done_at_once() -> None:
     done: list[int] = []
     Gathering(1.0, len).begin(done.append)

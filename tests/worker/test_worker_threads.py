@@ -14,6 +14,8 @@ from worker_driver import Fifo, Start, Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import messages
+from snakepit_port.worker.stacks import FROM_C as STACKS_FROM_C
+from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 pytestmark = several_at_a_time
 
@@ -38,6 +40,28 @@ def test_as_many_calls_run_at_a_time_as_there_are_threads(worker: Worker) -> Non
     ids = [worker.begin("meet", LANES) for _ in range(LANES)]
     assert set(answers(worker, ids).values()) == {f"lane-{n}" for n in range(1, LANES + 1)}
     assert worker.begun == LANES
+
+
+def test_stacks_of_threads_that_wait_and_that_run(
+    worker: Worker, request: pytest.FixtureRequest
+) -> None:
+    id = worker.begin("spin_until_cancelled", "x")
+    assert worker.stdout.line() == "in"
+    os.kill(worker.process.pid, STACKS_SIGNAL)
+    text = worker.stacks.until(bytes([STACKS_FROM_C])).lstrip(chr(STACKS_SIGNAL))
+    stacks = {stack.split("[")[1].split("]")[0]: stack for stack in text.split("Thread ")[1:]}
+    assert {"MainThread", *(f"lane-{n}" for n in range(1, LANES + 1))} <= set(stacks)
+    assert "in _receive" in stacks["MainThread"]
+    running = [stack for stack in stacks.values() if "cannot be looked at meanwhile" in stack]
+    if request.node.callspec.params["starter"] == "free-threaded":
+        assert len(running) <= 1
+    else:
+        assert running == []
+        assert "in spin_until_cancelled" in text
+    waiting = [stack for stack in stacks.values() if "threads.py" in stack]
+    assert len(waiting) >= LANES - 1
+    worker.send(messages.cancel(id))
+    assert worker.failure_of(id)["type"] == "cancelled"
 
 
 def test_one_that_cannot_have_its_threads_says_so_instead_of_being_ready(

@@ -78,6 +78,13 @@ class Pipe:
         line, _, self._got = self._got.partition(b"\n")
         return line.decode()
 
+    def until(self, end: bytes) -> str:
+        """What comes before this byte."""
+        while end not in self._got and self._more():
+            pass
+        text, _, self._got = self._got.partition(end)
+        return text.decode()
+
     def rest(self) -> str:
         """Everything, until the last process that could write has gone."""
         while self._more():
