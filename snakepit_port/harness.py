@@ -157,6 +157,7 @@ class Host(Link):
 
         Raises: as `call`.
         """
+        _check_names(control=name)
         payload = encode(args or {})
         return await self._ask(lambda id: messages.control(id, name, payload), None)
 
@@ -293,7 +294,10 @@ class Host(Link):
 
         Raises:
             CallError: `type` "supervisor_down": the link is gone.
+            TypeError: `data` is not bytes.
         """
+        if not isinstance(data, bytes):
+            raise TypeError(f"a frame is bytes, not {type(data).__name__}")
         await trio.lowlevel.checkpoint()
         await self._outbox.room()
         self._post(data)
@@ -326,8 +330,9 @@ class Host(Link):
     async def close(self) -> int | None:
         """Ends the supervisor's input and waits until it has exited; returns `exit_status`.
 
-        Calls that are waiting get their answers meanwhile; new ones raise `CallError`. Cancelling
-        stops the waiting, not the closing.
+        Calls that are waiting get their answers meanwhile; new ones raise `CallError`. One that is
+        cancelled, or a stream that is left, goes on there within `shutdown_grace_period`: nothing
+        more is sent. Cancelling `close` stops the waiting, not the closing.
         """
         self._outbox.close()
         await self._ended.wait()
@@ -474,7 +479,7 @@ def _options(
 def _check_names(**names: str | None) -> None:
     """Raises what `Host.call` says of names."""
     for what, name in names.items():
-        if name is None and what != "command":
+        if name is None and what in ("pool", "session"):
             continue
         if not isinstance(name, str):
             raise TypeError(f"{what} is a text, not {name!r}")

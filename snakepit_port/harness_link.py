@@ -276,8 +276,9 @@ class Link:
     ) -> Any:
         await self._outbox.room()
         id = self._take_id()
+        frame = make_frame(id)
         waiter = self._waiters[id] = _Waiter()
-        self._post(make_frame(id))
+        self._post(frame)
         try:
             await waiter.answered.wait()
         except BaseException:

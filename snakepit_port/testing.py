@@ -22,7 +22,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -95,18 +95,24 @@ class AdapterRun:
 
         __tracebackhide__ = True
         self._opened = opened
-        self._ready: concurrent.futures.Future[tuple[Host, trio.lowlevel.TrioToken]] = (
-            concurrent.futures.Future()
-        )
+        self._ready: concurrent.futures.Future[Host] = concurrent.futures.Future()
         self._failure: BaseException | None = None
+        self._began = threading.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
         self._stop: trio.Event
+        self._scope: trio.CancelScope
         # The thread lives as long as the supervisor it starts.
         self._thread = threading.Thread(target=self._run, name="snakepit_adapter", daemon=True)
         self._thread.start()
-        failure = self._ready.exception()
+        try:
+            failure = self._ready.exception()
+        except BaseException:
+            # The test was interrupted, by its time limit or ^C.
+            self._end(lambda: self._scope.cancel())
+            raise
         if isinstance(failure, CallError):
             raise failure.with_traceback(None)
-        self._host, self._token = self._ready.result()
+        self._host = self._ready.result()
 
     def call(
         self,
@@ -157,12 +163,20 @@ class AdapterRun:
 
     def close(self) -> None:
         """Stops the worker and its supervisor. The fixture does it at the end of the test."""
-        if self._thread.is_alive():
-            self._token.run_sync_soon(self._stop.set)
-            self._thread.join()
+        self._end(lambda: self._stop.set())
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
+
+    def _end(self, end: Callable[[], object]) -> None:
+        """Has what ends the run done where it is, and waits for that."""
+        import trio
+
+        self._began.wait()
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(end)
+        self._thread.join()
 
     def _in_trio(self, function: Callable[[], Awaitable[Any]]) -> Any:
         """Runs an async function where the host is. What it raises for the caller comes without
@@ -177,6 +191,9 @@ class AdapterRun:
             return trio.from_thread.run(function, trio_token=self._token)
         except (CallError, EncodeError, ValueError) as exc:
             raise exc.with_traceback(None) from None
+        except trio.RunFinishedError:
+            message = "the adapter's worker was stopped (close)"
+            raise CallError({"type": "supervisor_down", "message": message}) from None
 
     def _run(self) -> None:
         import trio
@@ -188,15 +205,21 @@ class AdapterRun:
                 self._failure = exc
             else:
                 self._ready.set_exception(exc)
+        finally:
+            self._began.set()
 
     async def _hold_open(self) -> None:
         import trio
 
-        async with self._opened as host:
-            await host.await_ready()
-            self._stop = trio.Event()
-            self._ready.set_result((host, trio.lowlevel.current_trio_token()))
-            await self._stop.wait()
+        self._token = trio.lowlevel.current_trio_token()
+        self._stop = trio.Event()
+        self._scope = trio.CancelScope()
+        self._began.set()
+        with self._scope:
+            async with self._opened as host:
+                await host.await_ready()
+                self._ready.set_result(host)
+                await self._stop.wait()
 
 
 @pytest.fixture

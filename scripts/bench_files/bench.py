@@ -56,6 +56,12 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     before = None if options.compare is None else read(options.compare)
+    if options.json not in (None, "-"):
+        # Rather now than when all is measured.
+        try:
+            Path(options.json).touch()
+        except OSError as exc:
+            raise BenchError(f"{options.json} cannot be written: {exc.strerror}") from None
     with tempfile.TemporaryDirectory(prefix="snakepit-bench-") as folder:
         relay = compile_relay(Path(folder))
         series: dict[str, list[float]] = {}

@@ -38,8 +38,11 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status. Raises `SystemExit` for wrong usage."""
     if sys.stdout is None:
-        print("snakepit-port: there is no stdout to print to", file=sys.stderr)
+        if sys.stderr is not None:
+            print("snakepit-port: there is no stdout to print to", file=sys.stderr)
         return USAGE
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Of names of files that are not UTF-8; stderr does the same.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -17,6 +17,7 @@ from snakepit_port.cli.printing import (
     print_problems,
     print_table,
     refuse_config,
+    shown,
     warn,
 )
 from snakepit_port.cli.statuses import USAGE
@@ -37,9 +38,11 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
     parser.add_argument("file", metavar="FILE", help="TOML file")
-    shown = parser.add_mutually_exclusive_group()
-    shown.add_argument("--resolved", action="store_true", help="print every setting with its value")
-    shown.add_argument("--env", metavar="POOL", help="print the environment of a pool's workers")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--resolved", action="store_true", help="print every setting with its value"
+    )
+    instead.add_argument("--env", metavar="POOL", help="print the environment of a pool's workers")
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -92,7 +95,7 @@ def _print_env(config: Config, name: str, as_json: bool) -> int:
 
     pool = next((pool for pool in config.pools if pool.name == name), None)
     if pool is None:
-        names = ", ".join(pool.name for pool in config.pools)
+        names = ", ".join(pool.name for pool in config.pools) or "none"
         complain(f"there is no pool {name!r}; there is {names}")
         return USAGE
     environment = effective_environment(pool, config.profile_of(pool), os.environ)
@@ -104,7 +107,8 @@ def _print_env(config: Config, name: str, as_json: bool) -> int:
         print_json(rows)
     else:
         for row in rows:
-            print(f"{row['name']}={row['value']}  {paint(sys.stdout, DIM, '# ' + row['source'])}")
+            variable = shown(f"{row['name']}={row['value']}")
+            print(f"{variable}  {paint(sys.stdout, DIM, '# ' + row['source'])}")
     return 0
 
 

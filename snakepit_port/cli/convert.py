@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ examples:
   snakepit-port convert --report old.toml         what became of each key
   snakepit-port convert --report --json old.toml
 """
+
+_OURS = "is a configuration of snakepit-port already"
 
 _TERM = b"\x83"
 """The first byte of an external term; no TOML file begins with it, because it is not UTF-8."""
@@ -45,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
         text, changes = _converted(args.file, folder)
     except ConfigError as exc:
         return refuse_config(exc.as_term(), args.json)
+    if not changes and folder not in (None, Path(args.file).resolve().parent):
+        complain(f"{args.file} {_OURS}, and its relative paths start from its own folder")
+        return FAILED
     if args.output:
         try:
             _write(Path(args.output), text, args.force)
@@ -63,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     elif not args.output:
         print(text, end="")
     if not changes and not args.json:
-        note("this is a configuration of snakepit-port already; there is nothing to convert")
+        note(f"this {_OURS}; there is nothing to convert")
     return 0
 
 
@@ -72,11 +78,12 @@ def _converted(file: str, folder: Path | None) -> tuple[str, Any]:
     from snakepit_port.wire import DecodeError, decode
 
     try:
+        # Once: it may be a pipe.
         data = Path(file).read_bytes()
     except (OSError, ValueError):
-        data = b""  # the loading of the file says why
-    if not data.startswith(_TERM):
-        return convert_toml(file, folder)
+        data = None  # the loading of the file says why
+    if data is None or not data.startswith(_TERM):
+        return convert_toml(file, folder, data)
     try:
         term = decode(data)
     except DecodeError as exc:
@@ -95,9 +102,13 @@ def _write(path: Path, text: str, force: bool) -> None:
             raise FileExistsError
         if not path.is_file():
             raise OSError(errno.EINVAL, "it is there, and not a file")
+    # What a link points to is written, and the link stays.
+    path = Path(os.path.realpath(path))
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         scratch.write_text(text, encoding="utf-8")
+        if path.exists():
+            shutil.copymode(path, scratch)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

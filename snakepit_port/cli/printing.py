@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -28,12 +29,18 @@ def shown(text: str, keep: str = "") -> str:
 
 def print_json(value: Any) -> None:
     """Prints *value* as JSON: indented for a terminal, on one line for a program."""
-    print(json.dumps(value, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
+    print(_json(value, 2 if sys.stdout.isatty() else None))
 
 
 def print_json_line(value: Any) -> None:
     """Prints *value* as JSON on a line of its own, at once: somebody may wait for it."""
-    print(json.dumps(value, ensure_ascii=False), flush=True)
+    print(_json(value), flush=True)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    # Where stdout has no place for all characters, JSON's own escapes stand for them.
+    has_all = codecs.lookup(sys.stdout.encoding).name == "utf-8"
+    return json.dumps(value, ensure_ascii=not has_all, indent=indent)
 
 
 def print_problems(

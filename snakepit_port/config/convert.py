@@ -19,14 +19,17 @@ Converted = tuple[str, tuple[Change, ...]]
 """TOML text, and what became of each key; nothing, if the text was no configuration of Snakepit."""
 
 
-def convert_toml(path: str | os.PathLike[str], folder: Path | None = None) -> Converted:
-    """The file *path* converted, with its comments; *folder* is where the result will be.
+def convert_toml(
+    path: str | os.PathLike[str], folder: Path | None = None, data: bytes | None = None
+) -> Converted:
+    """The file *path* converted, with its comments; *folder* is where the result will be, *data*
+    what was read from the file already.
 
     A file that is not Snakepit's stays as it is.
 
     Raises ConfigError with everything that is wrong.
     """
-    text = read_toml(path)
+    text = read_toml(path, data)
     home = Path(os.path.abspath(path)).parent
     load_toml_text(text, home, os.fspath(path))
     tree = tomlkit.parse(text).unwrap()

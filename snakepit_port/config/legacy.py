@@ -169,8 +169,9 @@ class _Converter:
         pools = self._keys.pools
         if not pools and self._needs_a_pool():
             pools = 1
-            why = "Snakepit called its only pool so"
-            self._added.append((("pools", 0, "name"), "default", why))
+            if not any("name" in key.gives for key in self._keys.all):
+                why = "Snakepit called its only pool so"
+                self._added.append((("pools", 0, "name"), "default", why))
         for pool in range(pools):
             self._decide(pool)
         self._limit_threads(pools)

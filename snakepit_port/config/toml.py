@@ -42,13 +42,16 @@ def load_toml(path: str | os.PathLike[str]) -> Config:
     return load_toml_text(read_toml(path), folder, encodable(os.fspath(path)))
 
 
-def read_toml(path: str | os.PathLike[str]) -> str:
-    """The text of the file *path*. Raises ConfigError if it cannot be read."""
+def read_toml(path: str | os.PathLike[str], data: bytes | None = None) -> str:
+    """The text of the file *path*, or of what was read from it, for some can be read only once.
+    Raises ConfigError if it cannot be read."""
     name = encodable(os.fspath(path))
     try:
-        with open(path, "rb") as file:
-            # Some editors put a byte order mark first.
-            return file.read().decode("utf-8-sig")
+        if data is None:
+            with open(path, "rb") as file:
+                data = file.read()
+        # Some editors put a byte order mark first.
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise _failure(name, "the file is not UTF-8 text", line) from error

@@ -110,6 +110,11 @@ def test_the_result_is_json(folder: Path, args: list[str], result: object) -> No
     assert json.loads(process.stdout) == result
 
 
+def test_an_integer_has_as_many_digits_as_it_likes(folder: Path) -> None:
+    digits = "7" * 5000
+    assert call(folder, "default", "add", f"[{digits}, 0]").stdout == f"{digits}\n"
+
+
 def test_arrays_take_no_numpy(folder: Path) -> None:
     arrays = [
         {"$array": {"type": "f32", "shape": [2, 2], "data": [1.0, 2.5, 3.0, 4.0]}},

@@ -41,9 +41,8 @@ def run(*args: str, **options: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "snakepit_port", *args],
         capture_output=True,
         text=True,
-        stdin=subprocess.DEVNULL,
         check=False,
-        **options,  # type: ignore[call-overload]
+        **{"stdin": subprocess.DEVNULL, **options} if "input" not in options else options,  # type: ignore[call-overload]
     )
     return result
 
@@ -391,6 +390,24 @@ def test_check_prints_an_environment_with_its_sources(folder: Path) -> None:
     assert "MKL_NUM_THREADS=1  # kind process" in lines
     rows = json.loads(run("check", "--env", "other", "--json", "good.toml", env=env).stdout)
     assert {"name": "OMP_NUM_THREADS", "value": "1", "source": "kind process"} in rows
+
+
+def test_json_is_json_whatever_stdout_holds(folder: Path) -> None:
+    env = {**os.environ, "SHADE": "žluť", "PYTHONIOENCODING": "ascii"}
+    result = run("check", "--env", "default", "--json", "good.toml", env=env)
+    assert {"name": "SHADE", "value": "žluť", "source": "inherited"} in json.loads(result.stdout)
+
+
+def test_a_terminal_does_nothing_at_an_environment(folder: Path) -> None:
+    env = {**os.environ, "SHADE": "dark\x1b[31m\nred"}
+    lines = run("check", "--env", "default", "good.toml", env=env).stdout.splitlines()
+    assert r"SHADE=dark\x1b[31m\nred  # inherited" in lines
+
+
+@pytest.mark.parametrize(("file", "status"), [("good.toml", 0), ("bad.toml", 78)])
+def test_without_stderr_the_status_tells(folder: Path, file: str, status: int) -> None:
+    check = f"{sys.executable} -m snakepit_port check {file} 2>&-"
+    assert subprocess.run(["sh", "-c", check], stdout=subprocess.DEVNULL).returncode == status
 
 
 def test_check_of_a_pool_that_is_not_there(folder: Path) -> None:

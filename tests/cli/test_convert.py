@@ -134,6 +134,41 @@ def test_a_file_that_is_there_is_not_written_over(
     assert (folder / there).read_text() != text
 
 
+def test_what_a_link_points_to_is_written(folder: Path) -> None:
+    (folder / "real.toml").write_text("# mine\n")
+    (folder / "real.toml").chmod(0o600)
+    (folder / "link.toml").symlink_to("real.toml")
+    assert run("convert", "old.toml", "-o", "link.toml", "--force").returncode == 0
+    assert (folder / "link.toml").is_symlink()
+    assert (folder / "real.toml").read_text() == run("convert", "old.toml").stdout
+    assert (folder / "real.toml").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_can_be_read_once_is_read_once(folder: Path) -> None:
+    text = run("convert", "old.toml").stdout
+    with open("old.toml", "rb") as file:
+        piped = run("convert", "/dev/stdin", input=file.read().decode(), stdin=None)
+    assert (piped.returncode, piped.stdout) == (0, text)
+
+
+def test_a_name_of_the_only_pool_is_written_once(folder: Path) -> None:
+    (folder / "named.toml").write_text('name = "main"\n' + OLD)
+    text = run("convert", "named.toml").stdout
+    assert 'name = "main"' in text
+    assert "Snakepit called its only pool so" not in text
+    (folder / "new.toml").write_text(text)
+    assert run("check", "new.toml").returncode == 0
+
+
+def test_what_needs_no_conversion_goes_into_no_other_folder(folder: Path) -> None:
+    run("convert", "old.toml", "-o", "new.toml")
+    (folder / "other").mkdir()
+    refused = run("convert", "new.toml", "-o", "other/new.toml")
+    assert refused.returncode == 1
+    assert "relative paths start from its own folder" in refused.stderr
+    assert not (folder / "other/new.toml").exists()
+
+
 def test_a_file_of_elixir_is_for_mix(folder: Path) -> None:
     (folder / "config.exs").write_text("import Config\n\nconfig :snakepit, pooling_enabled: true\n")
     for command in ("convert", "check"):

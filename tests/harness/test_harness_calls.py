@@ -279,6 +279,12 @@ async def test_arguments_without_a_term_are_refused_before_anything_is_sent(
             await host.call("p", "c", [object()])
         with pytest.raises(EncodeError):
             await host.control("c", {"a": object()})
+        for name, error in ((5, TypeError), (None, TypeError), ("\udc80", ValueError)):
+            with pytest.raises(error):
+                await host.control(name)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            await host.send_frame("text")  # type: ignore[arg-type]
+        assert host._waiters == {}
         with trio.move_on_after(1) as nothing_came:
             await supervisor.next()
         assert nothing_came.cancelled_caught

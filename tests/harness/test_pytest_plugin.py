@@ -100,6 +100,7 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
         import os
+        import signal
         import sys
         import pytest
         from snakepit_port.harness import CallError
@@ -130,6 +131,24 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
             adapter = snakepit_adapter("adapter", python="./own_python", python_path=["my_app"])
             assert adapter.call("executable") == str(request.config.rootpath / "own_python")
 
+        def test_one_that_was_closed(snakepit_adapter):
+            adapter = snakepit_adapter("my_app.adapter")
+            adapter.close()
+            adapter.close()
+            with pytest.raises(CallError, match="was stopped"):
+                adapter.call("add", [1, 2])
+
+        def test_a_start_that_is_interrupted(snakepit_adapter, tmp_path):
+            rings = "import os, signal, time\\nos.kill({}, signal.SIGALRM)\\ntime.sleep(600)\\n"
+            (tmp_path / "rings.py").write_text(rings.format(os.getpid()))
+
+            def interrupt(*_):
+                raise InterruptedError
+
+            signal.signal(signal.SIGALRM, interrupt)
+            with pytest.raises(InterruptedError):
+                snakepit_adapter("rings", python_path=[str(tmp_path)])
+
         def test_an_adapter_that_does_not_load(snakepit_adapter):
             with pytest.raises(CallError, match="no_such_module") as caught:
                 snakepit_adapter("no_such_module")
@@ -143,7 +162,7 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
         """
     )
     result = project.runpytest_subprocess("-p", "no:trio")
-    result.assert_outcomes(passed=6)
+    result.assert_outcomes(passed=8)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from checkout import ROOT
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--files", "x"], "demo: --files takes a number, not 'x'"),
-        (["--files"], "demo: --files takes a number, not ''"),
+        (["--files", "x"], "demo: --files takes a number above zero, not 'x'"),
+        (["--files", "0"], "demo: --files takes a number above zero, not '0'"),
+        (["--files"], "demo: --files takes a number above zero, not ''"),
         (["--host", "nope"], "demo: --host takes elixir or harness, not 'nope'"),
         (["--files", "1", "--host"], "demo: --host takes elixir or harness, not ''"),
         (["--hurry"], "demo: unknown argument: --hurry"),
