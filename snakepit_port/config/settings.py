@@ -101,8 +101,8 @@ SUPERVISOR = _section(
         Setting(
             "shutdown_grace_period",
             Duration(zero=True),
-            "How long calls that run, or wait for a worker, may take to finish when the host closes "
-            "stdin, or on SIGTERM.",
+            "How long calls that run, or wait for a worker, may take to finish when the host "
+            "closes stdin, or on SIGTERM.",
         ),
         Setting(
             "shm_threshold",
