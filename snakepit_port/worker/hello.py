@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 import socket
 import sys
 from typing import Any
@@ -18,6 +17,14 @@ from snakepit_port.worker.threads import ThreadedRuntime
 _EX_OK, _EX_PROTOCOL = 0, 76
 
 _READ_BYTES = 64 * 1024
+
+#: Known before a starter forks: what a worker need not find out takes no memory of its own.
+_ABOUT = {
+    "software": f"snakepit_port {__version__}",
+    # As `platform` has it, whose import and search for it takes memory of every starter.
+    "python": sys.version.split(maxsplit=1)[0].rstrip("+"),
+    "executable": sys.executable,
+}
 
 
 def run(channel: socket.socket, ledger: memoryview, slot: int) -> int:
@@ -73,9 +80,4 @@ def _read_hello(frame: Frame) -> tuple[dict[str, Any] | None, dict[str, Any]]:
 
 
 def _about() -> dict[str, Any]:
-    return {
-        "software": f"snakepit_port {__version__}",
-        "python": platform.python_version(),
-        "executable": sys.executable,
-        "os_pid": os.getpid(),
-    }
+    return {**_ABOUT, "os_pid": os.getpid()}

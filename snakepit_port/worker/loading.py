@@ -246,11 +246,14 @@ def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
     `LoadError` for one that is wrapped in what cannot be called."""
     found = []
     hidden = []
+    # What is in a module is found at once: each worker looks, and what it runs for that is memory
+    # that it has to itself.
+    names = vars(holder) if inspect.ismodule(holder) else None
     for key in dir(holder):
         if key.startswith("__"):
             continue
         # Looked up on the class first: a property of the instance should not run just for this.
-        static = inspect.getattr_static(holder, key, None)
+        static = inspect.getattr_static(holder, key, None) if names is None else names.get(key)
         name = _mark_of(static)
         if name is not None:
             found.append((name, key, getattr(holder, key)))
