@@ -253,7 +253,9 @@ def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
         if key.startswith("__"):
             continue
         # Looked up on the class first: a property of the instance should not run just for this.
-        static = inspect.getattr_static(holder, key, None) if names is None else names.get(key)
+        static: Any = (
+            inspect.getattr_static(holder, key, None) if names is None else names.get(key)
+        )
         name = _mark_of(static)
         if name is not None:
             found.append((name, key, getattr(holder, key)))
@@ -282,8 +284,10 @@ def _mark_of(value: Any) -> str | None:
 
 
 def _check(function: Command, what: str) -> None:
-    # An object is called by its class's method.
-    called = (function, type(function).__call__) if callable(function) else ()
+    called = [function]
+    if callable(function) and not inspect.isroutine(function):
+        # An object is called by its class's method.
+        called.append(type(function).__call__)
     if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in called):
         raise _refused(f"{what} is async, which is not supported; make it a plain function")
 
