@@ -253,9 +253,7 @@ def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
         if key.startswith("__"):
             continue
         # Looked up on the class first: a property of the instance should not run just for this.
-        static: Any = (
-            inspect.getattr_static(holder, key, None) if names is None else names.get(key)
-        )
+        static: Any = inspect.getattr_static(holder, key, None) if names is None else names.get(key)
         name = _mark_of(static)
         if name is not None:
             found.append((name, key, getattr(holder, key)))
