@@ -175,7 +175,6 @@ class ThreadedRuntime(Runtime):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        tell_from_c(all_threads=True)
         self.lock = threading.Lock()
         self.closing = False
         self._lanes: list[_Lane] = []
@@ -203,6 +202,7 @@ class ThreadedRuntime(Runtime):
         return self._recent
 
     def _take_up_work(self) -> None:
+        tell_from_c(all_threads=True)
         count = self._info["threads"]
         self._lanes = [_Lane(self, number) for number in range(1, count + 1)]
         try:
