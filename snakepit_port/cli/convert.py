@@ -43,12 +43,12 @@ def run(args: argparse.Namespace) -> int:
     """Prints or writes the converted configuration. Returns the exit status."""
     from snakepit_port.config import ConfigError
 
-    folder = Path(args.output).resolve().parent if args.output else None
+    folder = _folder_of(args.output) if args.output else None
     try:
         text, changes = _converted(args.file, folder)
     except ConfigError as exc:
         return refuse_config(exc.as_term(), args.json)
-    if not changes and folder not in (None, Path(args.file).resolve().parent):
+    if not changes and folder not in (None, _folder_of(args.file)):
         complain(f"{args.file} {_OURS}, and its relative paths start from its own folder")
         return FAILED
     if args.output:
@@ -71,6 +71,11 @@ def run(args: argparse.Namespace) -> int:
     if not changes and not args.json:
         note(f"this {_OURS}; there is nothing to convert")
     return 0
+
+
+def _folder_of(file: str) -> Path:
+    """Where relative paths in a file start from: the folder of its name, link or not."""
+    return Path(os.path.abspath(file)).parent
 
 
 def _converted(file: str, folder: Path | None) -> tuple[str, Any]:
@@ -100,7 +105,7 @@ def _write(path: Path, text: str, force: bool) -> None:
     if os.path.lexists(path):
         if not force:
             raise FileExistsError
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             raise OSError(errno.EINVAL, "it is there, and not a file")
     # What a link points to is written, and the link stays.
     path = Path(os.path.realpath(path))

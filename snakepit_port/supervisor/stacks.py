@@ -11,7 +11,7 @@ from snakepit_port.worker.stacks import FROM_C, SIGNAL
 #: Seconds after which a worker that has written nothing is asked again, to write from C.
 FROM_C_AFTER = 0.3
 
-#: Seconds that workers have to write their stacks. C code does it as soon as they get the signal,
+#: Seconds that workers have to write their stacks. C code does it as soon as they get its signal,
 #: so one that takes longer has blocked the signal, or is stopped.
 PATIENCE = 1.0
 
@@ -31,6 +31,16 @@ SILENT = (
 )
 
 
+#: And of one that was to go.
+ENDED = "it has ended meanwhile\n"
+
+
+def _readable(data: bytes) -> bytes:
+    """Without the numbers of signals; nothing where there was nothing else."""
+    text = data.translate(None, _OTHERS)
+    return text if text.strip() else b""
+
+
 class Stacks:
     """One end of the pipe that a worker writes its stacks to."""
 
@@ -39,6 +49,8 @@ class Stacks:
         self._fd = fd
         self._text = b""
         self._told: list[Callable[[str], None]] = []
+        #: Whether what was read last is the middle of stacks that nobody waits for.
+        self._is_within = False
         self._open = True
         os.set_blocking(fd, False)
         pump.watch(fd, READ, self._ready)
@@ -52,19 +64,23 @@ class Stacks:
     @property
     def is_silent(self) -> bool:
         """Whether the worker was asked, and has written nothing."""
-        return bool(self._told) and not self._text.translate(None, _OTHERS)
+        return bool(self._told) and not _readable(self._text)
 
     def give_up(self) -> None:
         """Tell what there is."""
+        self._is_within = bool(self._told) and bool(_readable(self._text))
+        self._tell(SILENT)
+
+    def _tell(self, otherwise: str) -> None:
         told, self._told = self._told, []
-        text, self._text = self._text.translate(None, _OTHERS).decode(errors="replace"), b""
+        text, self._text = _readable(self._text).decode(errors="replace"), b""
         for tell in told:
-            tell(text or SILENT)
+            tell(text or otherwise)
 
     def close(self) -> None:
         if self._open:
             self._shut()
-            self.give_up()
+            self._tell(ENDED)
 
     def _shut(self) -> None:
         self._open = False
@@ -78,9 +94,16 @@ class Stacks:
             return
         if not data:
             self.close()
-        elif self._told:
-            # What comes when nobody asked is other signals, or late.
-            text, end, _ = data.partition(_END)
+            return
+        if self._is_within:
+            _, end, data = data.partition(_END)
+            self._is_within = not end
+        if self._told:
+            text, end, data = data.partition(_END)
             self._text += text[: _MAX_BYTES - len(self._text)]
             if end:
-                self.give_up()
+                self._tell(SILENT)
+        if not self._told:
+            # What comes when nobody asked is other signals, or late.
+            late = data.rpartition(_END)[2]
+            self._is_within = self._is_within or bool(_readable(late))

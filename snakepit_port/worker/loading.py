@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from functools import partialmethod, singledispatchmethod
+from types import ModuleType
 from typing import Any, Callable
 
 from snakepit_port.adapter import IDEMPOTENT, MARK
@@ -248,7 +249,7 @@ def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
     hidden = []
     # What is in a module is found at once: each worker looks, and what it runs for that is memory
     # that it has to itself.
-    names = vars(holder) if inspect.ismodule(holder) else None
+    names = vars(holder) if type(holder) is ModuleType else None
     for key in dir(holder):
         if key.startswith("__"):
             continue

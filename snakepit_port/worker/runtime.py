@@ -26,7 +26,7 @@ from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import Folder
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Framer, Oversized
-from snakepit_port.worker import gil, linux
+from snakepit_port.worker import gil, linux, stacks
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.loading import Adapter, LoadError
@@ -354,6 +354,7 @@ class Runtime(Serving):
         # The forking thread is the main one of the child, unless it is of a subinterpreter.
         with suppress(ValueError):
             signal.set_wakeup_fd(-1)
+        stacks.forget()
         self._channel.close()
         if self._folder is not None:
             self._folder.forget()

@@ -20,10 +20,13 @@ _MOST = 2**31 - 1
 def with_spare_frames(run: Callable[[], None]) -> None:
     """Call this with room for some more frames. Raises what it does."""
     limit = sys.getrecursionlimit()
+    more = min(limit + _FRAMES, _MOST)
     try:
-        sys.setrecursionlimit(min(limit + _FRAMES, _MOST))
+        sys.setrecursionlimit(more)
         run()
     finally:
-        # Refused where it is that deep; then it stays.
-        with suppress(RecursionError):
-            sys.setrecursionlimit(limit)
+        # It is that of all threads: another may have set its own. Refused where it is that deep;
+        # then it stays.
+        if sys.getrecursionlimit() == more:
+            with suppress(RecursionError):
+                sys.setrecursionlimit(limit)

@@ -32,7 +32,8 @@ from snakepit_port.worker.spare_frames import with_spare_frames
 #: program that took the process over. Nobody resizes a worker's window.
 SIGNAL = signal.SIGWINCH
 
-#: Ignored by every process that Python runs in, from its beginning, and by what it executes.
+#: Ignored by every process that Python runs in, from its beginning, and so before one is told how
+#: to handle it.
 FROM_C = signal.SIGXFSZ
 
 _END = bytes([FROM_C])
@@ -43,14 +44,17 @@ _MAX_FRAMES = 100
 #: Of all stacks together. The supervisor keeps twice as much.
 _MAX_CHARS = 1024 * 1024
 
-#: Where stacks are written to, once there is somebody who reads them.
-_pipe = -1
+#: Of the name of a file, function or thread.
+_MAX_NAME_CHARS = 500
+
+#: Where stacks are written to, once there is somebody who reads them; and without ever waiting.
+_pipe = _never_waits = -1
 
 
 def tell_stacks(fd: int) -> None:
     """Write stacks to this pipe from now on. If user code takes the wakeup descriptor for itself,
     as asyncio does, of what is written from C only the end is missing."""
-    global _pipe
+    global _pipe, _never_waits
     os.set_inheritable(fd, False)
     # Waits for the supervisor to read, where a pipe can be opened again (Linux); the number of a
     # signal never waits.
@@ -59,6 +63,7 @@ def tell_stacks(fd: int) -> None:
     except OSError:
         _pipe = fd
     os.set_blocking(fd, False)
+    _never_waits = fd
     signal.signal(SIGNAL, _asked)
     signal.signal(FROM_C, lambda *_: None)
     signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
@@ -71,17 +76,44 @@ def tell_from_c(*, all_threads: bool) -> None:
     faulthandler.register(FROM_C, file=_pipe, all_threads=all_threads, chain=True)
 
 
+def forget() -> None:
+    """In a child that this process has forked: the pipe is not for its stacks."""
+    with suppress(ValueError):
+        signal.signal(SIGNAL, signal.SIG_IGN)
+    faulthandler.unregister(FROM_C)
+
+
 def _asked(_signum: int, frame: FrameType | None) -> None:
-    # What is raised in the handler is raised in the command. An interrupt that comes meanwhile has
-    # to be; but not what goes wrong here: then C code is asked.
-    with suppress(Exception):
+    """What is raised here is raised in the command. What handlers of other signals raise meanwhile
+    has to be, an interrupt or a time limit of the command's own; but not what goes wrong here: then
+    C code is asked."""
+    try:
+        _write(frame)
+    except Exception as exc:
+        # No function is called for that: the command may be as deep as it can.
+        trace = exc.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is None or trace.tb_frame.f_code.co_filename != __file__:
+            raise
+        if type(exc) is not RecursionError:
+            return
+    else:
+        return
+    with suppress(RecursionError, MemoryError):
         with_spare_frames(lambda: _write(frame))
 
 
 def _write(frame: FrameType | None) -> None:
     data = "\n".join(_stacks(frame)).encode() + b"\n" + _END
-    while data:
-        data = data[os.write(_pipe, data) :]
+    try:
+        while data:
+            data = data[os.write(_pipe, data) :]
+    except BaseException:
+        # The command was interrupted: this is all that is told.
+        with suppress(OSError):
+            os.write(_never_waits, _END)
+        raise
 
 
 def _stacks(interrupted: FrameType | None) -> Iterator[str]:
@@ -97,7 +129,7 @@ def _stacks(interrupted: FrameType | None) -> Iterator[str]:
             yield f"and {len(frames) - place} more threads"
             return
         thread = known.get(ident)
-        name = "" if thread is None else f" [{_printable(thread.name)}]"
+        name = "" if thread is None else f" [{_printable(str(thread._name))}]"
         if ident == here or gil.is_enabled() or _sleeps(thread):
             lines = list(_lines(frame))
         else:
@@ -119,7 +151,7 @@ def _lines(frame: FrameType | None) -> Iterator[str]:
 
 
 def _printable(text: str) -> str:
-    return ascii(text)[1:-1]
+    return ascii(text[:_MAX_NAME_CHARS])[1:-1]
 
 
 def _sleeps(thread: Any) -> bool:

@@ -144,6 +144,17 @@ def test_what_a_link_points_to_is_written(folder: Path) -> None:
     assert (folder / "real.toml").stat().st_mode & 0o777 == 0o600
 
 
+def test_relative_paths_start_from_the_folder_of_a_link(folder: Path) -> None:
+    run("convert", "old.toml", "-o", "new.toml")
+    (folder / "other").mkdir()
+    (folder / "other/link.toml").symlink_to("../new.toml")
+    assert run("convert", "other/link.toml", "-o", "copy.toml").returncode == 1
+    assert run("convert", "other/link.toml", "-o", "other/copy.toml").returncode == 0
+    (folder / "other/away.toml").symlink_to("../not_there_yet.toml")
+    assert run("convert", "old.toml", "-o", "other/away.toml", "--force").returncode == 0
+    assert (folder / "not_there_yet.toml").is_file()
+
+
 def test_what_can_be_read_once_is_read_once(folder: Path) -> None:
     text = run("convert", "old.toml").stdout
     with open("old.toml", "rb") as file:
