@@ -15,7 +15,7 @@ from snakepit_port.supervisor import configuration
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.pools import Pools
 from snakepit_port.supervisor.runner import Runner
-from snakepit_port.supervisor.stacks import FROM_C_AFTER, PATIENCE
+from snakepit_port.supervisor.stacks import PATIENCE, REMIND_AFTER
 from snakepit_port.wire import messages
 from snakepit_port.wire.terms import show
 
@@ -125,7 +125,7 @@ class Controls:
             return
         for call in self.pending.values():
             if call.remind_at <= now < call.until:
-                call.remind_at = math.inf
+                call.remind_at = now + call.gathering.remind_after
                 call.gathering.remind()
         self._give_up(now)
         self._see_what_is_due()
@@ -208,7 +208,7 @@ class Controls:
         return runner.close_session(str(session))
 
     def _stacks(self, args: Mapping[str, Any]) -> Gathering:
-        gathering = Gathering(PATIENCE, remind_after=FROM_C_AFTER)
+        gathering = Gathering(PATIENCE, remind_after=REMIND_AFTER)
         for runner in self._with_worker(args):
             runner.ask_stacks(gathering, args.get("worker"))
         return gathering

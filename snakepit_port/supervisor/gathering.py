@@ -16,7 +16,8 @@ class _Missing(NamedTuple):
 
 class Gathering:
     """What several tell, by name. `answer` makes the answer of that; `patience` is the seconds that
-    there are for it, and after `remind_after` those that have told nothing are reminded."""
+    there are for it, and each time that `remind_after` has passed those that have told nothing are
+    reminded."""
 
     def __init__(
         self,

@@ -24,7 +24,6 @@ from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.worker.fitting import fit_failure
-from snakepit_port.worker.stacks import FROM_C as STACKS_FROM_C
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 #: What a worker may tell the host of itself.
@@ -212,15 +211,15 @@ class Runner:
         """Have the workers, or only one, tell their stacks."""
         for id, process in self._processes.items():
             if only in (None, id):
-                remind = partial(self._ask_from_c, id)
+                remind = partial(self._ask_stacks_again, id)
                 tell = gathering.expect(id, process.stacks.give_up, remind)
                 if process.stacks.ask(tell):
                     process.source.signal(id, STACKS_SIGNAL, group=False)
 
-    def _ask_from_c(self, id: str) -> None:
+    def _ask_stacks_again(self, id: str) -> None:
         process = self._processes.get(id)
         if process is not None and process.stacks.is_silent:
-            process.source.signal(id, STACKS_FROM_C, group=False)
+            process.source.signal(id, process.stacks.next_signal(), group=False)
 
     # -- effects -----------------------------------------------------------------------------------
 

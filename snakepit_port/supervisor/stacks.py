@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 
 from snakepit_port.supervisor.pump import READ, Pump
 from snakepit_port.worker.stacks import FROM_C, SIGNAL
 
-#: Seconds after which a worker that has written nothing is asked again, to write from C.
-FROM_C_AFTER = 0.3
+#: Seconds after which a worker that has written nothing is asked again, as `Stacks.next_signal` has
+#: it.
+REMIND_AFTER = 0.3
 
 #: Seconds that workers have to write their stacks. C code does it as soon as they get its signal,
 #: so one that takes longer has blocked the signal, or is stopped.
@@ -49,6 +51,8 @@ class Stacks:
         self._fd = fd
         self._text = b""
         self._told: list[Callable[[str], None]] = []
+        #: How often the worker was asked.
+        self._asked = 0
         #: Whether what was read last is the middle of stacks that nobody waits for.
         self._is_within = False
         self._open = True
@@ -59,7 +63,17 @@ class Stacks:
         """Have `told` called once with the stacks. Returns whether the worker has to be signalled,
         and is not writing them already."""
         self._told.append(told)
-        return len(self._told) == 1
+        if len(self._told) > 1:
+            return False
+        self._asked = 1
+        return True
+
+    def next_signal(self) -> signal.Signals:
+        """What one that is silent is asked with again. A signal that comes just before its main
+        thread waits in C does not end that wait, for Python looks before: a second one does. After
+        that C code is asked."""
+        self._asked += 1
+        return SIGNAL if self._asked == 2 else FROM_C
 
     @property
     def is_silent(self) -> bool:

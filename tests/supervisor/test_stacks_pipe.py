@@ -47,6 +47,13 @@ def test_all_who_ask_are_told_what_comes_before_the_end(scene: Scene) -> None:
     assert scene.told == ["in a\nin b\n"] * 2
 
 
+def test_one_that_is_silent_is_asked_twice_before_c_code_is(scene: Scene) -> None:
+    for _ in range(2):
+        scene.ask()
+        assert [scene.stacks.next_signal() for _ in range(3)] == [SIGNAL, FROM_C, FROM_C]
+        scene.says(b"in a\n" + END)
+
+
 def test_other_signals_are_no_answer(scene: Scene) -> None:
     scene.ask()
     scene.says(b"\n\x0c" + bytes([SIGNAL]))

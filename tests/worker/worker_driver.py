@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -78,10 +78,14 @@ class Pipe:
         line, _, self._got = self._got.partition(b"\n")
         return line.decode()
 
-    def until(self, end: bytes) -> str:
-        """What comes before this byte."""
-        while end not in self._got and self._more():
-            pass
+    def until(self, end: bytes, ask: Callable[[], None]) -> str:
+        """What comes before this byte, which is asked for until something comes."""
+        ask()
+        while end not in self._got:
+            if select.select([self._fd], [], [], 1.0)[0]:
+                self._more()
+            else:
+                ask()
         text, _, self._got = self._got.partition(end)
         return text.decode()
 
