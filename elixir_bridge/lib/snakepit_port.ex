@@ -323,8 +323,8 @@ defmodule SnakepitPort do
 
   @doc """
   What every thread of every worker is at, as texts by the id of the worker. Commands that run need not help:
-  one that hangs in C is seen as well, after 0.6 s, and in the `process` profile alone then. Threads that run without
-  a GIL are only named. Each worker is sent a signal for it. Python's own functions go on after
+  one that hangs in C is seen as well, after 0.6 s; in the `process` profile the other threads of its worker are not
+  then. Threads that run without a GIL are only named. Each worker is sent a signal for it. Python's own functions go on after
   that; in a library that does not repeat them, calls that wait, as sleep(3), poll(2) and read(2) do, return
   early (EINTR). Raises as `get_stats/1`.
   """

@@ -145,6 +145,7 @@ class _JsonArgs(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
+        # As many as a term has, in the result too.
         sys.set_int_max_str_digits(0)
         try:
             value = _json_args(values) if isinstance(values, str) else values
@@ -162,8 +163,6 @@ def run(args: argparse.Namespace) -> int:
     """Makes the call and prints what it gives, or why it fails. Returns the exit status."""
     import trio
 
-    # As many as a term has.
-    sys.set_int_max_str_digits(0)
     from snakepit_port.environment.finding import what_to_do
     from snakepit_port.harness import CallError, open_host
     from snakepit_port.term_json import to_json

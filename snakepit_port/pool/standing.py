@@ -44,7 +44,7 @@ class Standing:
         self._queue = queue
         self._wanted = wanted
         self.state = PoolState.STARTING
-        #: It stops, or has stopped.
+        #: It stops, or has stopped: what `state` says, for this is asked after every answer.
         self.is_stopping = False
         #: Why it does, as a sentence begins with it.
         self.why = ""

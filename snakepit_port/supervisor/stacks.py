@@ -32,7 +32,6 @@ SILENT = (
     f" {SIGNAL.name} and {FROM_C.name}\n"
 )
 
-
 #: And of one that was to go.
 ENDED = "it has ended meanwhile\n"
 

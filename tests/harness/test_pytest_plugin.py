@@ -139,7 +139,7 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
                 adapter.call("add", [1, 2])
 
         def test_a_start_that_is_interrupted(snakepit_adapter, tmp_path):
-            rings = "import os, signal, time\\nos.kill({}, signal.SIGALRM)\\ntime.sleep(600)\\n"
+            rings = "import os, signal\\nos.kill({}, signal.SIGALRM)\\nsignal.pause()\\n"
             (tmp_path / "rings.py").write_text(rings.format(os.getpid()))
 
             def interrupt(*_):

@@ -2,8 +2,8 @@ defmodule SnakepitPort.Server do
   @moduledoc """
   Owns the port: starts the supervisor, hands out what arrives, and stops it.
 
-  It never decodes a result (but that of a reload), never writes a call and never waits for the application's code; see
-  `SnakepitPort.Link` for who does. When the supervisor goes, this process stops with the error as its
+  It never decodes a result (but that of a reload), never writes a call and never waits for the application's
+  code; see `SnakepitPort.Link` for who does. When the supervisor goes, this process stops with the error as its
   exit reason: callers read it there, and an OTP supervisor starts the pair anew.
 
   **Stopping.** Closing a port is only end-of-file to the program, and loses its exit status. So to stop,
