@@ -238,8 +238,8 @@ defmodule SnakepitPort.BulkTest do
     await(fn -> not File.exists?(link.shm.folder) end)
   end
 
-  test "a file that is not what its name says is refused", context do
-    folder = Path.join(System.tmp_dir!(), "snakepit_port_#{context.test |> :erlang.phash2()}")
+  test "a file that is not what its name says is refused" do
+    folder = temporary_path("bulk")
     File.mkdir!(folder)
     on_exit(fn -> File.rm_rf!(folder) end)
     shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 1000}

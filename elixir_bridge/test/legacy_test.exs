@@ -4,7 +4,7 @@ defmodule SnakepitPort.LegacyTest do
   use ExUnit.Case, async: false
   import ExUnit.CaptureIO
   import ExUnit.CaptureLog
-  import SnakepitPort.Support, only: [name: 1]
+  import SnakepitPort.Support, only: [name: 1, temporary_path: 1]
   alias Mix.Tasks.SnakepitPort.Convert
   alias SnakepitPort.Error
 
@@ -18,9 +18,7 @@ defmodule SnakepitPort.LegacyTest do
   """
 
   setup do
-    folder =
-      Path.join(System.tmp_dir!(), "snakepit_port_legacy_#{System.unique_integer([:positive])}")
-
+    folder = temporary_path("legacy")
     File.mkdir_p!(folder)
     File.write!(Path.join(folder, "legacy_adapter.py"), @adapter)
 

@@ -16,7 +16,7 @@ defmodule SnakepitPort.PeerTest do
     end
 
     test "an interpreter without snakepit-port is named, with what to run", context do
-      path = Path.join(System.tmp_dir!(), "no_package_#{System.unique_integer([:positive])}")
+      path = temporary_path("no_package")
       on_exit(fn -> File.rm!(path) end)
 
       for status <- [1, 2] do

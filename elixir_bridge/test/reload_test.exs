@@ -5,8 +5,7 @@ defmodule SnakepitPort.ReloadTest do
   alias SnakepitPort.{Call, Error, Link}
 
   setup do
-    folder =
-      Path.join(System.tmp_dir!(), "snakepit_port_reload_#{System.unique_integer([:positive])}")
+    folder = temporary_path("reload")
 
     for version <- ["1", "2"] do
       File.mkdir_p!(Path.join(folder, version))

@@ -51,7 +51,7 @@ defmodule SnakepitPort.ServerTest do
   defp in_no_directory do
     before = File.cwd!()
     on_exit(fn -> File.cd!(before) end)
-    gone = Path.join(System.tmp_dir!(), "snakepit_port_gone_#{System.unique_integer([:positive])}")
+    gone = temporary_path("gone")
     File.mkdir!(gone)
     File.cd!(gone)
     File.rmdir!(gone)

@@ -184,6 +184,17 @@ def test_configurations_that_name_none(tmp_path: Path, config: str, says: str) -
     assert says in err
 
 
+def test_two_configurations_are_one_too_many(tmp_path: Path) -> None:
+    configs = [tmp_path / name for name in ("one.toml", "two.toml")]
+    for config in configs:
+        config.write_text(POOL.format("env"))
+    before = everything_in(tmp_path)
+    status, lines, err = finished(setup_python(*configs))
+    assert (status, lines) == (64, [])
+    assert f"one FILE at a time, not {configs[0]} and {configs[1]}" in err
+    assert everything_in(tmp_path) == before
+
+
 def refused(config: Path, *pythons: str) -> str:
     """What is said about pools with these interpreters, none of which is made."""
     config.write_text(

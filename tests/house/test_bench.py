@@ -116,3 +116,12 @@ def test_a_group_that_does_not_exist_is_refused() -> None:
     )
     assert done.returncode == 2
     assert "callers" in done.stderr
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    path = tmp_path / "no_folder" / "figures.json"
+    done = subprocess.run(
+        [sys.executable, BENCH_FILES / "bench.py", "--json", path], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{path} cannot be written" in done.stderr

@@ -24,11 +24,7 @@ defmodule SnakepitPort.Support do
 
   @doc "Options of a server whose supervisor is `peer.py` in the given mode."
   def peer(context, mode, opts \\ []) do
-    path =
-      Path.join(
-        System.tmp_dir!(),
-        "snakepit_port_peer_#{mode}_#{System.unique_integer([:positive])}"
-      )
+    path = temporary_path("peer_#{mode}")
 
     File.write!(
       path,
@@ -55,9 +51,15 @@ defmodule SnakepitPort.Support do
     name(context)
   end
 
+  @doc "A path that nobody else has, not even another run of these tests. What the test puts there, it removes."
+  def temporary_path(what) do
+    unique = "#{System.pid()}_#{System.unique_integer([:positive])}"
+    Path.join(System.tmp_dir!(), "snakepit_port_#{what}_#{unique}")
+  end
+
   @doc "The path of a new named pipe."
   def fifo! do
-    path = Path.join(System.tmp_dir!(), "snakepit_port_fifo_#{System.unique_integer([:positive])}")
+    path = temporary_path("fifo")
     {"", 0} = System.cmd("mkfifo", [path])
     on_exit(fn -> File.rm!(path) end)
     path
