@@ -27,6 +27,7 @@ from snakepit_port.harness_process import start_supervisor
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, Subscription
 from snakepit_port.harness_stream import WINDOW, Stream, Window
 from snakepit_port.wire import encode, messages
+from snakepit_port.wire.grammar import MAX_ID
 
 __all__ = [
     "CallError",
@@ -44,7 +45,7 @@ __all__ = [
 MAX_FRAME_BYTES = 64 * 2**20
 
 #: The longest timeout that a call can have, in seconds: more than any use.
-MAX_SECONDS = messages.MAX_ID // 1000
+MAX_SECONDS = MAX_ID // 1000
 
 #: Seconds a supervisor gets to stop after end-of-file before SIGKILL, when its host is in a hurry:
 #: the body of `open_host` raised or was cancelled. Twice the default `shutdown_grace_period`.

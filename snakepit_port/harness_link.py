@@ -13,8 +13,9 @@ from snakepit_port.harness_process import SupervisorProcess
 from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
 from snakepit_port.harness_stream import Stream
 from snakepit_port.processes import signal_name
-from snakepit_port.wire import DecodeError, Tensor, decode, messages
+from snakepit_port.wire import DecodeError, Tensor, decode, envelopes, messages
 from snakepit_port.wire.framing import Framer, Oversized
+from snakepit_port.wire.grammar import PROTOCOL_VERSION, ProtocolError
 
 #: Seconds between the end of one sign of life (the end of output, the exit) and giving up on the
 #: other. They come together unless a stray process holds the supervisor's stdout.
@@ -231,7 +232,7 @@ class Link:
                     self._handle(*messages.parse(frame))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # An end like any other.
-        except messages.ProtocolError as exc:
+        except ProtocolError as exc:
             return call_error(
                 "protocol_error", f"the supervisor sent what it must not: {exc.message}"
             )
@@ -326,26 +327,26 @@ class Link:
 
     def _handle(self, tag: str, *elements: Any) -> None:
         if not self._greeted.is_set() and tag not in ("hello", "error"):
-            raise messages.ProtocolError(f"{tag} before its hello")
+            raise ProtocolError(f"{tag} before its hello")
         handler = self._handlers.get(tag)
         if handler is None:
-            raise messages.ProtocolError(f"{tag} is not for a host that did not ask for it")
+            raise ProtocolError(f"{tag} is not for a host that did not ask for it")
         handler(*elements)
 
     def _on_hello(self, version: int, info: Mapping[str, Any]) -> None:
         if self._greeted.is_set():
-            raise messages.ProtocolError("a second hello")
-        if version != messages.PROTOCOL_VERSION:
+            raise ProtocolError("a second hello")
+        if version != PROTOCOL_VERSION:
             raise call_error(
                 "protocol_version",
                 f"the supervisor speaks protocol version {version}, this host speaks version "
-                f"{messages.PROTOCOL_VERSION}; install the same release on both sides",
+                f"{PROTOCOL_VERSION}; install the same release on both sides",
             )
         try:
             self._shm = Folder.of(info)
         except (KeyError, TypeError, ValueError):
             message = "shm in its hello is no folder with its limits"
-            raise messages.ProtocolError(message) from None
+            raise ProtocolError(message) from None
         self.info = info
         self._reader = self._make_reader(self._shm, WORKERS)
         self._greeted.set()
@@ -376,7 +377,7 @@ class Link:
         if isinstance(waiter, Stream):
             waiter.chunk(payload)
         elif waiter is not None:
-            raise messages.ProtocolError(f"a chunk of call {id}, which is no stream")
+            raise ProtocolError(f"a chunk of call {id}, which is no stream")
         elif id not in self._forgotten:
             self.stray_answers += 1
 
@@ -390,13 +391,13 @@ class Link:
             self._fail(id, problem)
 
     def _on_oversized(self, frame: Oversized) -> None:
-        id = messages.read_head(frame.head)
+        id = envelopes.read_head(frame.head)
         message = (
             f"the supervisor sent a frame of {frame.size} bytes, over this host's limit of "
             f"{self._max_frame_bytes}"
         )
         if id is None:
-            raise messages.ProtocolError(message)
+            raise ProtocolError(message)
         self._fail(id, call_error("frame_too_large", message))
 
     def _fail(self, id: int, error: CallError) -> None:
@@ -443,7 +444,7 @@ def _changes(payload: bytes) -> Mapping[str, str]:
     try:
         answer = decode(payload)
     except DecodeError as exc:
-        raise messages.ProtocolError(f"the answer to a reload: {exc}") from None
+        raise ProtocolError(f"the answer to a reload: {exc}") from None
     return _by_pool("the answer to a reload", isinstance(answer, dict) and answer.get("pools"))
 
 
@@ -453,4 +454,4 @@ def _by_pool(where: str, said: Any) -> Mapping[str, str]:
         isinstance(text, str) for pair in said.items() for text in pair
     ):
         return said
-    raise messages.ProtocolError(f"{where} has no word on each pool")
+    raise ProtocolError(f"{where} has no word on each pool")

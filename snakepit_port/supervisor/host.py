@@ -18,9 +18,9 @@ from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.runner import Runner
 from snakepit_port.supervisor.shm import SharedMemory
-from snakepit_port.wire import messages
+from snakepit_port.wire import envelopes, messages
 from snakepit_port.wire.framing import Frame, Oversized
-from snakepit_port.wire.messages import ProtocolError
+from snakepit_port.wire.grammar import MAX_ID, ProtocolError
 from snakepit_port.wire.terms import show
 
 #: Characters of a session id. A pool remembers `max_sessions` of them.
@@ -157,7 +157,7 @@ class Host:
     def received(self, frames: list[Frame]) -> None:
         """Frames that arrived together. Each bad one is answered, and changes nothing else."""
         now = self._clock()
-        read_usual_call = messages.read_usual_call
+        read_usual_call = envelopes.read_usual_call
         for frame in frames:
             try:
                 if isinstance(frame, Oversized):
@@ -183,7 +183,7 @@ class Host:
             f"a frame of {frame.size} bytes is over max_frame_bytes ({self.max_frame_bytes});"
             " send less at once, or raise it in [supervisor]"
         )
-        self._refuse(self._free(messages.read_head(frame.head)), "frame_too_large", message)
+        self._refuse(self._free(envelopes.read_head(frame.head)), "frame_too_large", message)
 
     def _call(
         self,
@@ -208,7 +208,7 @@ class Host:
             timeout = _seconds(options, "timeout", timeout, id)
             queue_timeout = _seconds(options, "queue_timeout", queue_timeout, id)
             session = _session(options, id)
-            credit = messages.stream_credit(options, id)
+            credit = envelopes.stream_credit(options, id)
         call = Call(id, command, frame, timeout, queue_timeout, credit, session)
         self._calls[id] = call, runner
         runner.call_arrived(call, now)
@@ -217,7 +217,7 @@ class Host:
         tag = said[0]
         if tag == "call":
             # In an encoding that is legal and not the usual one.
-            self._call(frame, self._clock(), *messages.read_call(frame))
+            self._call(frame, self._clock(), *envelopes.read_call(frame))
         elif tag == "cancel":
             call, runner = self._calls.get(said[1], (None, None))
             if call is not None and runner is not None:
@@ -328,6 +328,6 @@ def _seconds(options: Mapping[str, Any], key: str, default: float, id: int) -> f
     value = options[key]
     if value is None:
         return math.inf
-    if type(value) is int and 0 <= value <= messages.MAX_ID:
+    if type(value) is int and 0 <= value <= MAX_ID:
         return int(value) / 1000
     raise ProtocolError(f"option {key} is milliseconds or nil, not {show(value)}", id)

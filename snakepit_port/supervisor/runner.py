@@ -21,8 +21,9 @@ from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.source import Source
 from snakepit_port.supervisor.starter import StarterError
 from snakepit_port.supervisor.worker_process import WorkerProcess
-from snakepit_port.wire import messages
+from snakepit_port.wire import envelopes, messages
 from snakepit_port.wire.framing import Frame, Oversized
+from snakepit_port.wire.grammar import MAX_CREDIT, ProtocolError
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
@@ -233,11 +234,11 @@ class Runner:
         worker, call = effect
         link, frame = self._processes[worker.id].link, call.frame
         if call.attempt > 1:
-            frame = messages.call_again(frame, call.attempt)
+            frame = envelopes.call_again(frame, call.attempt)
         link.send(frame)
         if call.granted:
             # Granted in several frames, perhaps; it is to fit into one.
-            link.send(messages.credit(call.id, min(call.granted, messages.MAX_CREDIT)))
+            link.send(messages.credit(call.id, min(call.granted, MAX_CREDIT)))
 
     def _grant(self, effect: effects.Grant) -> None:
         frame = messages.credit(effect.call.id, effect.credit)
@@ -369,7 +370,7 @@ class Runner:
         now = self.now()
         worker = process.worker
         answered, perform = self.machine.answered, self.perform
-        read_answer = messages.read_answer
+        read_answer = envelopes.read_answer
         together = len(frames)
         try:
             for frame in frames:
@@ -381,25 +382,25 @@ class Runner:
                 elif tag == "chunk":
                     wanted = streams.chunk_came(worker, id)
                     if wanted is None:
-                        raise messages.ProtocolError(f"it sent a chunk of call {id} unasked")
+                        raise ProtocolError(f"it sent a chunk of call {id} unasked")
                     if wanted:
                         self.outside.chunk(frame)
                 else:
                     self._answer = frame
                     todo = answered(worker, id, tag == "result", now, together)
                     if todo is None:
-                        raise messages.ProtocolError(f"it answered call {id}, which it has not")
+                        raise ProtocolError(f"it answered call {id}, which it has not")
                     perform(todo)
                     if self._answer:
                         self._drop_answer()
-        except messages.ProtocolError as exc:
+        except ProtocolError as exc:
             self._condemn(process, exc.message, now)
 
     def _drop_answer(self) -> None:
         """The call was answered before: nobody will read the files."""
         frame, self._answer = self._answer, b""
         if self.outside.shm is not None:
-            self.outside.shm.discard(messages.files_of(frame))
+            self.outside.shm.discard(envelopes.files_of(frame))
 
     def _worker_said_otherwise(self, process: WorkerProcess, said: tuple[Any, ...]) -> None:
         tag = said[0]
@@ -426,18 +427,18 @@ class Runner:
         elif tag == "pong":
             todo = self.machine.ponged(process.worker, said[1], self.now())
             if todo is None:
-                raise messages.ProtocolError("it sent a pong that nobody asked for")
+                raise ProtocolError("it sent a pong that nobody asked for")
             self.perform(todo)
         elif tag == "recalled":
             todo = self.machine.gave_back(process.worker, said[1], self.now())
             if todo is None:
-                raise messages.ProtocolError("it gave back a call that nobody asked for")
+                raise ProtocolError("it gave back a call that nobody asked for")
             self.perform(todo)
         elif tag == "error":
             line = said[2].get("message", "")
             self.outside.log(self.name, process.worker.id, "supervisor", "error", line)
         else:
-            raise messages.ProtocolError(f"it sent a {tag}, which is not a worker's to send")
+            raise ProtocolError(f"it sent a {tag}, which is not a worker's to send")
 
     def _may_be_ready(self, process: WorkerProcess) -> None:
         """A worker takes calls when it has said so and its starter has said which process it is;
@@ -581,9 +582,9 @@ _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
 }
 
 
-def _too_large(frame: Oversized) -> messages.ProtocolError:
+def _too_large(frame: Oversized) -> ProtocolError:
     """A worker keeps to the limit it was told, so this one is broken, or not ours."""
-    return messages.ProtocolError(f"it sent a frame of {frame.size} bytes")
+    return ProtocolError(f"it sent a frame of {frame.size} bytes")
 
 
 def _names(value: Any) -> frozenset[str]:

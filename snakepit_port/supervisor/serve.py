@@ -27,7 +27,7 @@ from snakepit_port.supervisor.run import Run, find_leavings, remove
 from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import Frame, cut_to
-from snakepit_port.wire.messages import PROTOCOL_VERSION, ProtocolError
+from snakepit_port.wire.grammar import PROTOCOL_VERSION, ProtocolError
 from snakepit_port.wire.terms import show
 from snakepit_port.worker import linux
 

@@ -10,6 +10,7 @@ from typing import Any
 from snakepit_port import __version__
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import MAX_PAYLOAD_BYTES, Frame, Framer, cut_to
+from snakepit_port.wire.grammar import PROTOCOL_VERSION, ProtocolError
 from snakepit_port.worker.runtime import Runtime
 from snakepit_port.worker.threads import ThreadedRuntime
 
@@ -67,13 +68,13 @@ def _read_hello(frame: Frame) -> tuple[dict[str, Any] | None, dict[str, Any]]:
         assert isinstance(frame, bytes)
         said = messages.parse(frame)
         if said[0] != "hello":
-            raise messages.ProtocolError(f"hello comes first, not {said[0]}")
-    except messages.ProtocolError as exc:
+            raise ProtocolError(f"hello comes first, not {said[0]}")
+    except ProtocolError as exc:
         return {"type": "protocol_error", "message": exc.message}, {}
-    if said[1] != messages.PROTOCOL_VERSION:
+    if said[1] != PROTOCOL_VERSION:
         message = (
             f"the supervisor speaks protocol version {said[1]}, this worker"
-            f" {messages.PROTOCOL_VERSION}: they come from different releases"
+            f" {PROTOCOL_VERSION}: they come from different releases"
         )
         return {"type": "protocol_version", "message": message}, {}
     return None, said[2]

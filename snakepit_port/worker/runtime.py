@@ -24,8 +24,9 @@ from typing import Any
 
 from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import Folder
-from snakepit_port.wire import messages
+from snakepit_port.wire import envelopes, messages
 from snakepit_port.wire.framing import Frame, Framer, Oversized
+from snakepit_port.wire.grammar import ProtocolError
 from snakepit_port.worker import gil, linux, stacks
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
@@ -236,23 +237,23 @@ class Runtime(Serving):
                 if isinstance(frame, Oversized):
                     self._too_large(frame)
                     continue
-                usual = messages.open_usual_call(frame)
+                usual = envelopes.open_usual_call(frame)
                 if usual is not None:
                     self._queue.append(usual)
                 else:
                     self._asked(frame, *messages.parse(frame))
-            except messages.ProtocolError as exc:
+            except ProtocolError as exc:
                 self._refuse(exc.id, "protocol_error", exc.message)
 
     def _too_large(self, frame: Oversized) -> None:
         limit = self._max_frame_bytes
         message = f"a frame of {frame.size} bytes is over max_frame_bytes ({limit})"
-        self._refuse(messages.read_head(frame.head), "frame_too_large", message)
+        self._refuse(envelopes.read_head(frame.head), "frame_too_large", message)
 
     def _asked(self, frame: bytes, tag: str, *rest: Any) -> None:
         if tag == "call":
             # In an encoding that is legal and not the usual one.
-            self._queue.append(messages.open_call(frame))
+            self._queue.append(envelopes.open_call(frame))
         elif tag == "credit":
             self._grant(*rest)
         elif tag == "cancel":
@@ -263,7 +264,7 @@ class Runtime(Serving):
             self._pinged(rest[0])
         else:
             id = rest[0] if tag == "control" else None
-            raise messages.ProtocolError(f"a {tag} is not for a worker", id)
+            raise ProtocolError(f"a {tag} is not for a worker", id)
 
     def _refuse(self, id: int | None, type: str, message: str) -> None:
         answer = messages.error(id, {"type": type, "message": message})

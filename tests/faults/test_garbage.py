@@ -11,7 +11,8 @@ from fault_settings import config, times
 from mutations import mutated
 
 from snakepit_port.harness import CallError, open_host
-from snakepit_port.wire import encode, messages
+from snakepit_port.wire import encode, envelopes, messages
+from snakepit_port.wire.grammar import ProtocolError
 
 #: Far from those that the harness uses.
 ID = 2**59 + 12345
@@ -74,9 +75,9 @@ def test_any_damage_is_read_or_refused_with_the_one_error(frames: list[bytes]) -
     outcomes: Counter[str] = Counter()
     for _ in times(10_000, 100_000):
         frame = mutated(rng, frames)
-        for read in (messages.read_answer, messages.read_call, messages.parse):
+        for read in (envelopes.read_answer, envelopes.read_call, messages.parse):
             outcome = "refused"
-            with suppress(messages.ProtocolError):
+            with suppress(ProtocolError):
                 read(frame)
                 outcome = "read"
             outcomes[outcome] += 1

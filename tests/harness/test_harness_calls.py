@@ -24,6 +24,7 @@ from snakepit_port.harness import (
     host_over,
 )
 from snakepit_port.wire import EncodeError, encode, messages
+from snakepit_port.wire.grammar import MAX_ID
 
 
 async def test_hello_carries_limit_and_configuration() -> None:
@@ -176,7 +177,7 @@ async def test_a_name_that_is_none_is_refused_at_once(
 
 
 def test_the_longest_timeout_is_one_that_a_supervisor_takes() -> None:
-    assert math.ceil(MAX_SECONDS * 1000) <= messages.MAX_ID
+    assert math.ceil(MAX_SECONDS * 1000) <= MAX_ID
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.5, -math.inf, math.nan, 1e16, 1e308, 10**400])

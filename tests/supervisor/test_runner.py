@@ -23,6 +23,7 @@ from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.runner import Runner
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import pack
+from snakepit_port.wire.grammar import MAX_CREDIT
 
 GARBAGE = pack(b"oops")
 
@@ -175,11 +176,11 @@ async def test_credit_of_several_frames_fits_into_the_one_that_a_worker_gets(sta
     stage.call(1)
     stream = stage.call(2, credit=1)
     for _ in range(2):
-        stage.runner.grant(stream, messages.MAX_CREDIT)
+        stage.runner.grant(stream, MAX_CREDIT)
     channel.sendall(messages.result(1, b""))
     await stage.turn()
     stage.pump.flush()
-    credit = messages.credit(2, messages.MAX_CREDIT)
+    credit = messages.credit(2, MAX_CREDIT)
     assert channel.recv(2**16).endswith(credit)
 
 

@@ -21,7 +21,7 @@ from snakepit_port.config.model import SupervisorSettings
 from snakepit_port.harness import CallError, Host, open_host
 from snakepit_port.supervisor import shm
 from snakepit_port.supervisor.shm import SharedMemory
-from snakepit_port.wire import encode, messages
+from snakepit_port.wire import encode, envelopes, messages
 
 HERE = Path(__file__).parent
 LARGE = 1024 * 1024
@@ -368,6 +368,6 @@ def test_a_folder_that_cannot_be_held_is_not_left(
 
 
 def test_files_of_a_result_are_found_in_its_frame() -> None:
-    assert messages.files_of(messages.result(300, b"", ["w1-300-0-9"])) == ["w1-300-0-9"]
-    assert messages.files_of(messages.result(300, encode(1))) == []
-    assert messages.files_of(messages.error(300, {"type": "timeout"})) == []
+    assert envelopes.files_of(messages.result(300, b"", ["w1-300-0-9"])) == ["w1-300-0-9"]
+    assert envelopes.files_of(messages.result(300, encode(1))) == []
+    assert envelopes.files_of(messages.error(300, {"type": "timeout"})) == []

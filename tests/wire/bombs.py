@@ -15,9 +15,9 @@ if __name__ == "__main__":
     sys.path.insert(0, sys.argv[1])
 
 from snakepit_port import wire
-from snakepit_port.wire import DecodeError, Limits, messages
+from snakepit_port.wire import DecodeError, Limits, envelopes, messages
 from snakepit_port.wire.framing import pack
-from snakepit_port.wire.messages import ProtocolError
+from snakepit_port.wire.grammar import ProtocolError
 
 #: What decoding them may take beyond what the process has when it begins.
 SPARE_BYTES = 96 * 2**20
@@ -119,7 +119,7 @@ def decoded(data: bytes, limits: Limits) -> str | None:
 def parsed(data: bytes) -> bool:
     """Whether bytes are a frame, which is read in every way."""
     frame = pack(data)
-    for read in (messages.read_call, messages.open_call, messages.read_answer):
+    for read in (envelopes.read_call, envelopes.open_call, envelopes.read_answer):
         with contextlib.suppress(ProtocolError):
             read(frame)
     try:

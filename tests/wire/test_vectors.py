@@ -8,9 +8,9 @@ import pytest
 from vector_files import FOLDER, cases, frame, same, value
 
 from snakepit_port import wire
-from snakepit_port.wire import etf_encode, messages
+from snakepit_port.wire import envelopes, etf_encode, grammar, messages
 from snakepit_port.wire.framing import OVERSIZED_HEAD_BYTES, pack
-from snakepit_port.wire.messages import ProtocolError
+from snakepit_port.wire.grammar import ProtocolError
 
 TERMS = cases("terms.json")
 MALFORMED = cases("malformed.json")
@@ -123,10 +123,10 @@ def test_every_frame_has_a_vector_in_every_encoding():
     def tags(vectors):
         return {case["frame"]["tuple"][0]["atom"] for case in vectors}
 
-    assert tags(RECOMMENDED) == messages._FRAMES.keys()
+    assert tags(RECOMMENDED) == grammar.FRAMES.keys()
     for how in ("latin1", "short_latin1", "long_utf8", "large_tuple"):
         found = tags(case for case in FRAMES if case["name"].endswith(f", {how}"))
-        assert found == messages._FRAMES.keys()
+        assert found == grammar.FRAMES.keys()
 
 
 @each(FRAMES)
@@ -136,35 +136,35 @@ def test_the_quick_readers_agree_with_parse(case):
     id = elements[0]
     if tag == "call":
         _id, pool, command, args, options = elements
-        assert same(messages.read_call(data), (id, pool, command, options))
+        assert same(envelopes.read_call(data), (id, pool, command, options))
         credit = (options or {}).get("stream")
-        assert same(messages.open_call(data), (id, command, args, credit, 1))
+        assert same(envelopes.open_call(data), (id, command, args, credit, 1))
         if case["recommended"] and 256 <= id < 2**31 and pool != "":
-            for read in (messages.read_usual_call, messages.open_usual_call):
+            for read in (envelopes.read_usual_call, envelopes.open_usual_call):
                 assert read(data) is not None
     else:
-        assert messages.read_usual_call(data) is messages.open_usual_call(data) is None
-        for read in (messages.read_call, messages.open_call):
+        assert envelopes.read_usual_call(data) is envelopes.open_usual_call(data) is None
+        for read in (envelopes.read_call, envelopes.open_call):
             with pytest.raises(ProtocolError):
                 read(data)
     is_answer = tag in ("result", "error", "chunk")
-    assert messages.read_answer(data) == (tag, id if is_answer else None)
+    assert envelopes.read_answer(data) == (tag, id if is_answer else None)
     has_id = is_answer or tag in ("call", "control")
     head = case["bytes"][:OVERSIZED_HEAD_BYTES]
-    assert messages.read_head(head) == (id if has_id else None)
+    assert envelopes.read_head(head) == (id if has_id else None)
     for cut in range(len(head)):
-        assert messages.read_head(head[:cut]) in (None, id)
+        assert envelopes.read_head(head[:cut]) in (None, id)
 
 
 @each(BAD_FRAMES)
 def test_malformed_frames_are_refused(case):
     data = pack(case["bytes"])
     expected = value(case["error"])
-    for read in (messages.parse, messages.read_call):
+    for read in (messages.parse, envelopes.read_call):
         with pytest.raises(ProtocolError) as caught:
             read(data)
         assert caught.value.id == expected
         assert 0 < len(caught.value.message) < 300
     if case["name"] != "malformed: call whose pool is not UTF-8":  # No worker looks at it.
         with pytest.raises(ProtocolError):
-            messages.open_call(data)
+            envelopes.open_call(data)
