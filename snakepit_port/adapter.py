@@ -40,12 +40,28 @@ by one, and it runs ahead of its caller no further than that allows.
             yield from file
 
 Clean up in `finally` or `with`: when the caller stops early, the generator is closed where it is.
+
+While it runs, a command may ask the host for something, and tell it something:
+
+    from snakepit_port.adapter import command, host
+
+    @command
+    def train(rows, watcher):
+        rate = host.call("learning_rate", len(rows))    # a function that the host has registered
+        for done, row in enumerate(rows):
+            host.progress(done, len(rows))
+            ...
+        host.send(watcher, "trained")                   # a message to a process
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, Callable, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, overload
+
+if TYPE_CHECKING:
+    from snakepit_port.wire import Pid
+    from snakepit_port.worker.asking import Line
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -60,6 +76,27 @@ IDEMPOTENT = "__snakepit_idempotent__"
 
 #: Which attempt at its call the running command is; the worker sets it.
 ATTEMPT: ContextVar[int] = ContextVar("snakepit_attempt", default=1)
+
+
+#: What `host` speaks through; the worker sets it. None where there is no worker, as in a test that
+#: calls a command itself, and in a process that a command has forked.
+LINE: Line | None = None
+
+
+class ToolError(Exception):
+    """A tool of the host has given no result.
+
+    `type` says why: "unknown_tool" for one that the host has not, "tool_error" for one that failed,
+    "bad_arguments" where it takes another number of them, or "decode", "encode" or
+    "frame_too_large" where arguments or result cannot travel. `message` says it for people, `tool`
+    is its name.
+    """
+
+    def __init__(self, type: str, message: str, tool: str) -> None:
+        super().__init__(f"tool {tool}: {message} ({type})")
+        self.type = type
+        self.message = message
+        self.tool = tool
 
 
 class CallCancelled(BaseException):
@@ -138,3 +175,62 @@ def attempt() -> int:
     """Which attempt at its call the running command is: 1, or more if it is `idempotent` and its
     worker crashed before. In a thread of the command's own it is 1."""
     return ATTEMPT.get()
+
+
+class Host:
+    """The program that this worker works for. There is one, `host`.
+
+    Every method raises `RuntimeError` where no worker is: in a test that calls a command itself,
+    while a starter loads `preload`, and in a process that a command has forked.
+    """
+
+    def call(self, tool: str, *args: Any) -> Any:
+        """Have the host run one of its functions, which it has registered as `tool`, and wait for
+        the result. Arguments and result travel like those of commands, but large bytes do not go
+        through shared memory.
+
+        Only for commands, on the thread that runs them; elsewhere it raises `RuntimeError`. The
+        deadline of the command's own call is the only one. Raises `ToolError` where there is no
+        result, `EncodeError` for an argument that has no term, `ValueError` for more than fits into
+        a frame, and `CallCancelled` if nobody wants the command's answer any more. An exception of
+        a signal's handler ends the waiting, too, and the result is dropped then.
+        """
+        return _line().call(tool, args)
+
+    def send(self, pid: Pid, message: Any) -> None:
+        """Send a message to a process whose pid the worker was given. As in Erlang it is not told
+        whether it came, or whether there is such a process. For any thread, at any time.
+
+        Raises `TypeError` for what is no pid, `EncodeError` for a message that has no term,
+        `ValueError` for more than fits into a frame, and `RuntimeError` for a host that takes none.
+        """
+        _line().send(pid, message)
+
+    def progress(self, done: float, total: float) -> None:
+        """Tell how far the command is, in whatever counts. A host gets it up to ten times a second;
+        what is told more often is left out, but for the first time that `done` is `total`.
+
+        Only for commands, on the thread that runs them; elsewhere it raises `RuntimeError`. Raises
+        `TypeError` or `ValueError` for what is no finite number.
+        """
+        _line().progress(done, total)
+
+    def log(self, message: str, level: str = "info") -> None:
+        """Write to the host's log, a line for each of the message's. `level` is "debug", "info",
+        "warning" or "error". For any thread, at any time; and `print` and `logging` do as well.
+
+        Raises `TypeError` for a message that is no text, `ValueError` for another level.
+        """
+        _line().log(message, level)
+
+
+host = Host()
+
+
+def _line() -> Line:
+    if LINE is None:
+        raise RuntimeError(
+            "there is no host here: it is there for what a worker runs, and not for a process that"
+            " was forked from one"
+        )
+    return LINE

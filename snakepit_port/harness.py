@@ -24,8 +24,17 @@ from snakepit_port import __version__
 from snakepit_port.bulk.files import FileReader
 from snakepit_port.harness_link import Link, TensorReader
 from snakepit_port.harness_process import start_supervisor
-from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, Subscription
+from snakepit_port.harness_reports import (
+    CallError,
+    Event,
+    Feed,
+    LogLine,
+    Message,
+    RawFrame,
+    Subscription,
+)
 from snakepit_port.harness_stream import WINDOW, Stream, Window
+from snakepit_port.harness_tools import Tool
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.grammar import MAX_ID
 
@@ -34,6 +43,7 @@ __all__ = [
     "Event",
     "Host",
     "LogLine",
+    "Message",
     "RawFrame",
     "Stream",
     "Subscription",
@@ -69,13 +79,15 @@ class Host(Link):
         timeout: float | None = None,  # noqa: ASYNC109 (the supervisor keeps this deadline)
         queue_timeout: float | None = None,
         session: str | None = None,
+        progress: Callable[[float, float], object] | None = None,
     ) -> Any:
         """Calls a command and returns its result.
 
         `pool` None is the pool named "default", else the only one. `args` is a sequence of
         positions or a mapping of keywords. `timeout` and `queue_timeout` are in seconds; None
         leaves them to the pool, `math.inf` means none. `session` ties the call to the worker that
-        took the session's first one, as the pool's `affinity` says (SPEC, section 7).
+        took the session's first one, as the pool's `affinity` says (SPEC, section 7). `progress` is
+        called with what the command tells of it, done and total; it must not raise.
 
         Cancelling sends a cancel and forgets the call: its late answer is dropped.
 
@@ -93,7 +105,9 @@ class Host(Link):
         try:
             payload = encode(list(args) if isinstance(args, tuple) else args, writer=writer)
             return await self._ask(
-                lambda id: messages.call(id, pool, command, payload, options), messages.cancel
+                lambda id: messages.call(id, pool, command, payload, options),
+                messages.cancel,
+                progress,
             )
         finally:
             if writer is not None:
@@ -275,6 +289,11 @@ class Host(Link):
         """Log lines from now on; with `past`, also those received before that are still kept."""
         return self._logs.subscribe(past)
 
+    def messages(self, *, past: bool = False) -> Subscription[Message]:
+        """What commands send to processes from now on; with `past`, also what was received before
+        that and is still kept."""
+        return self._messages.subscribe(past)
+
     def complaints(self, *, past: bool = False) -> Subscription[CallError]:
         """Errors that answer no call: what the supervisor says about frames it cannot use."""
         return self._complaints.subscribe(past)
@@ -354,6 +373,7 @@ async def open_host(
     max_frame_bytes: int = MAX_FRAME_BYTES,
     on_log: Callable[[LogLine], object] | None = None,
     tensors: bool = False,
+    tools: Mapping[str, Tool] | None = None,
 ) -> AsyncIterator[Host]:
     """An async context manager: starts a supervisor, and gives the `Host` that talks to it.
 
@@ -363,7 +383,8 @@ async def open_host(
     shares this process's. `max_frame_bytes` is the largest frame that this side accepts, 128 KiB at
     least. `on_log` is called with every log line as it arrives; it must not raise.
     Arrays arrive as NumPy's where it is installed, else as memoryviews; with `tensors`, as
-    `snakepit_port.wire.Tensor`, whatever is installed.
+    `snakepit_port.wire.Tensor`, whatever is installed. `tools` are functions, sync or async, that
+    commands may have run, by their names; those of a call that is answered are cancelled.
 
     On the way in it waits for the supervisor's hello, not for its pools. On the way out it closes
     the supervisor's input and waits for it to drain and exit. If the body raised, or body or way
@@ -387,7 +408,8 @@ async def open_host(
     hello = _hello(terms, base_dir, max_frame_bytes)
     process, stream = start_supervisor(command, env, cwd, stderr)
     reader = TensorReader if tensors else FileReader
-    async with _running(Host(stream, hello, max_frame_bytes, on_log, process, reader)) as host:
+    host = Host(stream, hello, max_frame_bytes, on_log, process, reader, tools)
+    async with _running(host):
         yield host
 
 
@@ -399,13 +421,15 @@ async def host_over(
     base_dir: str | os.PathLike[str] | None = None,
     max_frame_bytes: int = MAX_FRAME_BYTES,
     on_log: Callable[[LogLine], object] | None = None,
+    tools: Mapping[str, Tool] | None = None,
 ) -> AsyncIterator[Host]:
     """An async context manager: the `Host` of a supervisor at the other end of a stream.
 
     Options, errors and the way out are those of `open_host`; the stream is closed in any case.
     """
     hello = _hello(config, base_dir, max_frame_bytes)
-    async with _running(Host(stream, hello, max_frame_bytes, on_log)) as host:
+    host = Host(stream, hello, max_frame_bytes, on_log, tools=tools)
+    async with _running(host):
         yield host
 
 
@@ -441,7 +465,7 @@ def _hello(
     info: dict[str, Any] = {
         "software": f"snakepit-port harness {__version__}",
         "max_frame_bytes": max_frame_bytes,
-        "capabilities": ["shm"],
+        "capabilities": ["shm", "tools"],
     }
     return messages.hello({**info, **_configuration(config, base_dir)})
 

@@ -10,10 +10,19 @@ import trio
 from snakepit_port.bulk.files import FileReader, Folder, remove_folder
 from snakepit_port.harness_pools import Pools
 from snakepit_port.harness_process import SupervisorProcess
-from snakepit_port.harness_reports import CallError, Event, Feed, LogLine, RawFrame, call_error
+from snakepit_port.harness_reports import (
+    CallError,
+    Event,
+    Feed,
+    LogLine,
+    Message,
+    RawFrame,
+    call_error,
+)
 from snakepit_port.harness_stream import Stream
+from snakepit_port.harness_tools import Tool, Tools
 from snakepit_port.processes import signal_name
-from snakepit_port.wire import DecodeError, Tensor, decode, envelopes, messages
+from snakepit_port.wire import DecodeError, Pid, Tensor, decode, envelopes, messages
 from snakepit_port.wire.framing import Framer, Oversized
 from snakepit_port.wire.grammar import PROTOCOL_VERSION, ProtocolError
 
@@ -101,9 +110,10 @@ class Outbox:
 class _Waiter:
     """Who waits for an answer, and the answer: a payload, or a value that was in files."""
 
-    __slots__ = ("answered", "error", "payload", "value")
+    __slots__ = ("answered", "error", "payload", "progress", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Callable[[float, float], object] | None = None) -> None:
+        self.progress = progress
         self.answered = trio.Event()
         self.payload: bytes | None = None
         self.value: Any = None
@@ -138,6 +148,7 @@ class Link:
         on_log: Callable[[LogLine], object] | None,
         process: SupervisorProcess | None = None,
         make_reader: Callable[[Folder | None, str], FileReader] = FileReader,
+        tools: Mapping[str, Tool] | None = None,
     ) -> None:
         self._stream = stream
         self._hello = hello
@@ -157,11 +168,14 @@ class Link:
         self._ended = trio.Event()
         self._events: Feed[Event] = Feed()
         self._logs: Feed[LogLine] = Feed()
+        self._messages: Feed[Message] = Feed()
         self._complaints: Feed[CallError] = Feed()
         self._frames: Feed[RawFrame] | None = None
         self._shm: Folder | None = None
         self._make_reader = make_reader
         self._reader = make_reader(None, WORKERS)
+        self._tools = Tools(tools, self._post)
+        self._nursery: trio.Nursery
         self._handlers: dict[str, Callable[..., None]] = {
             "hello": self._on_hello,
             "ready": self._on_ready,
@@ -171,6 +185,9 @@ class Link:
             "event": self._on_event,
             "log": self._on_log_entry,
             "pong": self._on_pong,
+            "tool": self._on_tool,
+            "send": self._on_send,
+            "progress": self._on_progress,
         }
         #: What the supervisor said in its hello (SPEC, section 3).
         self.info: Mapping[str, Any] = {}
@@ -189,6 +206,7 @@ class Link:
         try:
             with self._life:
                 async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
                     nursery.start_soon(self._outbox.run)
                     wrong = None
                     with trio.CancelScope() as reading:
@@ -214,7 +232,7 @@ class Link:
         for event in (self._greeted, self._ended):
             event.set()
         self._pools.end()
-        for feed in (self._events, self._logs, self._complaints, self._frames):
+        for feed in (self._events, self._logs, self._messages, self._complaints, self._frames):
             if feed is not None:
                 feed.end()
 
@@ -273,12 +291,15 @@ class Link:
     # -- the link: sending --------------------------------------------------------------------
 
     async def _ask(
-        self, make_frame: Callable[[int], bytes], make_cancel: Callable[[int], bytes] | None
+        self,
+        make_frame: Callable[[int], bytes],
+        make_cancel: Callable[[int], bytes] | None,
+        progress: Callable[[float, float], object] | None = None,
     ) -> Any:
         await self._outbox.room()
         id = self._take_id()
         frame = make_frame(id)
-        waiter = self._waiters[id] = _Waiter()
+        waiter = self._waiters[id] = _Waiter(progress)
         self._post(frame)
         try:
             await waiter.answered.wait()
@@ -348,6 +369,7 @@ class Link:
             message = "shm in its hello is no folder with its limits"
             raise ProtocolError(message) from None
         self.info = info
+        self._tools.max_frame_bytes = info["max_frame_bytes"]
         self._reader = self._make_reader(self._shm, WORKERS)
         self._greeted.set()
 
@@ -406,6 +428,7 @@ class Link:
         self._answer(id, b"", error)
 
     def _answer(self, id: int, payload: bytes | None, error: CallError | None) -> None:
+        self._tools.close(id)
         waiter = self._waiters.pop(id, None)
         if waiter is None:
             if id in self._forgotten:
@@ -432,6 +455,20 @@ class Link:
         self._logs.put(line)
         if self._on_log is not None:
             self._on_log(line)
+
+    def _on_tool(self, id: int, number: int, name: str, args: bytes) -> None:
+        self._nursery.start_soon(self._tools.run, id, number, name, args)
+
+    def _on_send(self, pid: Pid, message: bytes) -> None:
+        try:
+            self._messages.put(Message(pid, self._decode(message)))
+        except CallError as exc:
+            self._complaints.put(exc)
+
+    def _on_progress(self, id: int, done: float, total: float) -> None:
+        waiter = self._waiters.get(id)
+        if isinstance(waiter, _Waiter) and waiter.progress is not None:
+            waiter.progress(done, total)
 
     def _on_pong(self, number: int) -> None:
         waiter = self._pings.pop(number, None)

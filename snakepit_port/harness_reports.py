@@ -8,6 +8,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import trio
 
+from snakepit_port.wire import Pid
+
 #: How many past items of a kind are kept for subscribers that are slow.
 KEPT_ITEMS = 1000
 
@@ -79,8 +81,8 @@ class Event(NamedTuple):
 class LogLine(NamedTuple):
     """One line that a worker or the supervisor wrote; `worker` and `pool` are None where unknown.
 
-    `source` is "stdout", "stderr" or "supervisor"; `level` is "debug", "info", "warning" or
-    "error".
+    `source` is "stdout", "stderr", "log" (`host.log`) or "supervisor"; `level` is "debug", "info",
+    "warning" or "error".
     """
 
     pool: str | None
@@ -93,6 +95,13 @@ class LogLine(NamedTuple):
     def who(self) -> str:
         """The one who wrote it, as far as known."""
         return self.worker or self.pool or "supervisor"
+
+
+class Message(NamedTuple):
+    """What a command sent to a process (SPEC, section 8); `pid` is what it was given for one."""
+
+    pid: Pid
+    message: Any
 
 
 class RawFrame(NamedTuple):

@@ -18,6 +18,7 @@ from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.runner import Runner
 from snakepit_port.supervisor.shm import SharedMemory
+from snakepit_port.supervisor.tools import Tools
 from snakepit_port.wire import envelopes, messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.wire.grammar import MAX_ID, ProtocolError
@@ -57,6 +58,7 @@ class Host:
         self.max_frame_bytes = config.supervisor.max_frame_bytes
         self.host_max_frame_bytes: int = info.get("max_frame_bytes", self.max_frame_bytes)
         self.sampler = Sampler(pump)
+        self._tools = Tools()
 
         def make(config: Config, pool: PoolSettings, first_number: int) -> Runner:
             runner = Runner(pump, config, pool, run, self, clock, software, first_number)
@@ -68,10 +70,11 @@ class Host:
         self._controls = Controls(
             self.pools, clock, run.id, config_path, self._answer_control, self._reloaded
         )
-        can = info.get("capabilities")
-        reads_files = isinstance(can, list) and "shm" in can
+        told = info.get("capabilities")
+        can = told if isinstance(told, list) else []
+        self.host_runs_tools = "tools" in can
         # Last: nobody removes it, if anything else fails.
-        self.shm = SharedMemory.make(run.id, config.supervisor) if reads_files else None
+        self.shm = SharedMemory.make(run.id, config.supervisor) if "shm" in can else None
         #: Pools that have been there from the beginning and were neither ready nor unavailable yet.
         self._unsettled = set(self.pools)
 
@@ -88,6 +91,10 @@ class Host:
         self._controls.stop()
         for runner in self.pools:
             runner.stop(grace)
+
+    def hears_no_more(self) -> None:
+        """The host has closed its end of the link."""
+        self._tools.refuse("the host has closed its end of the link, and runs no tools any more")
 
     def cancel_all(self) -> None:
         """Nobody waits for an answer any more."""
@@ -111,11 +118,21 @@ class Host:
 
     def answer(self, call: Call, frame: bytes) -> None:
         self._calls.pop(call.id, None)
+        if self._tools.open:
+            self._tools.close(call.id)
         assert self._link is not None
         # Not `_send`: an answer is about its call, whatever else is told before or after.
         self._link.send(frame)
 
     def chunk(self, frame: bytes) -> None:
+        self._send(frame)
+
+    def tool(self, call_id: int, link: Link, number: int, name: str, args: bytes) -> None:
+        frame = self._tools.ask(call_id, link, number, name, args)
+        if frame is not None:
+            self._send(frame)
+
+    def pass_on(self, frame: bytes) -> None:
         self._send(frame)
 
     def event(
@@ -233,6 +250,8 @@ class Host:
             if self._is_used(id):
                 raise ProtocolError(f"call {id} is still in progress; its id cannot be used yet")
             self._control(id, name, args)
+        elif tag in ("tool_result", "tool_error") and self.host_runs_tools:
+            self._tools.answer(*said[1:])
         elif tag == "ping":
             self._send(messages.pong(said[1]))
         else:

@@ -26,8 +26,11 @@ _READ_BYTES = 4 * 1024
 _READ_REST_BYTES = 64 * 1024
 
 
-#: Levels of syslog(3) by their digits, as the host knows them.
-_LEVELS = dict(zip(b"01234567", ("error",) * 4 + ("warning", "info", "info", "debug"), strict=True))
+#: The levels of a line, as the host knows them.
+LEVELS = frozenset(("debug", "info", "warning", "error"))
+
+#: Those of syslog(3) by their digits.
+_SYSLOG = dict(zip(b"01234567", ("error",) * 4 + ("warning", "info", "info", "debug"), strict=True))
 
 
 class Output:
@@ -85,8 +88,8 @@ class Output:
         if self._cut:
             return
         level = self._level
-        if raw[:1] == b"<" and raw[2:3] == b">" and raw[1] in _LEVELS:
-            level, raw = _LEVELS[raw[1]], raw[3:]
+        if raw[:1] == b"<" and raw[2:3] == b">" and raw[1] in _SYSLOG:
+            level, raw = _SYSLOG[raw[1]], raw[3:]
         text = raw[:MAX_LINE_BYTES].decode(errors="replace").rstrip("\r")
         if len(raw) > MAX_LINE_BYTES:
             text += "…"

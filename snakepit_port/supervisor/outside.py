@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from snakepit_port.pool import Call
+from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import Sampler
 from snakepit_port.supervisor.shm import SharedMemory
 
@@ -17,6 +18,8 @@ class Outside(Protocol):
     """What a runner needs of the host's side."""
 
     host_max_frame_bytes: int
+    #: Whether the host takes what commands ask of it and tell it.
+    host_runs_tools: bool
     shm: SharedMemory | None
     sampler: Sampler
 
@@ -25,6 +28,12 @@ class Outside(Protocol):
 
     def chunk(self, frame: bytes) -> None:
         """Send a chunk of a stream."""
+
+    def tool(self, call_id: int, link: Link, number: int, name: str, args: bytes) -> None:
+        """Have the host run a tool for a call of the worker at `link`."""
+
+    def pass_on(self, frame: bytes) -> None:
+        """Send what a worker says to the host, as it is."""
 
     def event(
         self, name: str, measurements: Mapping[str, float], metadata: Mapping[str, Any]

@@ -13,6 +13,7 @@ from typing import Any
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, effects, streams
 from snakepit_port.processes import lives
+from snakepit_port.supervisor import asides
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.outside import Outside
@@ -356,6 +357,7 @@ class Runner:
             "max_answer_bytes": self._max_answer_bytes,
             "pool": self.name,
             "worker": worker,
+            "tools": self.outside.host_runs_tools,
             **source.worker_hello(),
             **({} if shm is None else {"shm": {**shm.info, "writer": shm_writer}}),
         }
@@ -378,7 +380,7 @@ class Runner:
                     raise _too_large(frame)
                 tag, id = read_answer(frame)
                 if id is None:
-                    self._worker_said_otherwise(process, messages.parse(frame))
+                    self._worker_said_otherwise(process, messages.parse(frame), frame)
                 elif tag == "chunk":
                     wanted = streams.chunk_came(worker, id)
                     if wanted is None:
@@ -402,7 +404,9 @@ class Runner:
         if self.outside.shm is not None:
             self.outside.shm.discard(envelopes.files_of(frame))
 
-    def _worker_said_otherwise(self, process: WorkerProcess, said: tuple[Any, ...]) -> None:
+    def _worker_said_otherwise(
+        self, process: WorkerProcess, said: tuple[Any, ...], frame: bytes
+    ) -> None:
         tag = said[0]
         if tag == "hello":
             process.python = said[2].get("python", "")
@@ -434,6 +438,8 @@ class Runner:
             if todo is None:
                 raise ProtocolError("it gave back a call that nobody asked for")
             self.perform(todo)
+        elif tag in asides.TAGS:
+            asides.told(self.outside, process, said, frame)
         elif tag == "error":
             line = said[2].get("message", "")
             self.outside.log(self.name, process.worker.id, "supervisor", "error", line)

@@ -37,7 +37,7 @@ EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
 SOFTWARE = f"snakepit_port {__version__}"
 
 #: What this version can do beyond the core: SPEC section 16.
-CAPABILITIES = ["streams", "sessions", "recycle", "reload", "stacks"]
+CAPABILITIES = ["streams", "sessions", "recycle", "reload", "stacks", "tools"]
 
 #: Before the configuration is known; a hello carries it, and is not large.
 _HELLO_MAX_BYTES = 64 * 1024 * 1024
@@ -222,6 +222,8 @@ class Supervisor:
         if self._host is None and self._stop is None:
             self._stop = Stop(EX_PROTOCOL)
         self._shut_down()
+        if self._host is not None:
+            self._host.hears_no_more()
 
     def _greet(self, frame: Frame) -> Host:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from .terms import show
+from .terms import Pid, show
 
 PROTOCOL_VERSION = 1
 
@@ -103,14 +103,15 @@ def _ids(value: Any) -> list[int]:
     raise ValueError(f"a list of identifiers belongs here, not {show(value)}")
 
 
-def _any(value: Any) -> Any:
-    return value
+def _pid(value: Any) -> Pid:
+    if isinstance(value, Pid):
+        return value
+    raise ValueError(f"a pid belongs here, not {show(value)}")
 
 
 _Kind = Callable[[Any], Any]
 
-#: tag -> the kinds of the elements after it. Nobody here makes the frames that SPEC, section 8,
-#: reserves: they are known, so that one is refused for what it is.
+#: tag -> the kinds of the elements after it.
 FRAMES: dict[str, tuple[_Kind, ...]] = {
     "hello": (_count, _map),
     "ready": (_map,),
@@ -126,7 +127,7 @@ FRAMES: dict[str, tuple[_Kind, ...]] = {
     "tool": (identifier, _count, _name, _opaque),
     "tool_result": (identifier, _count, _opaque),
     "tool_error": (identifier, _count, _map),
-    "send": (_any, _opaque),
+    "send": (_pid, _opaque),
     "progress": (identifier, _number, _number),
     "control": (identifier, _name, _opaque),
     "event": (_name, _map, _map),

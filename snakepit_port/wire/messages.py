@@ -26,7 +26,7 @@ from .tags import (
     SMALL_TUPLE,
     VERSION,
 )
-from .terms import Atom, DecodeError, show
+from .terms import Atom, DecodeError, Pid, show
 
 Frame = bytes
 
@@ -84,6 +84,7 @@ _OTHER = {
     tag: _envelope(tag, len(FRAMES[tag]) + 1)
     for tag in (
         *("hello", "ready", "failed", "credit", "cancel", "recall", "recalled"),
+        *("tool", "tool_result", "tool_error", "send", "progress"),
         *("control", "event", "log", "ping", "pong"),
     )
 }
@@ -162,6 +163,28 @@ def recall(ids: list[int]) -> Frame:
 
 def recalled(ids: list[int]) -> Frame:
     return _frame(_OTHER["recalled"], _term_bytes(ids))
+
+
+def tool(id: int, number: int, name: str, args: bytes) -> Frame:
+    return _frame(
+        _OTHER["tool"], _int_bytes(id), _int_bytes(number), _text_bytes(name), _binary_bytes(args)
+    )
+
+
+def tool_result(id: int, number: int, payload: bytes) -> Frame:
+    return _frame(_OTHER["tool_result"], _int_bytes(id), _int_bytes(number), _binary_bytes(payload))
+
+
+def tool_error(id: int, number: int, error: dict[str, Any]) -> Frame:
+    return _frame(_OTHER["tool_error"], _int_bytes(id), _int_bytes(number), _term_bytes(error))
+
+
+def send(pid: Pid, message: bytes) -> Frame:
+    return _frame(_OTHER["send"], _term_bytes(pid), _binary_bytes(message))
+
+
+def progress(id: int, done: float, total: float) -> Frame:
+    return _frame(_OTHER["progress"], _int_bytes(id), _term_bytes(done), _term_bytes(total))
 
 
 def control(id: int, name: str, args: bytes) -> Frame:

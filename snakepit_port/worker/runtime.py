@@ -20,6 +20,7 @@ import socket
 import traceback
 from collections import deque
 from contextlib import suppress
+from threading import get_ident
 from typing import Any
 
 from snakepit_port.adapter import CallCancelled
@@ -28,6 +29,7 @@ from snakepit_port.wire import envelopes, messages
 from snakepit_port.wire.framing import Frame, Framer, Oversized
 from snakepit_port.wire.grammar import ProtocolError
 from snakepit_port.worker import gil, linux, stacks
+from snakepit_port.worker.asking import Line, Question, close_line
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.loading import Adapter, LoadError
@@ -89,6 +91,14 @@ class Runtime(Serving):
         self._interrupted = False
         self._looking = False
         self._missed = False
+        self._thread = get_ident()
+        Line(
+            self._send,
+            self._late,
+            self._serving_here,
+            min(info["max_answer_bytes"], info["max_frame_bytes"]),
+            info["tools"],
+        ).open()
         os.register_at_fork(after_in_child=self._forked)
 
     def run(self, frames: list[Frame]) -> int:
@@ -200,12 +210,51 @@ class Runtime(Serving):
     # -- one call ----------------------------------------------------------------------------------
 
     def _begin(self, id: int) -> None:
-        self._running = id
+        self._running = self._serves = id
         if self._missed:
             self._look()
 
     def _end(self) -> None:
+        self._running = self._serves = None
+
+    def _serving_here(self) -> Serving | None:
+        """What runs a command on the calling thread."""
+        return self if self.may_ask and get_ident() == self._thread else None
+
+    def ask(self, question: Question, frame: bytes) -> None:
+        id = self._running
+        if id is None:
+            # It was cancelled, and goes on.
+            raise CallCancelled
+        poller = select.poll()
+        poller.register(self._channel, select.POLLIN)
+        # From here the channel is read where it is waited for: the handler leaves that alone.
         self._running = None
+        try:
+            self._question = question
+            self._send(frame)
+            self._flush()
+            while not question.is_over and not question.is_cancelled:
+                # May end by an exception of the adapter's own handlers, and nothing is lost.
+                poller.poll()
+                with_spare_frames(self._take_in)
+                question.is_cancelled = question.is_cancelled or self._ended
+        except ConnectionError:
+            question.is_cancelled = True
+        finally:
+            self._question = None
+            if not question.is_cancelled:
+                self._begin(id)
+        if question.is_cancelled:
+            raise CallCancelled
+
+    def _told(
+        self, id: int, number: int, payload: bytes = b"", error: dict[str, Any] | None = None
+    ) -> None:
+        """The host has answered a question. Nothing happens if it is not waited for any more."""
+        question = self._question
+        if question is not None and (question.call_id, question.number) == (id, number):
+            question.answer(payload, error)
 
     def _take_credit(self, stream: Stream) -> bool:
         while not stream.credit:
@@ -262,6 +311,10 @@ class Runtime(Serving):
             self._give_back(rest[0])
         elif tag == "ping":
             self._pinged(rest[0])
+        elif tag == "tool_result":
+            self._told(*rest)
+        elif tag == "tool_error":
+            self._told(rest[0], rest[1], error=rest[2])
         else:
             id = rest[0] if tag == "control" else None
             raise ProtocolError(f"a {tag} is not for a worker", id)
@@ -291,6 +344,9 @@ class Runtime(Serving):
             self._stream.cancel()
         if id == self._running:
             self._interrupted = True
+            return
+        if self._question is not None and self._question.call_id == id:
+            self._question.is_cancelled = True
             return
         for place, (queued, command, raw, _credit, _attempt) in enumerate(self._queue):
             if queued == id and type(raw) is bytes:
@@ -324,25 +380,29 @@ class Runtime(Serving):
         while self._missed:
             self._missed = False
             self._looking = True
-            try:
-                while not self._ended:
-                    self._arrived(self._receive(socket.MSG_DONTWAIT))
-            except BlockingIOError:
-                pass
-            except ConnectionError:
-                self._ended = True
-            except BaseException:
-                self.give_up()
+            self._take_in()
             self._looking = False
         if self._interrupted:
             self._interrupted = False
             self._running = None
             raise CallCancelled
 
+    def _take_in(self) -> None:
+        """Read what has arrived, while a command runs."""
+        try:
+            while not self._ended:
+                self._arrived(self._receive(socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self._ended = True
+        except BaseException:
+            self.give_up()
+
     def give_up(self) -> None:
-        """End at once: something was thrown into the handler, by a signal handler of the adapter's
-        or for want of stack or memory. What was read may be lost, and a call that is never answered
-        is worse than a worker that died."""
+        """End at once: something was thrown in here, by a signal handler of the adapter's or for
+        want of stack or memory. What was read may be lost, and a call that is never answered is
+        worse than a worker that died."""
         try:
             traceback.print_exc()
         finally:
@@ -356,6 +416,7 @@ class Runtime(Serving):
         with suppress(ValueError):
             signal.set_wakeup_fd(-1)
         stacks.forget()
+        close_line()
         self._channel.close()
         if self._folder is not None:
             self._folder.forget()

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Union
 
 from snakepit_port.adapter import ATTEMPT, CallCancelled
+from snakepit_port.worker.asking import Question, Telling
 from snakepit_port.worker.calls import Answers, Refusal
 from snakepit_port.worker.outgoing import FLUSH_SECONDS, LateWriter, Outgoing
 from snakepit_port.worker.streams import Stream, close
@@ -56,6 +57,12 @@ class Serving:
         self._flush = out.flush
         self._recent: dict[str, float] = {}
         self._stream: Stream | None = None
+        #: The call whose command runs here now.
+        self._serves: int | None = None
+        #: What that waits for, and how many there have been here.
+        self._question: Question | None = None
+        self._questions = 0
+        self._telling: Telling | None = None
 
     def _begin(self, id: int) -> None:
         """A command begins, and may be interrupted from now on. Raises `CallCancelled` if it was
@@ -69,6 +76,31 @@ class Serving:
     def _take_credit(self, stream: Stream) -> bool:
         """Take the credit for one more chunk, waiting for it. False: nobody wants one."""
         raise NotImplementedError
+
+    @property
+    def may_ask(self) -> bool:
+        """Whether a command runs here, which may ask the host for something."""
+        return self._serves is not None and self._question is None
+
+    def question(self) -> Question:
+        """One more of the command that runs here."""
+        assert self._serves is not None
+        self._questions += 1
+        return Question(self._serves, self._questions)
+
+    def ask(self, question: Question, frame: bytes) -> None:
+        """Send a question of the command that runs here, and wait for the answer. Raises
+        `CallCancelled` if the call is cancelled meanwhile, or was, or nobody can answer any
+        more."""
+        raise NotImplementedError
+
+    @property
+    def telling(self) -> Telling:
+        """What the command that runs here has told of its progress."""
+        assert self._serves is not None
+        if self._telling is None:
+            self._telling = Telling(self._serves)
+        return self._telling
 
     def _answer(
         self, id: int, command: str, raw: Arguments, credit: int | None, attempt: int
@@ -124,6 +156,8 @@ class Serving:
             if values is not None:
                 answer = self._serve(self._stream, values)
             self._stream = None
+        if self._telling is not None:
+            self._telling = None
         now = perf_counter()
         self._recent[command] = max(now - began, recent * _DECAY)
         self._send(answer)

@@ -29,6 +29,7 @@ from typing import Any, Union
 from snakepit_port.adapter import CallCancelled
 from snakepit_port.wire import messages
 from snakepit_port.worker import gil
+from snakepit_port.worker.asking import Question
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
@@ -95,6 +96,7 @@ class _Lane(Serving):
             self._woken.release()
 
     def _live(self) -> None:
+        self._worker.by_thread[threading.get_ident()] = self
         try:
             while True:
                 # Asked before it looks for a call: what came last came before the closing.
@@ -124,6 +126,10 @@ class _Lane(Serving):
 
     def _begin(self, id: int) -> None:
         self._worker.entering(self)
+        self._serves = id
+        self._arm()
+
+    def _arm(self) -> None:
         with self._arming:
             if self._cancelled:
                 raise CallCancelled
@@ -131,15 +137,52 @@ class _Lane(Serving):
             self._armed = True
 
     def _end(self) -> None:
+        self._disarm()
+        self._serves = None
+
+    def _disarm(self) -> None:
         with self._arming:
             self._armed = False
         if self._interrupted and _set_async_exc is not None:
             _set_async_exc(threading.get_ident(), None)
 
+    def ask(self, question: Question, frame: bytes) -> None:
+        # It waits in C, where no exception would reach it.
+        self._disarm()
+        try:
+            with self._lock:
+                self._question = question
+            self._send(frame)
+            self._flush()
+            while not self._is_settled(question):
+                self._woken.acquire()
+        except ConnectionError:
+            question.is_cancelled = True
+        finally:
+            with self._lock:
+                self._question = None
+            self._arm()
+        if question.is_cancelled:
+            raise CallCancelled
+
+    def _is_settled(self, question: Question) -> bool:
+        with self._lock:
+            if self._cancelled or self._worker.closing:
+                question.is_cancelled = not question.is_over
+            return question.is_over or question.is_cancelled
+
+    def told(self, number: int, payload: bytes, error: dict[str, Any] | None) -> None:
+        """The host has answered a question of its call. Under the lock."""
+        if self._question is not None and self._question.number == number:
+            self._question.answer(payload, error)
+            self.wake()
+
     def cancel(self) -> None:
         """Its call is not wanted any more. Under the lock."""
         if self._stream is not None:
             self._stream.cancel()
+            self.wake()
+        if self._question is not None:
             self.wake()
         with self._arming:
             self._cancelled = True
@@ -179,6 +222,8 @@ class ThreadedRuntime(Runtime):
         self.closing = False
         self._lanes: list[_Lane] = []
         self._idle: list[_Lane] = []
+        #: The lanes by the thread that each is.
+        self.by_thread: dict[int, _Lane] = {}
         #: The numbers of pings; None at the end.
         self._pings: SimpleQueue[int | None] = SimpleQueue()
         self._examiner: threading.Thread | None = None
@@ -353,6 +398,20 @@ class ThreadedRuntime(Runtime):
     def _give_back(self, ids: list[int]) -> None:
         with self.lock:
             super()._give_back(ids)
+
+    # -- asking the host ---------------------------------------------------------------------------
+
+    def _serving_here(self) -> Serving | None:
+        lane = self.by_thread.get(threading.get_ident())
+        return lane if lane is not None and lane.may_ask else None
+
+    def _told(
+        self, id: int, number: int, payload: bytes = b"", error: dict[str, Any] | None = None
+    ) -> None:
+        with self.lock:
+            for lane in self._lanes:
+                if lane.id == id:
+                    lane.told(number, payload, error)
 
     def _forked(self) -> None:
         """The child has the one thread that forked it, and no use for locks that others held."""

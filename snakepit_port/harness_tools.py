@@ -1,0 +1,100 @@
+"""The tools of a host of the harness: functions that commands have it run (SPEC, section 8)."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+
+from snakepit_port.wire import DecodeError, EncodeError, decode, encode, messages
+
+#: A function that a command may have run, sync or async.
+Tool = Callable[..., Any]
+
+
+class _Refusal(Exception):
+    """There is no result. Arguments are the type of the error, and its message."""
+
+
+class Tools:
+    """Runs tools; those of a call that is answered are cancelled."""
+
+    def __init__(self, tools: Mapping[str, Tool] | None, post: Callable[[bytes], None]) -> None:
+        self._tools = dict(tools or {})
+        self._post = post
+        self._running: dict[int, set[trio.CancelScope]] = {}
+        #: The largest frame that the supervisor accepts, as its hello says.
+        self.max_frame_bytes = 0
+
+    async def run(self, call_id: int, number: int, name: str, args: bytes) -> None:
+        """Run a tool and post its answer."""
+        with trio.CancelScope() as scope:
+            self._running.setdefault(call_id, set()).add(scope)
+            try:
+                self._post(await self._answer(call_id, number, name, args))
+            finally:
+                running = self._running[call_id]
+                running.discard(scope)
+                if not running:
+                    del self._running[call_id]
+
+    def close(self, call_id: int) -> None:
+        """Nobody waits for the tools of this call any more."""
+        for scope in self._running.get(call_id, ()):
+            scope.cancel()
+
+    async def _answer(self, call_id: int, number: int, name: str, args: bytes) -> bytes:
+        try:
+            frame = messages.tool_result(call_id, number, await self._result(name, args))
+            if len(frame) - 4 > self.max_frame_bytes:
+                raise _Refusal(
+                    "frame_too_large",
+                    f"its result takes a frame of {len(frame) - 4} bytes, over max_frame_bytes"
+                    f" ({self.max_frame_bytes})",
+                )
+        except _Refusal as exc:
+            type, message = exc.args
+            return messages.tool_error(call_id, number, {"type": type, "message": message})
+        return frame
+
+    async def _result(self, name: str, args: bytes) -> bytes:
+        tool = self._tools.get(name)
+        if tool is None:
+            raise _Refusal("unknown_tool", self._unknown(name))
+        try:
+            positions = decode(args)
+        except DecodeError as exc:
+            raise _Refusal("decode", f"its arguments cannot be read: {exc}") from None
+        _check_arguments(tool, positions)
+        try:
+            value = tool(*positions)
+            if inspect.isawaitable(value):
+                value = await value
+        except Exception as exc:
+            raise _Refusal("tool_error", f"{type(exc).__name__}: {exc}") from None
+        try:
+            return encode(value)
+        except EncodeError as exc:
+            raise _Refusal("encode", f"its result has no term: {exc}") from None
+
+    def _unknown(self, name: str) -> str:
+        close = difflib.get_close_matches(name, self._tools, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return (
+            f"the host has no such tool{hint} (tools: {', '.join(sorted(self._tools)) or 'none'})"
+        )
+
+
+def _check_arguments(tool: Tool, positions: list[Any]) -> None:
+    try:
+        signature = inspect.signature(tool)
+    except (TypeError, ValueError):
+        # Builtins may have none.
+        return
+    try:
+        signature.bind(*positions)
+    except TypeError as exc:
+        raise _Refusal("bad_arguments", f"it cannot be called like this: {exc}") from None
