@@ -32,7 +32,7 @@ defmodule SnakepitPort do
       Logger.put_module_level(SnakepitPort.Warnings, :none)
   """
 
-  alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reload, Reporter, Server}
+  alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reload, Reporter, Server, Tools}
 
   @control_timeout 5_000
   @start_timeout 30_000
@@ -57,6 +57,7 @@ defmodule SnakepitPort do
     * `:name` - an atom, default `SnakepitPort`. An ETS table of the same name is made
     * `:logs` - whether Python's output goes to Logger, default `true`. What goes wrong does in any case, see
       "Logs and telemetry" above
+    * `:tools` - functions that commands may call, by their names; see `register_tool/3`
     * `:start_timeout` - ms until the supervisor must have said hello, default 15,000
     * `:stop_timeout` - ms it may take to stop before it is killed, default 10,000; make it longer than
       the configuration's `shutdown_grace_period`
@@ -131,9 +132,12 @@ defmodule SnakepitPort do
     * `:queue_timeout` - ms the call may wait for a worker, or `:infinity`. Default: the pool's
     * `:session_id` - ties the call to the worker that took the session's first one, as the pool's
       `affinity` says
+    * `:progress` - a function that is called in this process with what the command tells of its progress, done
+      and total, up to ten times a second: `fn done, total -> IO.puts("\#{done} of \#{total}") end`
     * `:server` - default `SnakepitPort`
 
-  A process that dies while it waits has its call cancelled. The answer never comes later than 100 ms
+  A process that dies while it waits has its call cancelled: so `Task.shutdown/2` cancels a call that was made in a
+  `Task`. The answer never comes later than 100 ms
   after the timeout, whatever the Python side does. The time counts from when the call is written: what it
   takes this process to encode large arguments comes before that, and to read a large result after it.
   """
@@ -343,6 +347,48 @@ defmodule SnakepitPort do
 
   def bytes(other) do
     raise ArgumentError, "bytes are marked in a binary, not in #{inspect(other, limit: 5)}"
+  end
+
+  @doc """
+  Gives commands a function of this node, which they call as `host.call("name", ...)`, in the place of one that had the
+  name before. The server can be left out.
+
+      :ok = SnakepitPort.register_tool("user_name", fn id -> Repo.get!(User, id).name end)
+
+  It runs in a process of its own, for as long as it likes: only the deadline of the command's own call ends it, by
+  an exit with the reason `:shutdown`. What it raises, throws or exits with is raised in the command, as `ToolError`.
+  Arguments and results travel as those of commands do. A tool may make calls; one to the pool that waits for it takes a
+  worker that is free.
+
+  A server that was started again knows the tools that `start_link/1` got as `:tools`, and no others. An error of
+  type `:supervisor_down` if no such server runs.
+  """
+  @spec register_tool(server, String.t() | atom, fun) :: :ok | {:error, Error.t()}
+  def register_tool(server \\ SnakepitPort, name, tool) do
+    name = Call.text(name, "a tool")
+
+    unless is_function(tool),
+      do: raise(ArgumentError, "a tool is a function, not #{inspect(tool, limit: 5)}")
+
+    with_tools(server, &Tools.put(&1, name, tool))
+  end
+
+  @doc "Takes a tool back; returns whether there was one. The server can be left out. Errors as `register_tool/3`."
+  @spec unregister_tool(server, String.t() | atom) :: {:ok, boolean} | {:error, Error.t()}
+  def unregister_tool(server \\ SnakepitPort, name) do
+    name = Call.text(name, "a tool")
+    with_tools(server, &{:ok, Tools.remove(&1, name)})
+  end
+
+  defp with_tools(server, change) do
+    with {:ok, link} <- Link.find(server) do
+      try do
+        change.(link)
+      rescue
+        # The table is gone, and the server with it.
+        ArgumentError -> Link.not_running(server)
+      end
+    end
   end
 
   @doc """

@@ -3,7 +3,7 @@ defmodule SnakepitPort.BulkTest do
   use ExUnit.Case, async: true
   import ExUnit.CaptureLog
   import SnakepitPort.Support
-  alias SnakepitPort.{Error, Link, SharedMemory, Tensor}
+  alias SnakepitPort.{Delivery, Error, Link, SharedMemory, Tensor}
 
   @large 1024 * 1024
 
@@ -175,7 +175,7 @@ defmodule SnakepitPort.BulkTest do
     {_server, link} = start_shm!(context)
     frame = IO.iodata_to_binary([<<131, 104, 4, 119, 6, "result", 98, 0, 0, 1, 0, 109, 0::32>>])
     File.write!(Path.join(link.shm.folder, "w9-1-0-5"), "12345")
-    Link.deliver(link, 256, frame, ["w9-1-0-5"])
+    Delivery.deliver(link, 256, frame, ["w9-1-0-5"])
     await_nothing(link)
   end
 

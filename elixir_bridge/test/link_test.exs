@@ -1,6 +1,6 @@
 defmodule SnakepitPort.LinkTest do
   use ExUnit.Case, async: true
-  alias SnakepitPort.{Frames, Link}
+  alias SnakepitPort.{Delivery, Frames, Link}
 
   # This process is the owner, of a program that returns every frame.
   setup context do
@@ -45,8 +45,8 @@ defmodule SnakepitPort.LinkTest do
   test "an answer is delivered once", %{link: link} do
     pid = request(link, :infinity)
     [{^pid, id}] = :ets.lookup(link.table, pid)
-    Link.deliver(link, id, "first")
-    Link.deliver(link, id, "second")
+    Delivery.deliver(link, id, "first")
+    Delivery.deliver(link, id, "second")
     assert_receive {:done, {:ok, "first"}}
     assert Process.info(pid, :messages) == {:messages, []}
     assert :ets.lookup(link.table, id) == []
@@ -65,11 +65,11 @@ defmodule SnakepitPort.LinkTest do
 
     assert_receive {:open, id, alias}
     assert [{{^pid, ^id}}] = :ets.tab2list(link.streams)
-    Link.pass(link, id, "arrived")
+    Delivery.pass(link, id, "arrived")
     send(pid, :close)
     assert_receive {:closed, :ok}
     send(alias, {alias, 1, "late"})
-    Link.pass(link, id, "later")
+    Delivery.pass(link, id, "later")
     assert Process.info(pid, :messages) == {:messages, []}
     assert :ets.tab2list(link.streams) == []
     %{port: port} = link
@@ -96,7 +96,7 @@ defmodule SnakepitPort.LinkTest do
     [{_, id}] = :ets.lookup(link.table, pid)
     Process.exit(pid, :kill)
     assert_receive {:DOWN, ^monitor, _, _, :killed}
-    Link.forget(link, pid)
+    Delivery.forget(link, pid)
     %{port: port} = link
 
     for id <- [id | ids], data = IO.iodata_to_binary(Frames.cancel(id)) do

@@ -200,6 +200,7 @@ defmodule Vectors.MalformedFrames do
       wrong("tool result unpacked", "host", {:tool_result, 300, 1, [1]}),
       wrong("tool error of a binary", "host", {:tool_error, 300, 1, "no"}),
       wrong("message unpacked", "supervisor", {:send, 1, [1]}),
+      wrong("message to a name", "supervisor", {:send, "pid", payload}),
       wrong("progress in words", "supervisor", {:progress, 300, "half", "all"}),
       wrong("event with a number as name", "supervisor", {:event, 1, %{}, %{}}),
       wrong("event without metadata", "supervisor", {:event, "pool.ready", %{}}),

@@ -17,8 +17,8 @@ defmodule SnakepitPort.Call do
   # The first elements of pairs that stand for a value: section 2 of the protocol.
   @marks [:"$bytes", :"$shm"]
 
-  # `window` is of stream calls only; see `SnakepitPort.Chunks`.
-  defstruct server: SnakepitPort, pool: nil, timeout: nil, wire: %{}, window: nil
+  # `window` is of stream calls only, see `SnakepitPort.Chunks`; `progress` of others.
+  defstruct server: SnakepitPort, pool: nil, timeout: nil, wire: %{}, window: nil, progress: nil
 
   @type t :: %__MODULE__{}
 
@@ -31,7 +31,7 @@ defmodule SnakepitPort.Call do
     frame_of = &Frames.call(&1, call.pool, command, &2, call.wire)
 
     with {:ok, link} <- Link.find(call.server),
-         {:ok, result} <- request(link, args, frame_of, timeout(call, link)) do
+         {:ok, result} <- request(link, args, frame_of, timeout(call, link), asks(call)) do
       {:ok, result}
     else
       {:error, error} -> {:error, about(error, call, command)}
@@ -43,26 +43,33 @@ defmodule SnakepitPort.Call do
           {:ok, term} | {:error, Error.t()}
   def control(server, name, args, timeout, announce \\ fn _ -> :ok end) do
     with {:ok, link} <- Link.find(server),
-         do: request(link, args, &Frames.control(&1, name, &2), timeout, announce)
+         do: request(link, args, &Frames.control(&1, name, &2), timeout, announces(announce))
   end
 
-  defp request(link, args, frame_of, timeout, announce \\ fn _ -> :ok end) do
+  # How an answer is waited for: a function of the link, what makes a frame, and the time.
+  defp asks(%{progress: nil}), do: &Link.request/3
+  defp asks(%{progress: progress}), do: &Link.follow(&1, &2, &3, progress)
+  defp announces(announce), do: &Link.request(&1, &2, &3, announce)
+
+  defp request(link, args, frame_of, timeout, asks) do
     case Terms.arguments(args, link) do
       {:ok, args} ->
-        ask(link, &frame_of.(&1, args), timeout, announce)
+        ask(link, &frame_of.(&1, args), timeout, asks)
 
       {:files, args} ->
-        answer = ask(link, &frame_of.(&1, args), timeout, announce)
-        SharedMemory.release(link.shm, link.table, {:sent, self()})
-        answer
+        try do
+          ask(link, &frame_of.(&1, args), timeout, asks)
+        after
+          SharedMemory.release(link.shm, link.table, {:sent, self()})
+        end
 
       {:error, error} ->
         {:error, error}
     end
   end
 
-  defp ask(link, frame_of, timeout, announce) do
-    with {:ok, answer} <- Link.request(link, frame_of, wait(timeout), announce),
+  defp ask(link, frame_of, timeout, asks) do
+    with {:ok, answer} <- asks.(link, frame_of, wait(timeout)),
          {:result, term} <- Frames.answer(answer) do
       Terms.decode(term)
     else
@@ -141,6 +148,17 @@ defmodule SnakepitPort.Call do
     raise ArgumentError, "window: is how many chunks may wait, at least 1, not #{inspect(n)}"
   end
 
+  def options([{:progress, nil} | rest], %{window: nil} = call), do: options(rest, call)
+
+  def options([{:progress, fun} | rest], %{window: nil} = call) when is_function(fun, 2) do
+    options(rest, %{call | progress: fun})
+  end
+
+  def options([{:progress, other} | _], %{window: nil}) do
+    raise ArgumentError,
+          "progress: is a function of two arguments, done and total, not #{inspect(other)}"
+  end
+
   def options([other | _] = options, _) when not is_tuple(other) or tuple_size(other) != 2 do
     raise ArgumentError,
           "options are a keyword list, like [timeout: 1_000], not #{shown(options)}; the command comes first, " <>
@@ -149,7 +167,8 @@ defmodule SnakepitPort.Call do
 
   def options([other | _], call) do
     known = ":server, :pool, :timeout, :queue_timeout, :session_id"
-    known = if call.window, do: known <> ", :window (a positive number)", else: known
+    more = if call.window, do: ", :window (a positive number)", else: ", :progress"
+    known = known <> more
     raise ArgumentError, "unknown option #{inspect(other)}; there is #{known}"
   end
 

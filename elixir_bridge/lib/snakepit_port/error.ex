@@ -91,6 +91,22 @@ defmodule SnakepitPort.Error do
     }
   end
 
+  @doc "The map that an error of this host's becomes for Python."
+  @spec to_wire(t) :: map
+  def to_wire(error) do
+    for {key, value} <- [
+          {"type", Atom.to_string(error.type)},
+          {"message", error.message},
+          {"traceback", error.traceback}
+        ],
+        is_binary(value),
+        into: %{},
+        do: {key, utf8(value)}
+  end
+
+  # An exception's message may hold any bytes.
+  defp utf8(text), do: if(String.valid?(text), do: text, else: inspect(text))
+
   defp text(map, key) do
     case map do
       %{^key => value} when is_binary(value) -> if String.valid?(value), do: value

@@ -19,6 +19,7 @@ defmodule SnakepitPort.Frames do
   @cancel <<131, 104, 2, 119, 6, "cancel">>
   @credit <<131, 104, 3, 119, 6, "credit">>
   @control <<131, 104, 4, 119, 7, "control">>
+  @tool_result <<131, 104, 4, 119, 11, "tool_result">>
   @ping <<131, 104, 2, 119, 4, "ping">>
   @null <<119, 3, "nil">>
 
@@ -50,6 +51,15 @@ defmodule SnakepitPort.Frames do
   @spec control(id, String.t(), iodata) :: iodata
   def control(id, name, args), do: [@control, integer(id), binary(name), binary(args)]
 
+  @doc "The answer to a tool frame; `term` is the external term of the result."
+  @spec tool_result(id, non_neg_integer, iodata) :: iodata
+  def tool_result(id, number, term),
+    do: [@tool_result, integer(id), integer(number), binary(term)]
+
+  @spec tool_error(id, non_neg_integer, map) :: iodata
+  def tool_error(id, number, error),
+    do: :erlang.term_to_binary({:tool_error, id, number, error}, minor_version: 2)
+
   @spec ping(id) :: iodata
   def ping(n), do: [@ping, integer(n)]
 
@@ -75,6 +85,9 @@ defmodule SnakepitPort.Frames do
     * `{:answer, id}` - belongs to whoever made call `id`, who reads it with `answer/1`
     * `{:answer, id, names}` - the same, and files go with it
     * `{:chunk, id}` - the same, and there is more to come
+    * `{:tool, id}` - call `id` asks for a tool; `SnakepitPort.Tools` reads it
+    * `:send` - a message to a process; the same
+    * `{:progress, id, done, total}` - how far call `id` is
     * `:report` - an event or a log line; `pool_event/1` and `SnakepitPort.Reporter` read it
     * `{:other, frame}` - the frame as a tuple
     * `:error` - not a frame
@@ -83,6 +96,9 @@ defmodule SnakepitPort.Frames do
           {:answer, id}
           | {:answer, id, [String.t()]}
           | {:chunk, id}
+          | {:tool, id}
+          | :send
+          | {:progress, id, number, number}
           | :report
           | {:other, tuple}
           | :error
@@ -95,6 +111,9 @@ defmodule SnakepitPort.Frames do
   def sort(<<131, 104, 3, 119, 5, "error", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
   def sort(<<131, 104, 4, 119, 5, "event", _::binary>>), do: :report
   def sort(<<131, 104, 2, 119, 3, "log", _::binary>>), do: :report
+  def sort(<<131, 104, 5, 119, 4, "tool", 98, 0::1, id::31, _::binary>>), do: {:tool, id}
+  # Not looked at: a pid of another node may be an atom that this one does not know.
+  def sort(<<131, 104, 3, 119, 4, "send", _::binary>>), do: :send
 
   def sort(frame) do
     case read(frame) do
@@ -104,6 +123,9 @@ defmodule SnakepitPort.Frames do
       {:chunk, id, payload} when is_integer(id) and is_binary(payload) -> {:chunk, id}
       {:event, name, %{}, %{}} when is_binary(name) -> :report
       {:log, %{}} -> :report
+      {:tool, id, number, name, args} -> asked(id, number, name, args)
+      {:send, _pid, message} when is_binary(message) -> :send
+      {:progress, id, done, total} -> progress(id, done, total)
       tuple -> if other?(tuple), do: {:other, tuple}, else: :error
     end
   end
@@ -115,19 +137,22 @@ defmodule SnakepitPort.Frames do
        else: :error
   end
 
+  defp asked(id, number, name, args) do
+    if is_integer(id) and is_integer(number) and is_binary(name) and is_binary(args),
+      do: {:tool, id},
+      else: :error
+  end
+
+  defp progress(id, done, total) do
+    if is_integer(id) and is_number(done) and is_number(total),
+      do: {:progress, id, done, total},
+      else: :error
+  end
+
   # What else a supervisor may send; mentioned here, too, so that `:safe` decoding knows the tags.
   defp other?({:error, nil, %{}}), do: true
   defp other?({:hello, version, %{}}), do: is_integer(version) and version >= 0
   defp other?({:ready, %{}}), do: true
-
-  defp other?({:tool, id, tool, name, args}),
-    do: is_integer(id) and is_integer(tool) and is_binary(name) and is_binary(args)
-
-  defp other?({:send, _pid, message}), do: is_binary(message)
-
-  defp other?({:progress, id, done, total}),
-    do: is_integer(id) and is_number(done) and is_number(total)
-
   defp other?({:pong, n}), do: is_integer(n)
   defp other?(_), do: false
 

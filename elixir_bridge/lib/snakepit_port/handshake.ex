@@ -55,7 +55,7 @@ defmodule SnakepitPort.Handshake do
     info = %{
       "software" => software,
       "max_frame_bytes" => @max_frame_bytes,
-      "capabilities" => ["shm"]
+      "capabilities" => ["shm", "tools"]
     }
 
     Map.merge(info, terms)

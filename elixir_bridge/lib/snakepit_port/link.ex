@@ -153,61 +153,6 @@ defmodule SnakepitPort.Link do
     ArgumentError -> @call_timeout
   end
 
-  @doc "Gives an answer to whom it belongs, if anybody still waits for it."
-  @spec deliver(t, Frames.id(), binary) :: :ok
-  def deliver(link, id, frame) do
-    hand_out(:ets.take(link.table, id), frame)
-    :ok
-  end
-
-  @doc "The same for an answer that files go with."
-  @spec deliver(t, Frames.id(), binary, [String.t()]) :: :ok
-  def deliver(%{shm: nil} = link, id, frame, _names), do: deliver(link, id, frame)
-
-  def deliver(link, id, frame, names) do
-    :ets.insert(link.table, {{:received, id}, names})
-
-    unless hand_out(:ets.take(link.table, id), frame), do: drop_files(link, {:received, id})
-    :ok
-  end
-
-  @doc "Gives a chunk to whom its stream belongs, if anybody still wants it."
-  @spec pass(t, Frames.id(), binary) :: :ok
-  def pass(link, id, frame) do
-    # Counted when it is sent: what the row counts can be waited for.
-    with n when is_integer(n) <- hand_out(:ets.lookup(link.table, id), frame),
-         do: :ets.update_element(link.table, id, {3, n + 1})
-
-    :ok
-  end
-
-  # What a stream gets is numbered: its consumer sees when something was taken away.
-  defp hand_out([{_, alias}], frame), do: send(alias, {alias, frame})
-
-  defp hand_out([{_, alias, n}], frame) do
-    send(alias, {alias, n, frame})
-    n
-  end
-
-  defp hand_out([], _), do: nil
-
-  @doc "Cancels what a dead caller left behind, and removes its files."
-  @spec forget(t, pid) :: :ok
-  def forget(link, caller) do
-    for {_, id} <- :ets.take(link.table, caller), do: cancel(link, id)
-
-    for id <- :ets.select(link.streams, [{{{caller, :"$1"}}, [], [:"$1"]}]) do
-      :ets.delete(link.streams, {caller, id})
-      cancel(link, id)
-    end
-
-    drop_files(link, {:sent, caller})
-    :ok
-  end
-
-  defp drop_files(%{shm: nil}, _), do: :ok
-  defp drop_files(link, key), do: SharedMemory.release(link.shm, link.table, key)
-
   # -- the callers' part --------------------------------------------------------------------------
 
   @doc """
@@ -298,6 +243,62 @@ defmodule SnakepitPort.Link do
   end
 
   @doc """
+  As `request/3`, and calls `progress` in this process with what the command tells of it. When that raises or
+  throws, the call is cancelled.
+  """
+  @spec follow(t, (Frames.id() -> iodata), timeout, (number, number -> any)) ::
+          {:ok, answer :: binary} | {:error, Error.t()} | :timeout
+  def follow(link, frame_of, timeout, progress) do
+    id = :atomics.add_get(link.ids, 1, 1)
+    frame = frame_of.(id)
+
+    with :ok <- check_size(link, frame) do
+      until = if timeout != :infinity, do: now() + timeout
+      # It stays for any number of messages, as that of a stream.
+      alias = :erlang.monitor(:process, link.owner, alias: :demonitor)
+      register_and_write(link, {id, alias, :follows}, frame)
+
+      try do
+        with :timeout <- await_answer(alias, until, progress), do: give_up(link, id, alias)
+      catch
+        kind, reason ->
+          cancel(link, id)
+          :erlang.raise(kind, reason, __STACKTRACE__)
+      after
+        Process.demonitor(alias, [:flush])
+        drop_told(alias)
+      end
+    end
+  end
+
+  defp await_answer(alias, until, progress) do
+    receive do
+      {^alias, {:progress, done, total}} ->
+        progress.(done, total)
+        await_answer(alias, until, progress)
+
+      {^alias, :follows, answer} ->
+        {:ok, answer}
+
+      {:DOWN, ^alias, _, _, reason} ->
+        {:error, down(reason)}
+    after
+      if(until, do: max(until - now(), 0), else: :infinity) -> :timeout
+    end
+  end
+
+  defp drop_told(alias) do
+    receive do
+      {^alias, _} -> drop_told(alias)
+      {^alias, _, _} -> drop_told(alias)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp now, do: System.monotonic_time(:millisecond)
+
+  @doc """
   Sends the frame of a stream call. The calling process gets its chunks with `await/2`, and has to
   `close/2` it.
   """
@@ -363,12 +364,8 @@ defmodule SnakepitPort.Link do
 
   @doc "Lets the worker send so many more chunks."
   @spec grant(t, stream, pos_integer) :: :ok
-  def grant(link, {id, _alias}, credit) do
-    write(link, :atomics.add_get(link.ids, 1, 1), Frames.credit(id, credit))
-  rescue
-    # The port is gone, so the owner is going too: the monitor will say why.
-    ArgumentError -> :ok
-  end
+  # Should the port be gone, the owner goes, too, and the monitor will say why.
+  def grant(link, {id, _alias}, credit), do: tell(link, Frames.credit(id, credit))
 
   @doc """
   Cancels a stream that has not been answered. Nothing of it is or comes into the mailbox of its consumer,
@@ -405,14 +402,16 @@ defmodule SnakepitPort.Link do
     end
   end
 
-  defp check_size(link, frame) do
+  @doc "An error of type `:frame_too_large` for a frame that the supervisor does not accept."
+  @spec check_size(t, iodata, String.t()) :: :ok | {:error, Error.t()}
+  def check_size(link, frame, what \\ "the call is") do
     size = IO.iodata_length(frame)
 
     if size <= link.max_frame_bytes do
       :ok
     else
       message =
-        "the call is a frame of #{size} bytes; the supervisor accepts #{link.max_frame_bytes} " <>
+        "#{what} a frame of #{size} bytes; the supervisor accepts #{link.max_frame_bytes} " <>
           "(max_frame_bytes)#{left_out(link.shm)}"
 
       {:error, %Error{type: :frame_too_large, message: message}}
@@ -424,6 +423,15 @@ defmodule SnakepitPort.Link do
   defp left_out(shm) do
     ". Bytes and tensors of #{shm.threshold} bytes or more are in it only where shared memory has no room " <>
       "for them (shm_max_bytes: #{shm.max_bytes}); text always is"
+  end
+
+  @doc "Writes a frame that nobody waits for. Never waits itself."
+  @spec tell(t, iodata) :: :ok
+  def tell(link, frame) do
+    write(link, :atomics.add_get(link.ids, 1, 1), frame)
+  rescue
+    # The port is gone, so the owner is going too.
+    ArgumentError -> :ok
   end
 
   @doc "Removes the files of an answer, when the caller has read them."
@@ -475,7 +483,8 @@ defmodule SnakepitPort.Link do
     Process.demonitor(alias, [:flush])
 
     receive do
-      {^alias, answer} -> {:ok, answer}
+      {^alias, answer} when is_binary(answer) -> {:ok, answer}
+      {^alias, :follows, answer} -> {:ok, answer}
     after
       0 ->
         cancel(link, id)
@@ -483,7 +492,9 @@ defmodule SnakepitPort.Link do
     end
   end
 
-  defp cancel(link, id) do
+  @doc "Gives a call up: nobody waits for its answer."
+  @spec cancel(t, Frames.id()) :: :ok
+  def cancel(link, id) do
     case :ets.take(link.table, id) do
       [_] ->
         if :ets.take(link.outbox, id) == [],
@@ -491,7 +502,7 @@ defmodule SnakepitPort.Link do
 
       # The answer is on its way to whom it cannot reach any more.
       [] ->
-        drop_files(link, {:received, id})
+        SharedMemory.release(link.shm, link.table, {:received, id})
     end
 
     :ok

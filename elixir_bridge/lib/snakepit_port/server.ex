@@ -16,6 +16,8 @@ defmodule SnakepitPort.Server do
   require Logger
 
   alias SnakepitPort.{
+    Call,
+    Delivery,
     Error,
     Frames,
     Handshake,
@@ -24,7 +26,8 @@ defmodule SnakepitPort.Server do
     Program,
     Reporter,
     SharedMemory,
-    Terms
+    Terms,
+    Tools
   }
 
   @type option ::
@@ -32,6 +35,7 @@ defmodule SnakepitPort.Server do
           | {:python, String.t()}
           | {:name, atom}
           | {:logs, boolean}
+          | {:tools, %{(String.t() | atom) => Tools.tool()} | [{atom, Tools.tool()}]}
           | {:start_timeout, timeout}
           | {:stop_timeout, timeout}
 
@@ -40,6 +44,7 @@ defmodule SnakepitPort.Server do
     python: nil,
     name: SnakepitPort,
     logs: true,
+    tools: [],
     start_timeout: 15_000,
     stop_timeout: 10_000
   ]
@@ -63,6 +68,7 @@ defmodule SnakepitPort.Server do
     check!(:name, opts, "an atom that a process can be registered as", &name?/1)
     check!(:python, opts, "a path, as UTF-8 text", &(&1 == nil or path?(&1)))
     check!(:logs, opts, "true or false", &is_boolean/1)
+    check!(:tools, opts, "functions by their names, like %{\"now\" => &now/0}", &tools?/1)
 
     for key <- [:start_timeout, :stop_timeout],
         do: check!(key, opts, "milliseconds or :infinity", &timeout?/1)
@@ -75,6 +81,14 @@ defmodule SnakepitPort.Server do
   def option_names, do: Keyword.keys(@defaults)
 
   defp name?(name), do: is_atom(name) and name not in @no_names
+
+  defp tools?(tools) do
+    (is_map(tools) or Keyword.keyword?(tools)) and
+      Enum.all?(tools, fn {name, tool} -> is_function(tool) and tool_name?(name) end)
+  end
+
+  defp tool_name?(name),
+    do: (is_atom(name) and name != nil) or (is_binary(name) and String.valid?(name))
 
   defp path?(python) do
     is_binary(python) and String.valid?(python) and not String.contains?(python, "\0")
@@ -169,6 +183,7 @@ defmodule SnakepitPort.Server do
       link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
       Link.note_origin(link, opts[:config], offer.base_dir, offer.capabilities)
       Link.note_call_timeouts(link, offer.call_timeouts)
+      for {name, tool} <- opts[:tools], do: Tools.put(link, Call.text(name, "a tool"), tool)
       Link.publish(link)
 
       {:ok,
@@ -178,6 +193,9 @@ defmodule SnakepitPort.Server do
          os_pid: os_pid,
          link: link,
          reporter: reporter,
+         tools: Tools.start_link(link),
+         # The calls that have asked for a tool.
+         asking: %{},
          stop_timeout: opts[:stop_timeout],
          pools: %Pools{},
          # Who waits for the pools.
@@ -211,33 +229,16 @@ defmodule SnakepitPort.Server do
 
   @impl true
   def handle_info({port, {:data, frame}}, %{port: port} = state) do
-    case Frames.sort(frame) do
-      {:answer, id} ->
-        state = note_reload(id, frame, state)
-        Link.deliver(state.link, id, frame)
-        # What arrives next may be long in coming; until then its bytes would stay.
-        if byte_size(frame) > 1_000_000, do: send(self(), :collect)
-        {:noreply, state}
-
-      {:answer, id, names} ->
-        Link.deliver(state.link, id, frame, names)
-        {:noreply, state}
-
-      {:chunk, id} ->
-        Link.pass(state.link, id, frame)
-        {:noreply, state}
-
-      :report ->
-        Reporter.report(state.reporter, frame)
-        {:noreply, note_pool(frame, state)}
-
-      {:other, frame} ->
-        {:noreply, other(frame, state)}
-
+    case take(frame, state) do
       :error ->
         message = "the supervisor sent something that is no frame, and was killed"
         Program.kill(port, state.os_pid)
         down(%Error{type: :protocol_error, message: message}, state)
+
+      state ->
+        # What arrives next may be long in coming; until then its bytes would stay.
+        if byte_size(frame) > 1_000_000, do: send(self(), :collect)
+        {:noreply, state}
     end
   end
 
@@ -260,7 +261,7 @@ defmodule SnakepitPort.Server do
   end
 
   def handle_info({:DOWN, _, _, caller, _}, state) do
-    Link.forget(state.link, caller)
+    Delivery.forget(state.link, caller)
     {:noreply, state}
   end
 
@@ -275,11 +276,59 @@ defmodule SnakepitPort.Server do
     down(%Error{type: :supervisor_down, message: message}, state)
   end
 
-  def handle_info({:EXIT, pump, reason}, %{link: %{pump: pump}} = state) do
+  def handle_info({:EXIT, pid, reason}, %{link: %{pump: pump}, tools: tools} = state)
+      when pid in [pump, tools] do
     {:stop, reason, state}
   end
 
   def handle_info(_unexpected, state), do: {:noreply, state}
+
+  # A frame, to whom it is for. Returns the state, or `:error` if it is none.
+  defp take(frame, state) do
+    case Frames.sort(frame) do
+      {:answer, id} ->
+        state = note_reload(id, frame, state)
+        Delivery.deliver(state.link, id, frame)
+        no_longer_asks(id, state)
+
+      {:answer, id, names} ->
+        Delivery.deliver(state.link, id, frame, names)
+        no_longer_asks(id, state)
+
+      {:chunk, id} ->
+        Delivery.pass(state.link, id, frame)
+        state
+
+      :report ->
+        Reporter.report(state.reporter, frame)
+        note_pool(frame, state)
+
+      {:tool, id} ->
+        Tools.run(state.tools, frame)
+        put_in(state.asking[id], true)
+
+      :send ->
+        Tools.deliver(state.tools, frame)
+        state
+
+      {:progress, id, done, total} ->
+        Delivery.progress(state.link, id, done, total)
+        state
+
+      {:other, frame} ->
+        other(frame, state)
+
+      :error ->
+        :error
+    end
+  end
+
+  defp no_longer_asks(id, %{asking: asking} = state) when is_map_key(asking, id) do
+    Tools.close(state.tools, id)
+    %{state | asking: Map.delete(asking, id)}
+  end
+
+  defp no_longer_asks(_id, state), do: state
 
   # Callers find the error in the exit reason, which they monitor. Only with an entry in its stacktrace do
   # OTP's and Elixir's reports take it for an exception, and print its message.
@@ -370,15 +419,11 @@ defmodule SnakepitPort.Server do
   defp drain(%{port: port} = state) do
     receive do
       {^port, {:data, frame}} ->
-        case Frames.sort(frame) do
-          {:answer, id} -> Link.deliver(state.link, id, frame)
-          {:answer, id, names} -> Link.deliver(state.link, id, frame, names)
-          {:chunk, id} -> Link.pass(state.link, id, frame)
-          :report -> Reporter.report(state.reporter, frame)
-          _ -> :ok
+        # Of what is no frame nobody can be told any more.
+        case take(frame, state) do
+          :error -> drain(state)
+          state -> drain(state)
         end
-
-        drain(state)
 
       {^port, {:exit_status, _}} ->
         :gone
@@ -391,7 +436,7 @@ defmodule SnakepitPort.Server do
         drain(state)
 
       {:DOWN, _, _, caller, _} ->
-        Link.forget(state.link, caller)
+        Delivery.forget(state.link, caller)
         drain(state)
 
       :stop_timeout ->

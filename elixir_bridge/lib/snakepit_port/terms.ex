@@ -85,29 +85,34 @@ defmodule SnakepitPort.Terms do
   Reads what Python sent. An error of type `:decode` for what must not be read: atoms this BEAM does
   not know (they would stay for ever), compressed terms (a small one can inflate to gigabytes),
   external funs (whoever calls what it was given would run Python's choice of function), bytes after
-  the term, files that are not there or not what their names say, and anything that is no term.
+  the term, files that are not there or not what their names say, and anything that is no term. The message
+  begins with `holds`.
   """
-  @spec decode(binary, SharedMemory.t() | nil) :: {:ok, term} | {:error, Error.t()}
-  def decode(binary, shm \\ nil)
-  def decode(<<131, @compressed, _::binary>>, _), do: refuse("a compressed term")
+  @spec decode(binary, SharedMemory.t() | nil, String.t()) :: {:ok, term} | {:error, Error.t()}
+  def decode(binary, shm \\ nil, holds \\ "the result holds") do
+    with {:refuse, what} <- read(binary, shm),
+         do: {:error, %Error{type: :decode, message: "#{holds} #{what}, and was not read"}}
+  end
 
-  def decode(binary, shm) do
+  defp read(<<131, @compressed, _::binary>>, _), do: {:refuse, "a compressed term"}
+
+  defp read(binary, shm) do
     {term, used} = :erlang.binary_to_term(binary, [:safe, :used])
 
     cond do
-      used != byte_size(binary) -> refuse("#{byte_size(binary) - used} bytes after the term")
-      external_fun?(binary, term) -> refuse("an external fun, like &Module.function/1")
+      used != byte_size(binary) -> {:refuse, "#{byte_size(binary) - used} bytes after the term"}
+      external_fun?(binary, term) -> {:refuse, "an external fun, like &Module.function/1"}
       mentions?(binary, :"$tensor") or mentions?(binary, :"$shm") -> unpack(term, shm)
       true -> {:ok, term}
     end
   rescue
-    ArgumentError -> refuse(why_unreadable(binary))
+    ArgumentError -> {:refuse, why_unreadable(binary)}
   end
 
   defp unpack(term, shm) do
     {:ok, Bulk.unpack(term, &SharedMemory.read(shm, &1))}
   catch
-    {:decode, what} -> refuse(what)
+    {:decode, what} -> {:refuse, what}
   end
 
   # A fun cannot be there without the byte of its tag, and looking for a byte is nearly free.
@@ -133,9 +138,5 @@ defmodule SnakepitPort.Terms do
       :error ->
         "nothing this BEAM can read"
     end
-  end
-
-  defp refuse(what) do
-    {:error, %Error{type: :decode, message: "the result holds #{what}, and was not read"}}
   end
 end

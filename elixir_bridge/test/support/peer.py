@@ -116,7 +116,7 @@ for frame in frames():
         say("error", id, {"type": "of_tomorrow", "message": "it is early", "colour": "red"})
     elif command == "twice":
         say("result", 2**31 - 1, b"\x83a\x00")
-        say("progress", 1, 2, 3)
+        say("pong", 7)
         say("error", None, {"type": "protocol_error", "message": "nobody's error"})
         say("result", id, b"\x83a\x01")
         say("result", id, b"\x83a\x02")

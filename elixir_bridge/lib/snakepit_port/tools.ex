@@ -1,0 +1,178 @@
+defmodule SnakepitPort.Tools do
+  @moduledoc """
+  What running commands ask of this host: it runs tools for them, and passes their messages on (section 8 of
+  `protocol/SPEC.md`).
+
+  A process of its own, linked with the port's owner, which is not held up by what has to be decoded. Each tool
+  runs in another one, linked with this: so it ends with the server, and its crash is an answer like any other.
+  When the call that asked for it is over, it is told to exit with the reason `:shutdown`.
+  """
+
+  use GenServer
+  require Logger
+  alias SnakepitPort.{Error, Frames, Link, Terms}
+
+  @typedoc "Has as many arguments as the command gives it."
+  @type tool :: fun
+
+  @doc "Starts that of the calling process, for what comes over a link."
+  @spec start_link(Link.t()) :: pid
+  def start_link(link) do
+    {:ok, pid} = GenServer.start(__MODULE__, {self(), link})
+    pid
+  end
+
+  @doc "Has commands find a function of this host by a name, until `remove/2`."
+  @spec put(Link.t(), String.t(), tool) :: :ok
+  def put(link, name, tool) do
+    :ets.insert(link.table, {{:tool, name}, tool})
+    :ok
+  end
+
+  @doc "Returns whether there was such a tool."
+  @spec remove(Link.t(), String.t()) :: boolean
+  def remove(link, name), do: :ets.take(link.table, {:tool, name}) != []
+
+  @doc "Runs what a `tool` frame asks for. Never waits."
+  @spec run(pid, binary) :: :ok
+  def run(tools, frame), do: tell(tools, {:tool, frame})
+
+  @doc "Passes on what a `send` frame holds. Never waits."
+  @spec deliver(pid, binary) :: :ok
+  def deliver(tools, frame), do: tell(tools, {:send, frame})
+
+  @doc "Ends the tools of a call that is answered. Never waits."
+  @spec close(pid, Frames.id()) :: :ok
+  def close(tools, id), do: tell(tools, {:over, id})
+
+  defp tell(tools, message) do
+    send(tools, message)
+    :ok
+  end
+
+  # -- the process --------------------------------------------------------------------------------
+
+  @impl true
+  def init({owner, link}) do
+    Process.flag(:trap_exit, true)
+    # Not as OTP's parent: that it ends is no fault here, and not to be reported as one.
+    Process.link(owner)
+    {:ok, %{owner: owner, link: link, running: %{}}}
+  end
+
+  @impl true
+  def handle_info({:tool, frame}, state) do
+    case Frames.read(frame) do
+      {:tool, id, number, name, args}
+      when is_integer(id) and is_integer(number) and is_binary(name) and is_binary(args) ->
+        link = state.link
+        pid = spawn_link(fn -> answer(link, id, number, result(link, name, args)) end)
+        {:noreply, put_in(state.running[pid], {id, number})}
+
+      _ ->
+        Logger.warning("a frame that asks for a tool cannot be read, and is dropped")
+        {:noreply, state}
+    end
+  end
+
+  def handle_info({:send, frame}, state) do
+    with {:send, pid, message} when is_pid(pid) <- Frames.read(frame),
+         true <- is_binary(message),
+         {:ok, message} <- Terms.decode(message, nil, "it holds") do
+      send(pid, message)
+    else
+      {:error, error} ->
+        Logger.warning("a message from Python is dropped: " <> Exception.message(error))
+
+      _ ->
+        Logger.warning("a message from Python is dropped: it is for no process of this node")
+    end
+
+    {:noreply, state}
+  end
+
+  def handle_info({:over, id}, state) do
+    over = for {pid, {^id, _}} <- state.running, do: pid
+    for pid <- over, do: Process.exit(pid, :shutdown)
+    {:noreply, %{state | running: Map.drop(state.running, over)}}
+  end
+
+  def handle_info({:EXIT, owner, _}, %{owner: owner} = state), do: {:stop, :normal, state}
+
+  def handle_info({:EXIT, pid, reason}, state) do
+    {asked, running} = Map.pop(state.running, pid)
+
+    with {id, number} when reason != :normal <- asked do
+      message = "the process that ran it has ended: #{Exception.format_exit(reason)}"
+      answer(state.link, id, number, {:error, failed(message)})
+    end
+
+    {:noreply, %{state | running: running}}
+  end
+
+  def handle_info(_unexpected, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, state) do
+    # This ends normally, which ends nobody who is linked.
+    for {pid, _} <- state.running, do: Process.exit(pid, :shutdown)
+  end
+
+  # -- a tool -------------------------------------------------------------------------------------
+
+  defp result(link, name, args) do
+    with {:ok, tool} <- find(link, name),
+         {:ok, args} <- Terms.decode(args, nil, "its arguments hold"),
+         :ok <- check_arity(tool, args),
+         {:ok, value} <- call(tool, args) do
+      Terms.arguments(value, nil)
+    end
+  end
+
+  defp find(link, name) do
+    case :ets.lookup(link.table, {:tool, name}) do
+      [{_, tool}] ->
+        {:ok, tool}
+
+      [] ->
+        names = :ets.select(link.table, [{{{:tool, :"$1"}, :_}, [], [:"$1"]}])
+        close = Enum.find(names, &(String.jaro_distance(&1, name) > 0.8))
+        hint = if close, do: "; did you mean #{inspect(close)}?", else: ""
+        known = if names == [], do: "none", else: names |> Enum.sort() |> Enum.join(", ")
+        message = "the host has no such tool#{hint} (tools: #{known})"
+        {:error, %Error{type: :unknown_tool, message: message}}
+    end
+  end
+
+  defp check_arity(tool, args) do
+    if is_list(args) and is_function(tool, length(args)) do
+      :ok
+    else
+      {:arity, arity} = Function.info(tool, :arity)
+      message = "it takes #{arity} arguments, and was given #{inspect(args, limit: 5)}"
+      {:error, %Error{type: :bad_arguments, message: message}}
+    end
+  end
+
+  defp call(tool, args) do
+    {:ok, apply(tool, args)}
+  catch
+    kind, reason ->
+      banner = Exception.format_banner(kind, reason, __STACKTRACE__)
+      {:error, %{failed(banner) | traceback: Exception.format_stacktrace(__STACKTRACE__)}}
+  end
+
+  defp failed(message), do: %Error{type: :tool_error, message: message}
+
+  defp answer(link, id, number, {:ok, term}) do
+    frame = Frames.tool_result(id, number, term)
+
+    case Link.check_size(link, frame, "the result is") do
+      :ok -> Link.tell(link, frame)
+      {:error, error} -> answer(link, id, number, {:error, error})
+    end
+  end
+
+  defp answer(link, id, number, {:error, error}),
+    do: Link.tell(link, Frames.tool_error(id, number, Error.to_wire(error)))
+end
