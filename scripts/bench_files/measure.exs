@@ -60,7 +60,8 @@ defmodule Relay do
       "adapter" => "adapter",
       "adapter_args" => [],
       "python_path" => [adapter_folder],
-      "direct_calls" => []
+      "direct_calls" => [],
+      "tools" => false
     }
 
     Port.command(port, Frames.hello(hello))

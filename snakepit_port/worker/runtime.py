@@ -92,13 +92,6 @@ class Runtime(Serving):
         self._looking = False
         self._missed = False
         self._thread = get_ident()
-        Line(
-            self._send,
-            self._late,
-            self._serving_here,
-            min(info["max_answer_bytes"], info["max_frame_bytes"]),
-            info["tools"],
-        ).open()
         os.register_at_fork(after_in_child=self._forked)
 
     def run(self, frames: list[Frame]) -> int:
@@ -109,6 +102,13 @@ class Runtime(Serving):
         info = self._info
         where = {"pool": info["pool"], "worker": info["worker"]}
         gil.watch()
+        Line(
+            self._send,
+            self._late,
+            self._serving_here,
+            min(info["max_answer_bytes"], self._max_frame_bytes),
+            info["tools"],
+        ).open()
         try:
             adapter = Adapter(
                 info["adapter"], info["adapter_args"], info["python_path"], info["direct_calls"]

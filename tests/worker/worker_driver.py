@@ -254,6 +254,7 @@ class Worker:
             "threads": starter.threads,
             "thread_safety_checks": False,
             "unsafe_modules": {},
+            "tools": True,
             **info,
         }
         # One that could not be started has hung up by now, perhaps.

@@ -1,0 +1,154 @@
+"""Commands that ask the host for something, and tell it."""
+
+import os
+import signal
+import sys
+import threading
+
+from snakepit_port.adapter import CallCancelled, ToolError, command, host
+
+thread_safe = True
+
+
+@command
+def ask(tool, *args):
+    return host.call(tool, *args)
+
+
+@command
+def ask_in_turn(tool, numbers):
+    return [host.call(tool, number) for number in numbers]
+
+
+@command
+def failure(tool, *args):
+    """What is raised for it: the class, the text, and what else a ToolError says."""
+    try:
+        return host.call(tool, *args)
+    except ToolError as exc:
+        return type(exc).__name__, str(exc), exc.type, exc.message, exc.tool
+    except Exception as exc:
+        return type(exc).__name__, str(exc)
+
+
+@command
+def ask_without_a_term(tool):
+    host.call(tool, [1, object()])
+
+
+@command
+def ask_for_each(numbers):
+    for number in numbers:
+        yield host.call("double", number)
+
+
+@command
+def ask_again_when_cancelled():
+    """Returns how often it was cancelled."""
+    times = 0
+    for _ in range(3):
+        try:
+            host.call("never")
+        except CallCancelled:
+            times += 1
+    return times
+
+
+@command
+def ask_from_a_thread():
+    found = []
+    thread = threading.Thread(target=lambda: found.append(failure("any")))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+@command
+def ask_from_a_fork():
+    """What a child of this process finds."""
+    out, theirs = os.pipe()
+    if os.fork() == 0:
+        os.write(theirs, failure("any")[0].encode())
+        os._exit(0)
+    os.close(theirs)
+    os.wait()
+    with open(out) as file:
+        return file.read()
+
+
+def _late(*_):
+    raise TimeoutError("the adapter's own")
+
+
+@command
+def ask_until_alarm(tool):
+    """Gives up after a moment of its own choice; then asks once more."""
+    signal.signal(signal.SIGALRM, _late)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    try:
+        host.call("never")
+    except TimeoutError as exc:
+        return str(exc), host.call(tool)
+
+
+@command
+def ask_deep_down(tool):
+    """With hardly a frame left."""
+
+    def down(frames):
+        return host.call(tool) if frames == 0 else down(frames - 1)
+
+    here, frame = 0, sys._getframe()
+    while frame is not None:
+        here, frame = here + 1, frame.f_back
+    return down(sys.getrecursionlimit() - here - 20)
+
+
+@command
+def send(pid, *messages):
+    for message in messages:
+        host.send(pid, message)
+
+
+@command
+def send_from_threads(pid, count):
+    threads = [threading.Thread(target=host.send, args=(pid, n)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@command
+def tell_progress(*steps):
+    for done, total in steps:
+        host.progress(done, total)
+
+
+@command
+def count_to(total):
+    for done in range(total + 1):
+        host.progress(done, total)
+
+
+@command
+def log(*args, **keywords):
+    host.log(*args, **keywords)
+
+
+class Early:
+    """Tries everything before there is a call."""
+
+    thread_safe = True
+
+    def __init__(self):
+        host.log("making one")
+        self.found = [failure("any")]
+        try:
+            host.progress(1, 2)
+        except RuntimeError as exc:
+            self.found.append(str(exc))
+
+    @command
+    def early(self):
+        return self.found
