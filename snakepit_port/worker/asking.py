@@ -43,8 +43,10 @@ class Question:
         self.error: dict[str, Any] | None = None
 
     def answer(self, payload: bytes, error: dict[str, Any] | None) -> None:
-        self.payload, self.error = payload, error
-        self.is_over = True
+        """The first answer counts."""
+        if not self.is_over:
+            self.payload, self.error = payload, error
+            self.is_over = True
 
 
 class Telling:

@@ -147,6 +147,8 @@ class _Lane(Serving):
             _set_async_exc(threading.get_ident(), None)
 
     def ask(self, question: Question, frame: bytes) -> None:
+        if self._cancelled:
+            raise CallCancelled
         # It waits in C, where no exception would reach it.
         self._disarm()
         try:

@@ -532,3 +532,68 @@ def test_a_host_that_was_held_for_long_is_read_and_calls_that_would_wait_are_ref
     assert scene.say(call(6, "one", [1])) == []
     assert not scene.link.paused
     assert scene.host.next_due > MAX_HOLD
+
+
+# -- tools -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asking(scene: Scene) -> Scene:
+    """A host that runs tools, and whose call 300 has asked for one."""
+    scene.host.host_runs_tools = True
+    scene.say(call(300))
+    ask(scene, 7)
+    return scene
+
+
+def ask(scene: Scene, number: int, pool: str = "one") -> None:
+    """A worker asks for a tool on behalf of call 300."""
+    scene.host.tool(300, scene.process(pool).link, number, "lookup", b"")
+
+
+def test_a_question_gets_a_number_of_its_own_and_its_answer_the_old_one(asking: Scene) -> None:
+    ask(asking, 7, "two")
+    first, second = (messages.parse(frame) for frame in asking.link.sent[-2:])
+    assert first[:2] == second[:2] == ("tool", 300)
+    assert first[2] != second[2]
+    asking.say(messages.tool_result(300, second[2], b"to two"))
+    asking.say(messages.tool_error(300, first[2], {"type": "tool_error", "message": "no"}))
+    one, two = (messages.parse(asking.process(pool).link.sent[-1]) for pool in ("one", "two"))
+    assert one == ("tool_error", 300, 7, {"type": "tool_error", "message": "no"})
+    assert two == ("tool_result", 300, 7, b"to two")
+
+
+@pytest.mark.parametrize("wrong", [(300, 1000), (301, 0), (2**59, 0)])
+def test_an_answer_that_nobody_waits_for_does_nothing(
+    asking: Scene, wrong: tuple[int, int]
+) -> None:
+    number = messages.parse(asking.link.sent[-1])[2]
+    before = list(asking.link.sent), list(asking.process("one").link.sent)
+    asking.say(messages.tool_result(wrong[0], wrong[1] or number, b"late"))
+    assert before == (asking.link.sent, asking.process("one").link.sent)
+
+
+def test_the_questions_of_a_call_that_is_answered_are_over(asking: Scene) -> None:
+    number = messages.parse(asking.link.sent[-1])[2]
+    asking.say(messages.cancel(300))
+    sent = list(asking.process("one").link.sent)
+    asking.say(messages.tool_result(300, number, b"late"))
+    assert asking.process("one").link.sent == sent
+    assert not asking.host._tools.open
+
+
+def test_a_host_that_hung_up_answers_none(asking: Scene) -> None:
+    asking.host.hears_no_more()
+    answered = messages.parse(asking.process("one").link.sent[-1])
+    assert answered[:3] == ("tool_error", 300, 7)
+    assert answered[3]["type"] == "tool_error"
+    asked = len(asking.link.sent)
+    ask(asking, 8)
+    assert messages.parse(asking.process("one").link.sent[-1])[:3] == ("tool_error", 300, 8)
+    assert len(asking.link.sent) == asked
+
+
+def test_a_host_that_runs_none_may_not_answer(scene: Scene) -> None:
+    scene.say(messages.tool_result(300, 1, b""))
+    said = messages.parse(scene.link.sent[-1])
+    assert (said[0], said[1], said[2]["type"]) == ("error", None, "protocol_error")

@@ -91,6 +91,9 @@ class Stage:
         self.answers: dict[int, Any] = {}
         self.logged: list[str] = []
         self.events: list[str] = []
+        #: What workers asked of the host, and told it.
+        self.asked: list[tuple[Any, ...]] = []
+        self.passed: list[tuple[Any, ...]] = []
         #: What the sampler is to measure: process ids, and who is told.
         self.measured: list[tuple[int, Callable[[int | None], None]]] = []
         #: The process groups that the supervisor killed itself.
@@ -101,8 +104,11 @@ class Stage:
         config = load_terms({"pools": [{**settings, **more}]}, Path("/"))
         outside: Any = SimpleNamespace(
             host_max_frame_bytes=1000,
+            host_runs_tools=True,
             shm=None,
             answer=self._answer,
+            tool=lambda *asked: self.asked.append(asked),
+            pass_on=lambda frame: self.passed.append(messages.parse(frame)),
             sampler=SimpleNamespace(measure=lambda *asked: self.measured.append(asked)),
             event=lambda name, *_: self.events.append(name),
             log=lambda *said: self.logged.append(said[-1]),
@@ -182,6 +188,71 @@ async def test_credit_of_several_frames_fits_into_the_one_that_a_worker_gets(sta
     stage.pump.flush()
     credit = messages.credit(2, MAX_CREDIT)
     assert channel.recv(2**16).endswith(credit)
+
+
+# -- what commands ask of the host, and tell it ----------------------------------------------------
+
+PID = wire.Pid(b"\x58\x77\x0dnonode@nohost" + bytes(12))
+
+
+async def test_what_a_command_asks_and_tells_is_passed_on(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    stage.call(1)
+    channel.sendall(messages.tool(1, 7, "lookup", b"args") + messages.progress(1, 2, 3))
+    channel.sendall(messages.send(PID, b"message") + messages.log({"level": "info", "line": "x"}))
+    await stage.turn()
+    ((call_id, link, *asked),) = stage.asked
+    assert (call_id, asked) == (1, [7, "lookup", b"args"])
+    assert link is stage.runner._processes["default-1"].link
+    assert stage.passed == [("progress", 1, 2, 3), ("send", PID, b"message")]
+    assert stage.logged == ["x"]
+
+
+async def test_what_a_command_asks_whose_call_is_answered_is_dropped(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    call = stage.call(1)
+    stage.runner.cancel(call)
+    channel.sendall(messages.tool(1, 7, "lookup", b"args") + messages.progress(1, 2, 3))
+    await stage.turn()
+    assert (stage.asked, stage.passed) == ([], [])
+    assert not stage.runner._processes["default-1"].condemned
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        messages.tool(2, 1, "lookup", b""),
+        messages.progress(2, 1, 2),
+        messages.log({"level": "loud", "line": "x"}),
+        messages.log({"level": "info", "line": 7}),
+        messages.log({}),
+    ],
+)
+async def test_what_no_command_may_say_breaks_the_protocol(stage: Stage, frame: bytes) -> None:
+    (channel,) = await stage.up()
+    stage.call(1)
+    channel.sendall(frame)
+    await stage.turn()
+    assert stage.runner._processes["default-1"].condemned
+    assert (stage.asked, stage.passed) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        messages.tool(1, 1, "lookup", b""),
+        messages.progress(1, 1, 2),
+        messages.send(PID, b""),
+    ],
+)
+async def test_a_host_that_takes_none_of_it_gets_none(stage: Stage, frame: bytes) -> None:
+    stage.runner.outside.host_runs_tools = False
+    (channel,) = await stage.up()
+    stage.call(1)
+    channel.sendall(frame)
+    await stage.turn()
+    assert stage.runner._processes["default-1"].condemned
+    assert (stage.asked, stage.passed) == ([], [])
 
 
 # -- a worker whose memory is limited --------------------------------------------------------------

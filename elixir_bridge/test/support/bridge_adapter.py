@@ -3,7 +3,7 @@
 import os
 import threading
 
-from snakepit_port.adapter import command
+from snakepit_port.adapter import ToolError, command, host
 
 
 @command
@@ -148,3 +148,71 @@ def meet(n):
     assert n == _barrier.parties
     _barrier.wait()
     return "met"
+
+
+@command
+def ask(tool, *args):
+    return host.call(tool, *args)
+
+
+@command
+def why_not(tool, *args):
+    """Why a tool has no result: what the exception says."""
+    try:
+        return host.call(tool, *args)
+    except ToolError as exc:
+        return exc.type, exc.message
+
+
+@command
+def ask_and_say(tool):
+    """Says on its stdout when it is stopped."""
+    try:
+        return host.call(tool)
+    finally:
+        print("stopped", flush=True)
+
+
+@command
+def tell(pid, *messages):
+    for message in messages:
+        host.send(pid, message)
+
+
+@command
+def work(total):
+    for done in range(total + 1):
+        host.progress(done, total)
+    return "done"
+
+
+@command
+def work_until(fifo):
+    """Half done until somebody has written to the named pipe."""
+    host.progress(1, 2)
+    with open(fifo) as file:
+        file.read()
+    host.progress(2, 2)
+
+
+@command
+def host_log(message, level):
+    host.log(message, level)
+
+
+@command
+def ask_after(tool, fifo):
+    """Asks when somebody has written to the named pipe."""
+    print("begun", flush=True)
+    with open(fifo) as file:
+        file.read()
+    return host.call(tool)
+
+
+@command
+def tell_atom(pid):
+    """One message that the BEAM cannot read, and one that it can."""
+    from snakepit_port.wire import Atom
+
+    host.send(pid, Atom("another_atom_that_the_beam_has_not"))
+    host.send(pid, Atom("after_it"))
