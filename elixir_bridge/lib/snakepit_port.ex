@@ -19,7 +19,8 @@ defmodule SnakepitPort do
 
   Events of pools, workers and requests (section 10 of `protocol/SPEC.md`) are emitted to `:telemetry` as
   `[:snakepit_port, :worker, :started]` where the application has it, and are sent to subscribers.
-  Metadata have the name of the server as `:server` besides what the section lists. Lines that Python
+  Metadata have the name of the server as `:server` besides what the section lists. Measurements of `worker.recycled`
+  and `worker.stopped` have `:memory_bytes` where the pool limits memory: what the worker had when it was last measured. Lines that Python
   prints go to Logger with the metadata `:pool`, `:worker`, `:source` and `:server`: those of stdout as
   information, those of stderr, where `logging` prints by default, as warnings, and what goes through Python's
   `snakepit_port.logs.Handler` with its own level.

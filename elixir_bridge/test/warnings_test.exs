@@ -50,6 +50,13 @@ defmodule SnakepitPort.WarningsTest do
       assert line(event, metadata) == {level, text}
     end
 
+    killed = %{reason: "memory_limit", status: "SIGKILL"}
+    measured = %{memory_bytes: 213 * 1024 * 1024 + 5, memory_limit_bytes: 200 * 1024 * 1024}
+
+    assert line("worker.stopped", killed, measured) ==
+             {:warning,
+              "worker p-1 was killed: it had 213 MiB of memory, and memory_limit_mb is 200 (SIGKILL)"}
+
     assert line("worker.start_failed", %{}, %{attempt: 2, retry_in_ms: 83.6}) ==
              {:warning, "worker p-1 did not start: it is broken (attempt 2, the next in 84 ms)"}
   end
@@ -89,6 +96,10 @@ defmodule SnakepitPort.WarningsTest do
       assert {_, text} = line(event, odd, %{attempt: {}, retry_in_ms: "soon"})
       assert String.valid?(text)
     end
+
+    measured = %{memory_bytes: <<255>>, memory_limit_bytes: []}
+    assert {_, text} = line("worker.stopped", %{reason: "memory_limit"}, measured)
+    assert text =~ "it had more memory than memory_limit_mb"
   end
 
   test "a pool that cannot start, and a worker that crashes, are logged with where", context do

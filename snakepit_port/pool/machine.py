@@ -226,6 +226,7 @@ class Machine:
         """
         if worker.state is not WorkerState.STARTING:
             return []
+        worker.memory = memory
         if memory is not None:
             worker.verdict = self._recycling.is_too_large(worker, memory)
             if worker.verdict is not None:

@@ -114,7 +114,13 @@ class Record:
 
 def age(worker: Worker, now: float) -> dict[str, float]:
     """The measurements of an event about a worker's end."""
-    return {"uptime_ms": milliseconds(now - worker.started_at), "requests": worker.answered}
+    measured = {"uptime_ms": milliseconds(now - worker.started_at)}
+    measured["requests"] = worker.answered
+    if worker.memory is not None:
+        measured["memory_bytes"] = worker.memory
+    if worker.memory_limit is not None:
+        measured["memory_limit_bytes"] = worker.memory_limit
+    return measured
 
 
 def milliseconds(seconds: float) -> float:

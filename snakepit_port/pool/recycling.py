@@ -248,7 +248,9 @@ class Recycling:
     def measured(self, worker: Worker, size: int, now: float) -> None:
         """A worker and its children have `size` bytes of memory to themselves."""
         settings = self._settings
+        worker.memory = size
         if size >= settings.memory_limit_mb * _MIB:
+            worker.memory_limit = int(settings.memory_limit_mb * _MIB)
             why = (
                 f"used {size // _MIB} MiB of memory, over memory_limit_mb"
                 f" ({settings.memory_limit_mb}), and was killed"

@@ -56,6 +56,8 @@ class Worker:
     after which it is, and `ttl_timer` tells when it is too old, or has waited for its sessions for
     too long. `sessions` are the strict ones bound to it, `idempotent` its commands that may be run
     again. `verdict` is the error of a worker that the pool killed for what it did.
+    `memory` is the bytes it had to itself when that was last measured, and `memory_limit` those it
+    was killed for having.
     `killed` says whether the pool did, and `held` that a debugger or the kernel keeps it from going
     all the same. `excused` is what `Record.may_have_missed` notes of it.
     `checkup` is the ping that it has not answered, and `health_timer` the time of the next one, or
@@ -77,6 +79,8 @@ class Worker:
         "idempotent",
         "killed",
         "max_requests",
+        "memory",
+        "memory_limit",
         "ready_at",
         "recycled_for",
         "run_time",
@@ -111,6 +115,8 @@ class Worker:
         self.excused = 0, -math.inf
         self.verdict: Mapping[str, Any] | None = None
         self.max_requests = math.inf
+        self.memory: int | None = None
+        self.memory_limit: int | None = None
         self.ttl_timer: Timer | None = None
         self.recycled_for: str | None = None
         self.idempotent: Collection[str] = ()

@@ -18,6 +18,15 @@ def reasons(pool: Driver) -> list[str]:
     return [event.metadata["reason"] for event in pool.heard("worker.recycled")]
 
 
+def memory_told(pool: Driver) -> list[dict[str, float]]:
+    """What events about the ends of workers say of memory."""
+    ends = pool.heard("worker.recycled") + pool.heard("worker.stopped")
+    return [
+        {key: value for key, value in event.measurements.items() if key.startswith("memory")}
+        for event in ends
+    ]
+
+
 def starting(pool: Driver) -> list[Worker]:
     return [worker for worker in pool.workers if worker.state is WorkerState.STARTING]
 
@@ -261,6 +270,7 @@ class TestMemory:
         pool.ready(starting(pool)[0])
         pool.gone(old)
         assert reasons(pool) == ["memory_threshold"]
+        assert memory_told(pool) == [{"memory_bytes": 100 * MIB}] * 2
 
     def test_past_the_limit_it_is_killed_and_its_call_fails(self) -> None:
         pool = Driver(memory_threshold_mb=100, memory_limit_mb=200)
@@ -276,7 +286,17 @@ class TestMemory:
             "worker p-1 used 250 MiB of memory, over memory_limit_mb (200), and was killed"
         )
         assert reasons(pool) == ["memory_limit"]
+        had = {"memory_bytes": 250 * MIB, "memory_limit_bytes": 200 * MIB}
+        assert memory_told(pool) == [had] * 2
         assert pool.machine.stats()["worker_crashes"] == 0
+
+    def test_whatever_ends_a_worker_tells_what_it_had_when_that_was_last_measured(self) -> None:
+        pool = Driver(memory_threshold_mb=100)
+        pool.start()
+        (worker,) = pool.workers
+        pool.perform(pool.machine.worker_ready(worker, {}, pool.now, 34 * MIB))
+        pool.gone(worker)
+        assert memory_told(pool) == [{"memory_bytes": 34 * MIB}] * 2
 
     @pytest.mark.parametrize("setting", ["memory_threshold_mb", "memory_limit_mb"])
     def test_a_limit_that_a_fresh_worker_is_past_is_refused_with_both_numbers(

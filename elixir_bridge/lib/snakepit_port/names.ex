@@ -20,7 +20,7 @@ defmodule SnakepitPort.Names do
     source level line
     errors queue_timeouts pool_saturated available busy run_id pools
     state timeouts cancelled worker_crashes started sessions retries
-    id memory_bytes busy_ms waiting reload
+    id memory_bytes memory_limit_bytes busy_ms waiting reload
   )
 
   @levels ~w(debug info warning error)

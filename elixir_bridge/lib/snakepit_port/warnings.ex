@@ -52,8 +52,8 @@ defmodule SnakepitPort.Warnings do
     warning(metadata, "failed its health check: #{said(metadata, :message)}")
   end
 
-  def line([:snakepit_port, :worker, :stopped], _, metadata) do
-    if why = why(metadata[:reason]) do
+  def line([:snakepit_port, :worker, :stopped], measurements, metadata) do
+    if why = why(metadata[:reason], measurements) do
       warning(metadata, "#{why} (#{status(metadata[:status])})#{begun(metadata[:commands])}")
     end
   end
@@ -68,13 +68,23 @@ defmodule SnakepitPort.Warnings do
 
   def line(_, _, _), do: nil
 
-  defp why("crashed"), do: "crashed"
-  defp why("memory_limit"), do: "was killed: it had more memory than memory_limit_mb"
-  defp why("cancelled"), do: "was killed: it went on with a call that was cancelled or too late"
-  defp why("protocol_error"), do: "was killed: it broke the protocol"
-  defp why("health_check_failed"), do: "was replaced: it failed its health check"
+  defp why("crashed", _), do: "crashed"
+
+  defp why("memory_limit", %{memory_bytes: size, memory_limit_bytes: limit})
+       when is_integer(size) and is_integer(limit),
+       do: "was killed: it had #{mib(size)} MiB of memory, and memory_limit_mb is #{mib(limit)}"
+
+  defp why("memory_limit", _), do: "was killed: it had more memory than memory_limit_mb"
+
+  defp why("cancelled", _),
+    do: "was killed: it went on with a call that was cancelled or too late"
+
+  defp why("protocol_error", _), do: "was killed: it broke the protocol"
+  defp why("health_check_failed", _), do: "was replaced: it failed its health check"
   # It was to go; or a reason of a supervisor of tomorrow, which may be one, too.
-  defp why(_), do: nil
+  defp why(_, _), do: nil
+
+  defp mib(bytes), do: div(bytes, 1024 * 1024)
 
   defp begun([_ | _] = commands) do
     if List.improper?(commands), do: "", else: "; it had begun: #{names(commands)}"
