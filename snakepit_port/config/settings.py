@@ -287,8 +287,10 @@ POOL = _section(
         Setting(
             "recycle_jitter",
             Integer(0, 100, what="a percentage", unit="%"),
-            "How much may be taken off `worker_ttl` and `worker_max_requests`. Drawn once for each "
-            "worker, so that those that started together are not recycled together.",
+            "How much may be taken off `worker_ttl`, `worker_max_requests` and "
+            "`memory_threshold_mb`; off the last only of what goes beyond the memory that the "
+            "worker had when it was ready. Drawn once for each worker, so that those that started "
+            "together are not recycled together.",
         ),
         Setting(
             "memory_threshold_mb",

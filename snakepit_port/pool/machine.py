@@ -227,6 +227,7 @@ class Machine:
         if worker.state is not WorkerState.STARTING:
             return []
         worker.memory = memory
+        worker.memory_at_first = memory or 0
         if memory is not None:
             worker.verdict = self._recycling.is_too_large(worker, memory)
             if worker.verdict is not None:

@@ -133,6 +133,10 @@ class Recycling:
     def _draw_limits(self, worker: Worker) -> None:
         settings = self._settings
         worker.max_requests = self._draw(settings.worker_max_requests)
+        # What it had at first stays out of it: a fresh worker must not be past its threshold.
+        at_first = min(worker.memory_at_first, settings.memory_threshold_mb * _MIB)
+        growth = self._draw(settings.memory_threshold_mb * _MIB - at_first)
+        worker.memory_threshold = at_first + growth
         if settings.worker_ttl != math.inf:
             assert worker.ready_at is not None
             due = worker.ready_at + self._draw(settings.worker_ttl)
@@ -256,7 +260,7 @@ class Recycling:
                 f" ({settings.memory_limit_mb}), and was killed"
             )
             self._roster.kill(worker, Fate.MEMORY_LIMIT, why)
-        elif size >= settings.memory_threshold_mb * _MIB:
+        elif size >= worker.memory_threshold:
             self.mark([worker], "memory_threshold", now)
 
     def is_too_large(self, worker: Worker, size: int) -> dict[str, Any] | None:
@@ -275,6 +279,11 @@ class Recycling:
         return None
 
 
-def _limits_of(settings: PoolSettings) -> tuple[float, float, int]:
+def _limits_of(settings: PoolSettings) -> tuple[float, float, float, int]:
     """What the limits of a worker are drawn from."""
-    return settings.worker_ttl, settings.worker_max_requests, settings.recycle_jitter
+    return (
+        settings.worker_ttl,
+        settings.worker_max_requests,
+        settings.memory_threshold_mb,
+        settings.recycle_jitter,
+    )

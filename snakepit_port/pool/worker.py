@@ -56,8 +56,9 @@ class Worker:
     after which it is, and `ttl_timer` tells when it is too old, or has waited for its sessions for
     too long. `sessions` are the strict ones bound to it, `idempotent` its commands that may be run
     again. `verdict` is the error of a worker that the pool killed for what it did.
-    `memory` is the bytes it had to itself when that was last measured, and `memory_limit` those it
-    was killed for having.
+    `memory` is the bytes it had to itself when that was last measured, and `memory_at_first` when
+    it became ready (0 if that is not known). With `memory_threshold` it is recycled, and
+    `memory_limit` is the limit that it was killed for passing.
     `killed` says whether the pool did, and `held` that a debugger or the kernel keeps it from going
     all the same. `excused` is what `Record.may_have_missed` notes of it.
     `checkup` is the ping that it has not answered, and `health_timer` the time of the next one, or
@@ -80,7 +81,9 @@ class Worker:
         "killed",
         "max_requests",
         "memory",
+        "memory_at_first",
         "memory_limit",
+        "memory_threshold",
         "ready_at",
         "recycled_for",
         "run_time",
@@ -116,6 +119,8 @@ class Worker:
         self.verdict: Mapping[str, Any] | None = None
         self.max_requests = math.inf
         self.memory: int | None = None
+        self.memory_at_first = 0
+        self.memory_threshold = math.inf
         self.memory_limit: int | None = None
         self.ttl_timer: Timer | None = None
         self.recycled_for: str | None = None

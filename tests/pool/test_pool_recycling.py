@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -271,6 +272,43 @@ class TestMemory:
         pool.gone(old)
         assert reasons(pool) == ["memory_threshold"]
         assert memory_told(pool) == [{"memory_bytes": 100 * MIB}] * 2
+
+    def test_workers_that_grow_together_are_not_replaced_together(self) -> None:
+        pool = Driver(
+            rng=random.Random(1), pool_size=50, memory_threshold_mb=100, recycle_jitter=20
+        )
+        workers = pool.up()
+        for size, least, most in ((80, 0, 0), (90, 10, 40), (100, 50, 50)):
+            for worker in workers:
+                measured(pool, worker, size)
+            due = [worker for worker in workers if worker.recycled_for == "memory_threshold"]
+            assert least <= len(due) <= most
+
+    def test_what_a_fresh_worker_has_is_under_its_threshold_whatever_is_drawn(self) -> None:
+        pool = Driver(
+            rng=random.Random(1), pool_size=50, memory_threshold_mb=100, recycle_jitter=100
+        )
+        pool.start()
+        while fresh := starting(pool):
+            for worker in fresh:
+                pool.perform(pool.machine.worker_ready(worker, {}, pool.now, 99 * MIB))
+        workers = pool.workers
+        assert len(workers) == 50
+        for worker in workers:
+            measured(pool, worker, 99)
+        assert [worker for worker in workers if worker.recycled_for] == []
+
+    def test_a_reload_draws_the_threshold_anew(self) -> None:
+        pool = Driver(memory_threshold_mb=100)
+        pool.start()
+        (worker,) = pool.workers
+        pool.perform(pool.machine.worker_ready(worker, {}, pool.now, 90 * MIB))
+        for threshold, is_due in ((200, False), (80, True)):
+            settings = replace(pool.settings, memory_threshold_mb=threshold)
+            todo = pool.machine.reconfigure(settings, pool.now, capacity=1, replaces=False)
+            pool.perform(todo)
+            measured(pool, worker, 90 if is_due else 110)
+            assert bool(worker.recycled_for) is is_due
 
     def test_past_the_limit_it_is_killed_and_its_call_fails(self) -> None:
         pool = Driver(memory_threshold_mb=100, memory_limit_mb=200)
