@@ -223,10 +223,18 @@ defmodule SnakepitPort.Call do
 
   @doc """
   A name that may be given as an atom; `what` is named, for the `ArgumentError` if it is neither. `nil` is
-  no name: it is what a variable holds that was not set, or a field that is not known.
+  no name: it is what a variable holds that was not set, or a field that is not known. Nor is a binary that is
+  not UTF-8: an error that held it could not be printed.
   """
   @spec text(String.t() | atom, String.t()) :: String.t()
-  def text(name, _) when is_binary(name), do: name
+  def text(name, what) when is_binary(name) do
+    if String.valid?(name) do
+      name
+    else
+      raise ArgumentError, "#{what} is named by a string of UTF-8, not by #{shown(name)}"
+    end
+  end
+
   def text(name, _) when is_atom(name) and name != nil, do: Atom.to_string(name)
 
   def text(other, what) do
