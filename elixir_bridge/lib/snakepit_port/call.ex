@@ -181,7 +181,7 @@ defmodule SnakepitPort.Call do
 
   defp wire_timeout(other) do
     raise ArgumentError,
-          "a timeout is a number of milliseconds or :infinity, not #{inspect(other)}"
+          "a timeout is a number of milliseconds up to #{@longest}, or :infinity, not #{inspect(other)}"
   end
 
   @doc """

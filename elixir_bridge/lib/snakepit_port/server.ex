@@ -101,7 +101,7 @@ defmodule SnakepitPort.Server do
       :ok
     else
       raise ArgumentError,
-            "a timeout is a number of milliseconds or :infinity, not #{inspect(timeout)}"
+            "a timeout is a number of milliseconds up to #{@longest}, or :infinity, not #{inspect(timeout)}"
     end
   end
 
