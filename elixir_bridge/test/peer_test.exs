@@ -19,7 +19,7 @@ defmodule SnakepitPort.PeerTest do
       path = temporary_path("no_package")
       on_exit(fn -> File.rm!(path) end)
 
-      for status <- [1, 2] do
+      for status <- [1, 2, 126, 127] do
         File.write!(path, "#!/bin/sh\nexit #{status}\n")
         File.chmod!(path, 0o755)
 

@@ -95,8 +95,9 @@ defmodule SnakepitPort.Program do
     %{error | message: "#{message}, before it said hello#{remedy(status, python)}"}
   end
 
-  # 1: Python has no such module, or that lacks one it needs. 2: it is too old to know -P.
-  defp remedy(status, python) when status in [1, 2] do
+  # 1: Python has no such module, or that lacks one it needs. 2: it is too old to know -P. 126 and 127: a
+  # shell, or what stands in for one as pyenv does, cannot run it or has not found it.
+  defp remedy(status, python) when status in [1, 2, 126, 127] do
     {:ok, python} = interpreter(python)
     project = Path.join(@checkout, "pyproject.toml")
     package = if File.exists?(project), do: @checkout, else: "PATH-OR-GIT-URL-OF-SNAKEPIT-PORT"
