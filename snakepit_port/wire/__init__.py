@@ -7,8 +7,8 @@ What a term becomes in Python, and what it becomes on its way back:
 | integer | `int` | same |
 | float | `float`; the BEAM has neither NaN nor infinities | same; those become the atoms `nan`, `infinity`, `neg_infinity` |
 | binary | `str`; an error if it is not UTF-8 | same |
-| `SnakepitPort.bytes(binary)`, which is `{:"$bytes", binary}` | `bytes` | same; also from bytearray, memoryview and mmap |
-| `%SnakepitPort.Tensor{}`, which is `{:"$tensor", type, shape, data}` | an array; here a `Tensor` unless a `Reader` makes one | same; from what has a dtype, a shape and a buffer |
+| `SnakepitPort.bytes(binary)`, which is `{:"$bytes", binary}` | `bytes` | same; also from bytearray, mmap, and a memoryview of bytes |
+| `%SnakepitPort.Tensor{}`, which is `{:"$tensor", type, shape, data}` | an array; here a `Tensor` unless a `Reader` makes one | same; from what has a dtype, a shape and a buffer, and a memoryview of numbers |
 | `true`, `false`, `nil` | `True`, `False`, `None` | same |
 | other atom | `Atom` | same |
 | list, charlist | `list` | same |

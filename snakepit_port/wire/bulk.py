@@ -107,15 +107,35 @@ def tensor_of(value: Any) -> Tensor | None:
         view = memoryview(value)
     except TypeError:
         return None
-    letters = view.format.lstrip("@=<>!")
+    tensor = _tensor(view)
+    if tensor is None:
+        raise ValueError(f"elements of dtype {dtype} have no type in a tensor")
+    return tensor
+
+
+def tensor_of_view(view: memoryview) -> Tensor | None:
+    """What a memoryview holds, as a tensor; None for what is bytes: unsigned ones in one dimension,
+    as of a `bytes`, and elements that have no type in `TYPES`."""
+    if view.ndim == 1 and _letters(view) == "B":
+        return None
+    return _tensor(view)
+
+
+def _tensor(view: memoryview) -> Tensor | None:
+    letters = _letters(view)
     type = (_KINDS.get(letters, ""), 8 * view.itemsize)
     shape = view.shape or ()
     if type not in TYPES:
-        raise ValueError(f"elements of dtype {dtype} have no type in a tensor")
+        return None
     if _is_foreign(view.format) and view.itemsize > 1:
         half = 2 if letters[0] == "Z" else 1
         return Tensor(type, shape, _swapped(view.tobytes(), view.itemsize // half))
     return Tensor(type, shape, _flat(view))
+
+
+def _letters(view: memoryview) -> str:
+    """Its format without the byte order."""
+    return view.format.lstrip("@=<>!")
 
 
 def _is_foreign(format: str) -> bool:

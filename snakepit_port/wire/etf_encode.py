@@ -13,7 +13,16 @@ from mmap import mmap
 from struct import Struct
 from typing import Any, NoReturn
 
-from .bulk import MAX_DIMENSIONS, TYPES, Tensor, Writer, is_number, tensor_bytes, tensor_of
+from .bulk import (
+    MAX_DIMENSIONS,
+    TYPES,
+    Tensor,
+    Writer,
+    is_number,
+    tensor_bytes,
+    tensor_of,
+    tensor_of_view,
+)
 from .limits import DEFAULT_LIMITS, MAX_ATOM_CHARS, Limits
 from .tags import (
     ATOM_UTF8,
@@ -383,7 +392,10 @@ def _lowered(value: Any, limits: Limits) -> Any:
         return dict(dict.items(value))
     if isinstance(value, bytes):
         return bytes.__getitem__(value, slice(None))
-    if isinstance(value, (bytearray, memoryview, mmap)):
+    if isinstance(value, memoryview):
+        # What an array is where there is no NumPy: its type and shape are part of it.
+        return tensor_of_view(value) or _flat(value)
+    if isinstance(value, (bytearray, mmap)):
         return _flat(memoryview(value))
     if is_number(value):
         return _number(value, limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from snakepit_port import wire
 from snakepit_port.bulk import arrays
 from snakepit_port.bulk.files import FileReader, Folder
+from snakepit_port.wire.bulk import TYPES as TENSOR_TYPES
 
 READER = FileReader(None, "w")
 
@@ -196,6 +198,14 @@ def test_without_numpy_a_tensor_is_a_memoryview(monkeypatch: pytest.MonkeyPatch)
     assert (view.format, view.shape) == ("h", (2, 3))
     assert view.tolist() == [[1, 2, 3], [4, 5, -1]]
     assert sent(wire.Tensor(("f", 64), (), b"\0" * 8)).shape == ()
+    for type, letter in TENSOR_TYPES.items():
+        # Those that a memoryview may have on every Python.
+        if letter is None or letter not in "bhiqBHIQfd":
+            continue
+        for shape in ((2, 3), (6,), ()):
+            if (letter, shape) != ("B", (6,)):
+                tensor = wire.Tensor(type, shape, bytes(range(prod(shape) * type[1] // 8)))
+                assert wire.decode(wire.encode(sent(tensor))) == tensor
     for tensor in (
         wire.Tensor(("c", 64), (1,), b"\0" * 8),
         wire.Tensor(("bf", 16), (1,), b"\0" * 2),
@@ -204,6 +214,14 @@ def test_without_numpy_a_tensor_is_a_memoryview(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(wire.DecodeError, match="which takes NumPy") as caught:
             sent([tensor])
         assert (caught.value.kind, caught.value.path) == ("array", "[0]")
+
+
+def test_a_memoryview_of_numbers_in_any_byte_order_is_a_tensor() -> None:
+    for array in (np.arange(6, dtype=">i4").reshape(2, 3), np.arange(6.0)[::2], np.eye(2) * 1j):
+        assert wire.encode(memoryview(array)) == wire.encode(array)
+    # One of something else is bytes, whatever its shape.
+    pairs = np.array([(1, 2)], [("a", "u1"), ("b", "u1")])
+    assert sent(memoryview(pairs)) == b"\1\2"
 
 
 def test_numpy_is_not_imported_before_a_tensor_comes() -> None:

@@ -39,6 +39,7 @@ def main() -> None:
     matrix = wire.encode(wire.Tensor(("f", 32), (2, 3), bytes(24)))
     view = wire.decode(matrix, reader=FileReader(None, "w"))
     assert (type(view), view.format, view.shape) == (memoryview, "f", (2, 3))
+    assert wire.encode(view) == matrix
     frames = [case for case in cases("frames.json") if "frame" in case]
     for case in frames:
         assert same(messages.parse(pack(case["bytes"])), frame(case["frame"])), case["name"]
