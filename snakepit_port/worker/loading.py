@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, Callable
 
 from snakepit_port.adapter import IDEMPOTENT, MARK
+from snakepit_port.wire.bulk import is_number
 from snakepit_port.worker.advice import (
     closest,
     no_class,
@@ -129,10 +130,13 @@ class Adapter:
 
     def check_up(self) -> dict[str, Any] | None:
         """Run the class's `health`, if it has one. Returns an error map if it raises, or returns
-        False."""
+        False, Python's or NumPy's."""
         health = self._method("health")
         try:
-            if health is None or health() is not False:
+            said: Any = None if health is None else health()
+            if is_number(said):
+                said = said.item()
+            if said is not False:
                 return None
         except BaseException as exc:
             return {

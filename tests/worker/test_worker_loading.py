@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from snakepit_port.worker.loading import Adapter, LoadError
@@ -120,6 +122,38 @@ def test_a_partial_method_beside_its_command_is_the_adapters_own_business(write:
     text = "@command\ndef add(self, a): return a\nfrom functools import partialmethod\n"
     write("adder.py", f"class Adder:\n    {methods(text + 'one = partialmethod(add, 1)')}")
     assert list(Adapter("adder:Adder", [], [], []).commands) == ["add"]
+
+
+@pytest.mark.parametrize(
+    ("said", "is_well"),
+    [
+        (False, False),
+        (np.False_, False),
+        (True, True),
+        (np.True_, True),
+        (None, True),
+        (0, True),
+        (np.int64(0), True),
+        (np.array([0, 0]), True),
+    ],
+    ids=repr,
+)
+def test_health_says_no_with_false_also_with_that_of_numpy(
+    write: Write, said: Any, is_well: bool
+) -> None:
+    write(
+        "patient.py",
+        "class Patient:\n"
+        "    def __init__(self, said): self.said = said\n"
+        "    @command\n"
+        "    def nothing(self): pass\n"
+        "    def health(self): return self.said\n",
+    )
+    error = Adapter("patient:Patient", [said], [], []).check_up()
+    if is_well:
+        assert error is None
+    else:
+        assert error == {"type": "exception", "message": "health returned False"}
 
 
 @pytest.mark.parametrize("hook", ["health", "close"])
