@@ -138,6 +138,9 @@ def command(
     runs, it is run again by another, `max_retries` times at most; `attempt()` tells it. Every
     other command is started at most once. Streams and calls of strict sessions are not run again.
 
+    A method that overrides a command is that command, with its name and options, unless it is
+    marked itself.
+
     The function itself is unchanged: it can be called and tested as ever.
     """
 

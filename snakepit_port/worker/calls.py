@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from snakepit_port import wire
-from snakepit_port.adapter import IDEMPOTENT, VIEWS, CallCancelled
+from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import HOST, FileReader, Folder
 from snakepit_port.wire import messages
 from snakepit_port.worker.fitting import fit
@@ -100,8 +100,8 @@ class Answers:
             raise Refusal("unknown_command", self._adapter.unknown(name))
         if not streams and inspect.isgeneratorfunction(function):
             raise Refusal("not_a_stream_call", _not_a_stream_call(name))
-        keep = not streams and bool(getattr(function, IDEMPOTENT, False))
-        return function, self._readers[hasattr(function, VIEWS), keep]
+        keep = not streams and self._adapter.is_idempotent(name)
+        return function, self._readers[self._adapter.takes_views(name), keep]
 
     def result(self, id: int, command: str, value: Any) -> bytes:
         term = wire.encode_plain(value)

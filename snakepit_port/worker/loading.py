@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Mapping
 from functools import partialmethod, singledispatchmethod
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
-from snakepit_port.adapter import IDEMPOTENT, MARK
+from snakepit_port.adapter import IDEMPOTENT, MARK, VIEWS
 from snakepit_port.wire.bulk import is_number
 from snakepit_port.worker.advice import (
     closest,
@@ -29,6 +29,16 @@ Command = Callable[..., Any]
 #: Of a text about an exception: an error is made while nothing can interrupt it, and each of these
 #: is looked at several times until all of them fit into a frame (`fitting.py`).
 _MAX_CHARS = 1024 * 1024
+
+
+class Marked(NamedTuple):
+    """A function that is a command, and the name of the attribute that it was found in. `mark` is
+    what has the command's options: itself, or a command of a base class that it overrides."""
+
+    name: str
+    key: str
+    function: Command
+    mark: Any
 
 
 class LoadError(Exception):
@@ -57,7 +67,8 @@ class Adapter:
                 sys.path.insert(0, folder)
         try:
             self._holder = _make(name, args)
-            self.commands = _commands(self._holder, name)
+            self._marked = _commands(self._holder, name)
+            self.commands = {name: one.function for name, one in self._marked.items()}
             self._check_hooks(name)
         except LoadError:
             raise
@@ -79,10 +90,20 @@ class Adapter:
     @property
     def idempotent(self) -> list[str]:
         """The commands that may be run again after a crash."""
-        found = [
-            name for name, command in self.commands.items() if getattr(command, IDEMPOTENT, False)
-        ]
-        return sorted(found)
+        return sorted(name for name in self.commands if self.is_idempotent(name))
+
+    def is_idempotent(self, command: str) -> bool:
+        """Whether a command that was found may be run again after a crash."""
+        return bool(getattr(self._mark_of(command), IDEMPOTENT, False))
+
+    def takes_views(self, command: str) -> bool:
+        """Whether the `bytes` that a command gets, which was found, are memoryviews."""
+        return hasattr(self._mark_of(command), VIEWS)
+
+    def _mark_of(self, command: str) -> Any:
+        """What has the options of a command that was found."""
+        marked = self._marked.get(command)
+        return self.commands[command] if marked is None else marked.mark
 
     def find(self, command: str) -> Command | None:
         """The function behind a command, or None.
@@ -195,28 +216,28 @@ def _classes_with_commands(holder: Any, adapter: str) -> list[str]:
     ]
 
 
-def _commands(holder: Any, adapter: str) -> dict[str, Command]:
+def _commands(holder: Any, adapter: str) -> dict[str, Marked]:
     """The commands by name. Raises `LoadError` where two functions are commands of one name: which
     of them runs would be chance."""
-    named: dict[str, dict[str, Command]] = {}
-    for name, key, function in _marked(holder, adapter):
-        named.setdefault(name, {})[key] = function
-    return {name: _only(name, functions, adapter) for name, functions in named.items()}
+    named: dict[str, dict[str, Marked]] = {}
+    for marked in _marked(holder, adapter):
+        named.setdefault(marked.name, {})[marked.key] = marked
+    return {name: found[_only(name, found, adapter)] for name, found in named.items()}
 
 
-def _only(name: str, functions: dict[str, Command], adapter: str) -> Command:
-    """The one function among those that are marked with a name, by the names they are found
-    under."""
+def _only(name: str, found: dict[str, Marked], adapter: str) -> str:
+    """Where the one function is found that is meant, among those that are marked with a name."""
+    functions = {key: marked.function for key, marked in found.items()}
     (first, chosen), *others = functions.items()
     rivals = ((key, other) for key, other in others if not _is_same(chosen, other))
     second, rival = next(rivals, ("", chosen))
     if rival is chosen:
-        return chosen
+        return first
     # functools.wraps copies the mark: a wrapper that is kept beside what it wraps is no second
     # command. The one that has the function's own name is meant.
     roots = {id(inspect.unwrap(_bare(function))) for function in functions.values()}
-    own = functions.get(getattr(chosen, "__name__", ""))
-    if len(roots) == 1 and own is not None:
+    own: str = getattr(chosen, "__name__", "")
+    if len(roots) == 1 and own in functions:
         return own
     wrapped = _wraps(chosen, rival) or _wraps(rival, chosen)
     why = "; one wraps the other, and has its mark from functools.wraps" if wrapped else ""
@@ -246,9 +267,9 @@ def _bare(function: Command) -> Command:
     return bare
 
 
-def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
-    """Every function that is marked: its command, the name it is found under, and itself. Raises
-    `LoadError` for one that is wrapped in what cannot be called."""
+def _marked(holder: Any, adapter: str) -> list[Marked]:
+    """Every function that is marked, or overrides one that is. Raises `LoadError` for one that is
+    wrapped in what cannot be called."""
     found = []
     hidden = []
     # What is in a module is found at once: each worker looks, and what it runs for that is memory
@@ -259,12 +280,16 @@ def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
             continue
         # Looked up on the class first: a property of the instance should not run just for this.
         static: Any = inspect.getattr_static(holder, key, None) if names is None else names.get(key)
+        mark = static
         name = _mark_of(static)
-        if name is not None:
-            found.append((name, key, getattr(holder, key)))
-        elif type(static) in (singledispatchmethod, partialmethod):
-            hidden.append((_mark_of(static.func), key, static))
-    commands = {name for name, _key, _function in found}
+        if name is None and names is None:
+            mark = _overridden(holder, key)
+            name = _mark_of(mark)
+        if type(static) in (singledispatchmethod, partialmethod):
+            hidden.append((_mark_of(static.func) or name, key, static))
+        elif name is not None and _is_function(static):
+            found.append(Marked(name, key, getattr(holder, key), _bare(mark)))
+    commands = {marked.name for marked in found}
     for name, key, method in hidden:
         # One that is beside the command that it wraps is the adapter's own business.
         if name is not None and name not in commands:
@@ -273,6 +298,23 @@ def _marked(holder: Any, adapter: str) -> list[tuple[str, str, Command]]:
                 " command; have a plain method with @command call it"
             )
     return found
+
+
+def _overridden(holder: Any, key: str) -> Any:
+    """The command that an attribute of a class or instance overrides; None if it does not."""
+    for cls in (holder if isinstance(holder, type) else type(holder)).__mro__:
+        overridden = vars(cls).get(key)
+        if _mark_of(overridden) is not None:
+            return overridden
+    return None
+
+
+def _is_function(value: Any) -> bool:
+    try:
+        return callable(getattr(value, "__func__", value))
+    except Exception:
+        # A lazy object, as in `_mark_of`.
+        return False
 
 
 def _mark_of(value: Any) -> str | None:

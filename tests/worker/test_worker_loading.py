@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from snakepit_port import wire
+from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter, LoadError
 
 Write = Callable[[str, str], None]
@@ -122,6 +124,65 @@ def test_a_partial_method_beside_its_command_is_the_adapters_own_business(write:
     text = "@command\ndef add(self, a): return a\nfrom functools import partialmethod\n"
     write("adder.py", f"class Adder:\n    {methods(text + 'one = partialmethod(add, 1)')}")
     assert list(Adapter("adder:Adder", [], [], []).commands) == ["add"]
+
+
+BASE = """
+class Base:
+    @command(name="guess", zero_copy=True, idempotent=True)
+    def predict(self): return "base"
+"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class Model(Base):\n    def predict(self): return 'model'\n",
+        "class Model(Base):\n    @staticmethod\n    def predict(): return 'model'\n",
+        "class Model(Base):\n    @classmethod\n    def predict(cls): return 'model'\n",
+        "class Model(Base):\n    def __init__(self): self.predict = lambda: 'model'\n",
+        "class Middle(Base):\n    def predict(self): return 'middle'\n"
+        "class Model(Middle):\n    def predict(self): return 'model'\n",
+        "class Other:\n    def predict(self): return 'model'\nclass Model(Other, Base): pass\n",
+    ],
+    ids=["method", "static", "class", "instance", "twice", "mixin"],
+)
+def test_what_overrides_a_command_is_that_command_with_its_options(write: Write, text: str) -> None:
+    write("models.py", BASE + text)
+    adapter = Adapter("models:Model", [], [], [])
+    assert list(adapter.commands) == ["guess"]
+    guess = adapter.find("guess")
+    assert guess is not None
+    assert guess() == "model"
+    assert adapter.idempotent == ["guess"]
+    _, (given,), _ = Answers(adapter, "p", "p-1", 2**20).read("guess", wire.encode([b"a"]), False)
+    assert type(given) is memoryview
+
+
+def test_what_overrides_a_command_and_is_marked_has_its_own_options(write: Write) -> None:
+    text = "class Model(Base):\n    @command\n    def predict(self): return 'model'\n"
+    write("models.py", BASE + text)
+    adapter = Adapter("models:Model", [], [], [])
+    assert list(adapter.commands) == ["predict"]
+    assert adapter.idempotent == []
+    assert not adapter.takes_views("predict")
+
+
+@pytest.mark.parametrize("what", ["None", "property(lambda self: 1 / 0)"])
+def test_what_is_no_function_takes_a_command_away(write: Write, what: str) -> None:
+    text = f"class Model(Base):\n    predict = {what}\n    @command\n    def other(self): pass\n"
+    write("models.py", BASE + text)
+    assert list(Adapter("models:Model", [], [], []).commands) == ["other"]
+
+
+def test_an_override_that_is_wrapped_in_what_cannot_be_called_is_told(write: Write) -> None:
+    text = (
+        "from functools import partialmethod\n"
+        "class Model(Base):\n"
+        "    def other(self, what): return what\n"
+        "    predict = partialmethod(other, 1)\n"
+    )
+    write("models.py", BASE + text)
+    assert "predict of adapter models:Model is a partialmethod" in refused("models:Model")
 
 
 @pytest.mark.parametrize(
