@@ -35,7 +35,7 @@ defmodule SnakepitPort.SessionTest do
     assert_receive {:snakepit_port, :event, @closed, %{requests: 1}, metadata}, 10_000
     assert %{pool: "default", session: "s", reason: "worker_gone"} = metadata
 
-    assert {:error, %Error{type: :session_worker_unavailable}} =
+    assert {:error, %Error{type: :session_worker_unavailable, worker_id: "default-" <> _}} =
              SnakepitPort.execute_in_session("s", "pid", [], server: server)
 
     assert pid!(server, "s") != pid

@@ -73,11 +73,14 @@ class Record:
             self.effects = []
         return effects
 
-    def error(self, type: str, message: str, call: Call) -> dict[str, Any]:
-        return {"type": type, "message": message, "pool": self.name, "command": call.command}
+    def error(
+        self, type: str, message: str, call: Call, worker: Worker | None = None
+    ) -> dict[str, Any]:
+        error = {"type": type, "message": message, "pool": self.name, "command": call.command}
+        return error if worker is None else {**error, "worker": worker.id}
 
-    def fail(self, call: Call, type: str, message: str) -> None:
-        self.reply(call, self.error(type, message, call))
+    def fail(self, call: Call, type: str, message: str, worker: Worker | None = None) -> None:
+        self.reply(call, self.error(type, message, call, worker))
 
     def reply(self, call: Call, error: dict[str, Any]) -> None:
         """Answer the call with an error, here and not from a worker."""

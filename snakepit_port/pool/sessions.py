@@ -75,7 +75,7 @@ class Sessions:
         session = self._sessions.get(id)
         if session is not None and session.is_lost:
             del self._sessions[id]
-            self._tell_lost(call)
+            self._tell_lost(call, session)
             return False
         if session is None:
             if len(self._sessions) >= self._most and not self._make_room(call, now):
@@ -146,7 +146,7 @@ class Sessions:
             f"worker {call.session.worker.id}, which has session {call.session.id!r}, is busy;"
             " try again later, or set affinity to strict_queue"
         )
-        self._record.fail(call, "worker_busy", message)
+        self._record.fail(call, "worker_busy", message, call.session.worker)
 
     # -- the end of a session ----------------------------------------------------------------------
 
@@ -185,14 +185,14 @@ class Sessions:
         session.is_told = True
         if session.is_lost and self._sessions.get(session.id) is session:
             del self._sessions[session.id]
-        self._tell_lost(call)
+        self._tell_lost(call, session)
 
-    def _tell_lost(self, call: Call) -> None:
+    def _tell_lost(self, call: Call, session: Session) -> None:
         message = (
             "the worker that had the session is gone, and what it held with it; the session starts"
             " anew with the next call"
         )
-        self._record.fail(call, "session_worker_unavailable", message)
+        self._record.fail(call, "session_worker_unavailable", message, session.worker)
 
     def _tell_closed(self, session: Session, reason: str) -> None:
         requests = {"requests": session.requests}

@@ -62,7 +62,8 @@ class Withdrawal:
                     others = len(self._queue) - 1
                     why = f"{others} more waited; raise pool_size or queue_timeout"
                 message = f"no worker of pool {record.name!r} was free within {seconds}: {why}"
-            self._withdraw(call, record.error("queue_timeout", message, call), now)
+            error = record.error("queue_timeout", message, call, call.waits_for)
+            self._withdraw(call, error, now)
 
     @staticmethod
     def _why_no_turn(worker: Worker, call: Call, seconds: str) -> str:

@@ -125,6 +125,7 @@ class TestStrictQueue:
             f"worker {own.id}, which has session 's', was not free within 2 s; raise queue_timeout,"
             " or pool_size: new sessions go to the worker with the fewest"
         )
+        assert pool.error(call)["worker"] == own.id
 
     def test_who_came_first_is_first(self) -> None:
         pool = Driver(affinity="strict_queue", prefetch=1)
@@ -175,6 +176,7 @@ class TestStrictFailFast:
         assert pool.outcome(late) == "worker_busy"
         assert "'s'" in pool.error(late)["message"]
         own = done(pool, first)
+        assert pool.error(late)["worker"] == own.id
         assert pool.call("fast", session="s").worker is own
 
     def test_a_worker_of_threads_is_busy_when_all_of_them_are(self) -> None:
@@ -205,6 +207,7 @@ class TestWorkerGone:
         assert closed(pool) == [("s", "worker_gone")]
         told = pool.call(session="s")
         assert pool.outcome(told) == "session_worker_unavailable"
+        assert pool.error(told)["worker"] == own.id
         assert pool.call(session="s").worker is not None
         assert len(closed(pool)) == 1
 
@@ -237,6 +240,7 @@ def test_calls_that_were_made_for_a_worker_that_went_are_told_and_none_is_moved(
     pool.gone(own, started=1)
     lost = "session_worker_unavailable"
     assert pool.outcomes(calls) == ["worker_crashed", lost, lost, lost]
+    assert [pool.error(call)["worker"] for call in calls[1:]] == [own.id] * 3
     assert pool.queued == []
     # They were told; the session starts anew.
     assert pool.call(session="s").worker is not None
