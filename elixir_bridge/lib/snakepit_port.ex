@@ -46,7 +46,8 @@ defmodule SnakepitPort do
 
   @doc """
   Starts the Python supervisor and returns as soon as it has accepted the configuration; its pools
-  start after that, see `await_ready/2`. Calls may be made at once.
+  start after that, see `await_ready/2`. Calls may be made at once: they wait for their pool,
+  for their `:queue_timeout` at most.
 
     * `:config` - the path of a TOML file, or the same keys as a map or keyword list. Relative
       paths start from the working directory, those inside a TOML file from its folder. A configuration of

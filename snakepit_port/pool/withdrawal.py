@@ -60,10 +60,16 @@ class Withdrawal:
                 why = self._why_none_serves(now)
                 if why is None:
                     others = len(self._queue) - 1
-                    why = f"{others} more waited; raise pool_size or queue_timeout"
+                    why = f"{others} more waited; {self._what_would_help()}"
                 message = f"no worker of pool {record.name!r} was free within {seconds}: {why}"
             error = record.error("queue_timeout", message, call, call.waits_for)
             self._withdraw(call, error, now)
+
+    def _what_would_help(self) -> str:
+        # Some were let go for having nothing to do, say: a larger pool is not what is missing.
+        if self._roster.is_starting and self._roster.serving() < self._record.settings.pool_size:
+            return "more of its workers are still starting; wait longer"
+        return "raise pool_size or queue_timeout"
 
     @staticmethod
     def _why_no_turn(worker: Worker, call: Call, seconds: str) -> str:

@@ -285,6 +285,28 @@ def test_a_call_that_waits_in_vain_is_told_why() -> None:
     assert "pool_size" not in message
 
 
+def test_a_call_that_waits_in_vain_for_a_worker_that_starts_again_is_told_so() -> None:
+    pool = Driver(pool_size=2, min_workers=1, idle_timeout=60.0, prefetch=1)
+    idle, _ = pool.up()
+    pool.wait(60.0)
+    pool.gone(idle)
+    pool.call()
+    call = pool.call(queue_timeout=1.0)
+    assert len(pool.started) == 3
+    pool.wait(1.0)
+    assert pool.error(call)["message"] == (
+        "no worker of pool 'p' was free within 1 s: 0 more waited; more of its workers are still"
+        " starting; wait longer"
+    )
+    # A successor makes no more of them.
+    pool.ready(pool.workers[-1])
+    pool.call()
+    pool.perform(pool.machine.recycle(pool.workers[:1], "manual", pool.now))
+    call = pool.call(queue_timeout=1.0)
+    pool.wait(1.0)
+    assert "raise pool_size" in pool.error(call)["message"]
+
+
 def test_a_call_past_its_deadline_is_never_given_to_a_worker() -> None:
     pool = Driver()
     (worker,) = pool.up()
