@@ -18,7 +18,7 @@ What a term becomes in Python, and what it becomes on its way back:
 
 Inside a map's key, where Python takes neither list nor dict, a list is a `FrozenList` and a map a
 `FrozenMap`. A map whose keys are different terms but equal in Python (`1` and `1.0`, `:a` and `"a"`)
-is a `DecodeError`: no entry is ever lost.
+is a `DecodeError`: no entry is ever lost. Section 2 of protocol/SPEC.md has all the rules.
 """  # noqa: E501
 
 from __future__ import annotations
