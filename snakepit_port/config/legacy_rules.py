@@ -103,7 +103,9 @@ RULES: Mapping[str, Rule] = {
     "adapter_args": Rule(
         split=values.split_arguments, note="they were for Snakepit's own Python server"
     ),
-    "max_workers": _needless("a pool never has more workers than pool_size"),
+    "max_workers": _needless(
+        "a pool has no more workers than pool_size, but while some are recycled (max_surge)"
+    ),
     "startup_batch_size": _becomes("startup_batch_size"),
     "startup_batch_delay_ms": _becomes("startup_batch_delay_ms"),
     "python_executable": _becomes("python"),
@@ -133,7 +135,10 @@ RULES: Mapping[str, Rule] = {
     "startup_timeout": _becomes("pool_startup_timeout", values.duration),
     "worker_init_timeout": _becomes("pool_startup_timeout", values.duration),
     "max_queue_size": _becomes("max_queue_size"),
-    "max_overflow": _needless("a pool never has more workers than pool_size; calls wait instead"),
+    "max_overflow": _needless(
+        "a pool has no more workers than pool_size, but while some are recycled (max_surge); calls"
+        " wait instead"
+    ),
     "strategy": _FIFO,
     "pool_strategy": _FIFO,
     "worker_restart_delay": _RESTARTS,
