@@ -30,7 +30,9 @@ EXAMPLES = """\
 examples:
   snakepit-port check pools.toml
   snakepit-port check --resolved pools.toml       every setting with its value, as TOML
-  snakepit-port check --env default pools.toml    what the workers of a pool find in os.environ
+  snakepit-port check --env default pools.toml    what the workers of a pool find in os.environ,
+                                                  besides the marks SNAKEPIT_PORT_RUN_ID and
+                                                  SNAKEPIT_PORT_WORKER_PID
   snakepit-port check --json pools.toml           any of these for programs
 """
 
@@ -42,7 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--resolved", action="store_true", help="print every setting with its value"
     )
-    instead.add_argument("--env", metavar="POOL", help="print the environment of a pool's workers")
+    instead.add_argument(
+        "--env",
+        metavar="POOL",
+        help="print the environment of a pool's workers, but for the marks of run and worker",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

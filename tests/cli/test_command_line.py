@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from snakepit_port import __version__
+from snakepit_port.supervisor import run as supervisor_run
+from snakepit_port.worker import orphans
 
 GOOD = """
 [[pools]]
@@ -390,6 +392,12 @@ def test_check_prints_an_environment_with_its_sources(folder: Path) -> None:
     assert "MKL_NUM_THREADS=1  # kind process" in lines
     rows = json.loads(run("check", "--env", "other", "--json", "good.toml", env=env).stdout)
     assert {"name": "OMP_NUM_THREADS", "value": "1", "source": "kind process"} in rows
+
+
+def test_check_names_what_else_workers_find_in_their_environment() -> None:
+    told = run("check", "--help").stdout
+    assert supervisor_run.MARK in told
+    assert orphans.MARK in told
 
 
 def test_json_is_json_whatever_stdout_holds(folder: Path) -> None:
