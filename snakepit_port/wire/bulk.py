@@ -93,14 +93,22 @@ def is_number(value: Any) -> bool:
     return numpy is not None and isinstance(value, numpy.generic)
 
 
+def is_masked(value: Any) -> bool:
+    """Whether this is one of NumPy's arrays with a mask, even if nothing is masked."""
+    module = sys.modules.get("numpy.ma")
+    return isinstance(value, getattr(module, "MaskedArray", ()))
+
+
 def tensor_of(value: Any) -> Tensor | None:
     """What has a dtype, a shape and a buffer, as a tensor; None for anything else.
 
-    Raises `ValueError` for elements that have no type in `TYPES`.
+    Raises `ValueError` for elements that have no type in `TYPES`, and for a masked array.
     """
     dtype = getattr(value, "dtype", None)
     if dtype is None or not hasattr(value, "shape"):
         return None
+    if is_masked(value):
+        raise ValueError("it has a mask, and a tensor has none")
     if getattr(dtype, "name", "") == "bfloat16":  # Not known to the buffer protocol.
         return Tensor(("bf", 16), tuple(value.shape), _flat(memoryview(value.view("uint16"))))
     try:

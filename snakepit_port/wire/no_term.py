@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .bulk import is_masked
+
 _LIST = "use list(...)"
 _DICT = "use dict(...)"
 _TEXT = "use str(...)"
@@ -70,7 +72,9 @@ _ARRAYS = {
 
 
 def array_hint(array: object) -> str:
-    """What to use instead of an array whose dtype has no type in a tensor."""
+    """What to use instead of an array that is masked, or whose dtype has no type in a tensor."""
+    if is_masked(array):
+        return "use .filled(...)"
     try:
         found = _ARRAYS.get(array.dtype.kind)  # type: ignore[attr-defined]
     except Exception:  # It need not be one of NumPy's.

@@ -109,8 +109,16 @@ def test_booleans_are_bytes_and_numbers_are_numbers() -> None:
 
 
 def test_a_subclass_counts_as_an_array() -> None:
-    assert sent(np.ma.masked_array([1, 2])).tolist() == [1, 2]
     assert sent(np.arange(4).view(np.recarray)).tolist() == [0, 1, 2, 3]
+
+
+def test_a_masked_array_is_refused_whatever_is_masked() -> None:
+    for mask in ([False, True], False):
+        array = np.ma.masked_array([1, 2], mask)
+        told = "an array that has no term: it has a mask, and a tensor has none; use .filled(...)"
+        assert failure(array) == told
+        assert sent(array.filled(0)).tolist() == [1, 2 * (mask is False)]
+    assert "use .filled(...)" in failure([np.ma.masked])
 
 
 @pytest.mark.parametrize(
