@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
@@ -11,28 +12,57 @@ from typing import NamedTuple
 #: <linux/sched.h>: set before the descriptors of a process that ends are closed.
 _PF_EXITING = 4
 
+#: proc(5): a zombie, which is dead and waits for its parent; and what is not even that any more.
+_DEAD = ("Z", "X")
+
+#: Clock ticks, in which the system counts times, for each second.
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
 
 class Seen(NamedTuple):
     """A process; its start time tells it from a later one with the same id."""
 
     parent: int
+    #: In clock ticks since the system was started.
     started: str
+    #: A letter, as proc(5) has it.
+    state: str
+    #: That it has used itself.
+    cpu_seconds: float
+    #: What it has in memory, shared or not.
+    resident_bytes: int
+
+    @property
+    def uptime_seconds(self) -> float:
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - int(self.started) / _TICKS)
 
 
 def look_at(pid: int) -> Seen | None:
     """A process; None if it is gone, dead and only waits for its parent, or not to be seen."""
-    # proc(5): the command's name is in parentheses and may hold any character.
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    if not fields or fields[0] in (b"Z", b"X"):
+    seen = look_at_dead(pid)
+    return None if seen is None or seen.state in _DEAD else seen
+
+
+def look_at_dead(pid: int) -> Seen | None:
+    """The same, but one that is dead and waits for its parent is there, too."""
+    fields = _stat(pid)
+    if not fields:
         return None
-    return Seen(int(fields[1]), fields[19].decode())
+    return Seen(
+        parent=int(fields[4 - 3]),
+        started=fields[22 - 3],
+        state=fields[3 - 3],
+        cpu_seconds=(int(fields[14 - 3]) + int(fields[15 - 3])) / _TICKS,
+        resident_bytes=int(fields[24 - 3]) * _PAGE_BYTES,
+    )
 
 
 def lives(pid: int) -> bool:
     """Whether a process is there and not about to end, as far as the system says."""
-    fields = _read(pid, "stat").rpartition(b")")[2].split()
-    # proc(5): from `state` on; 9 is `flags`.
-    return bool(fields) and fields[0] not in (b"Z", b"X") and not int(fields[9 - 3]) & _PF_EXITING
+    fields = _stat(pid)
+    return bool(fields) and fields[3 - 3] not in _DEAD and not int(fields[9 - 3]) & _PF_EXITING
 
 
 def shows_own_processes() -> bool:
@@ -58,6 +88,11 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
+def name_of(pid: int) -> str:
+    """The name of what it executes, cut to 15 bytes, unless it has given itself another."""
+    return _read(pid, "comm").decode(errors="replace").removesuffix("\n")
+
+
 def command_of(pid: int) -> str:
     return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
 
@@ -67,11 +102,50 @@ def environment_of(pid: int) -> list[bytes]:
     return _read(pid, "environ").split(b"\0")
 
 
+def private_bytes(pid: int) -> int | None:
+    """Bytes that would be free if the process went: without the pages a forked worker shares.
+
+    None where the system does not say (only Linux does), or when the process is gone.
+    """
+    total = 0
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            for line in file:
+                # proc(5): Private_Clean, Private_Dirty and Private_Hugetlb, in kB.
+                if line.startswith("Private_"):
+                    total += int(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return total
+
+
+def private_bytes_of_all(pid: int) -> int | None:
+    """The same of a process and all its descendants; of those that are still there."""
+    total = private_bytes(pid)
+    if total is None:
+        return None
+    # Not by recursion: what a command starts may be as deep as it likes.
+    found, seen = [pid], {pid}
+    for parent in found:
+        for child in children_of(parent):
+            if child not in seen:
+                seen.add(child)
+                found.append(child)
+                total += private_bytes(child) or 0
+    return total
+
+
 def signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # Most real-time signals have none.
         return f"signal {number}"
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on, `state`; empty if it is gone."""
+    # proc(5): the name, the second, is in parentheses and may hold any character.
+    return _read(pid, "stat").rpartition(b")")[2].decode().split()
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from snakepit_port import __version__
-from snakepit_port.cli import call, check, cleanup, convert, doctor, serve
+from snakepit_port.cli import call, check, cleanup, convert, doctor, serve, status
 from snakepit_port.cli.statuses import FAILED, INTERRUPTED, USAGE
 
-COMMANDS = (serve, check, doctor, convert, call, cleanup)
+COMMANDS = (serve, check, doctor, convert, call, status, cleanup)
 
 #: What writing to a file ends with where there is no room.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -29,6 +29,7 @@ examples:
   snakepit-port check pools.toml                   is it right?
   snakepit-port doctor pools.toml                  would its pools start here?
   snakepit-port call --config pools.toml default add '[1, 2]'
+  snakepit-port status                             what runs on this machine?
   snakepit-port convert old.toml -o pools.toml     from a configuration of Snakepit
 
 `snakepit-port COMMAND --help` says more of each.

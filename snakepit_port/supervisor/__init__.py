@@ -17,7 +17,8 @@ gathering.py       the answer of a control call that several workers have a part
 stacks.py          the stacks of workers' threads
 output.py          what workers print, line by line
 run.py             what marks a run, and what to remove of a dead one
+alive.py           which runs are alive, and what they are like, told from outside
 ledger.py          how many calls each worker has started, in shared memory
 shm.py             the folder in shared memory through which large values travel
-memory.py          how much memory a process has to itself
+memory.py          measuring the memory of workers, beside everything else
 """

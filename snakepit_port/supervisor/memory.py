@@ -1,4 +1,4 @@
-"""How much memory a process has to itself."""
+"""Measuring how much memory processes have to themselves, beside everything else."""
 
 from __future__ import annotations
 
@@ -8,41 +8,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from queue import SimpleQueue
 
-from snakepit_port.processes import children_of
+from snakepit_port.processes import private_bytes_of_all
 from snakepit_port.supervisor.pump import READ, Pump
-
-
-def private_bytes(pid: int) -> int | None:
-    """Bytes that would be free if the process went: without the pages a forked worker shares.
-
-    None where the system does not say (only Linux does), or when the process is gone.
-    """
-    total = 0
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
-            for line in file:
-                # proc(5): Private_Clean, Private_Dirty and Private_Hugetlb, in kB.
-                if line.startswith("Private_"):
-                    total += int(line.split()[1]) * 1024
-    except OSError:
-        return None
-    return total
-
-
-def private_bytes_of_all(pid: int) -> int | None:
-    """The same of a process and all its descendants; of those that are still there."""
-    total = private_bytes(pid)
-    if total is None:
-        return None
-    # Not by recursion: what a command starts may be as deep as it likes.
-    found, seen = [pid], {pid}
-    for parent in found:
-        for child in children_of(parent):
-            if child not in seen:
-                seen.add(child)
-                found.append(child)
-                total += private_bytes(child) or 0
-    return total
 
 
 class Sampler:

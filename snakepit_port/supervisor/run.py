@@ -4,6 +4,7 @@ A *run* is one supervisor with all that it started. Its processes carry its id i
 (`MARK`), which whatever they start inherits. The id begins with the supervisor's process id and
 start time, so everybody can tell whether the run is alive, and no file has to be kept for that,
 which somebody could delete: a process that is marked lives with its supervisor, or is a leaving.
+Beside it stands the name of the pool, for those who look from outside (`alive.py`).
 
 The run's folder in shared memory has the id in its name, and the supervisor holds it locked
 (flock), also for those who see the folder and not the process. It is removed in the end by the
@@ -22,7 +23,7 @@ import shutil
 import signal
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -35,8 +36,13 @@ from snakepit_port.processes import (
     look_at,
     shows_own_processes,
 )
+from snakepit_port.worker.orphans import MARK as WORKER_MARK
+from snakepit_port.worker.orphans import NOBODY
 
 MARK = "SNAKEPIT_PORT_RUN_ID"
+
+#: The name of the pool that a process belongs to, in UTF-8.
+POOL_MARK = "SNAKEPIT_PORT_POOL"
 
 #: Where Linux keeps files in memory, and what the names of runs' folders there begin with.
 MEMORY = "/dev/shm"
@@ -61,8 +67,30 @@ class Run:
         # A /proc of other processes, or none, says nothing of this one.
         seen = look_at(pid) if shows_own_processes() else None
         self.id = f"{pid}-{seen.started if seen else _UNKNOWN}-{secrets.token_hex(3)}"
-        #: The mark, for the environment of every process that is started.
-        self.environment = {MARK: self.id}
+
+    def marks(self, pool: str) -> dict[str, str]:
+        """For the environment of the process that starts a pool's workers."""
+        # In bytes that are the same whatever the locale, which may not have all its characters.
+        return {MARK: self.id, POOL_MARK: os.fsdecode(pool.encode()), **NOBODY}
+
+
+class Marks(NamedTuple):
+    """What the environment of a process says of it."""
+
+    run_id: str
+    #: None where that is not said.
+    pool: str | None
+    #: The process id of the worker that it is, or was started by, as `worker/orphans.py` has it.
+    worker: str | None
+
+
+class Look(NamedTuple):
+    """All processes that may be looked at, as they were at one time, and which are whose."""
+
+    seen: dict[int, Seen]
+    marks: dict[int, Marks]
+    #: The supervisor of each run that there is a sign of; None where that is dead.
+    supervisors: dict[str, int | None]
 
 
 class Leaving(NamedTuple):
@@ -88,9 +116,10 @@ class Waiting(NamedTuple):
     seconds: int
 
 
-def find_leavings() -> Leavings:
-    """Looks at every process that this one may look at, and at every folder of a run."""
-    return Leavings(_find_processes(), _find_folders())
+def find_leavings(look: Look | None = None) -> Leavings:
+    """Looks at every process that this one may look at, unless somebody just has, and at every
+    folder of a run."""
+    return Leavings(_find_processes(look or look_around()), _find_folders())
 
 
 def remove(leavings: Leavings) -> None:
@@ -119,19 +148,28 @@ def _look_at_all() -> dict[int, Seen]:
     return {pid: process for pid in all_pids() if (process := look_at(pid))}
 
 
-def _find_processes() -> list[Leaving]:
+def look_around() -> Look:
+    """Looks at every process that this one may look at."""
+    # A run that has no process yet, or none at the moment, is known by its folder. The folders
+    # first: whoever has made one of them is seen then.
+    run_ids = {run_id for folder, _ in _own_folders() if (run_id := run_of(folder))}
+    seen = _look_at_all()
+    marks = {pid: found for pid in seen if (found := _marks_of(pid))}
+    run_ids |= {found.run_id for found in marks.values()}
+    return Look(seen, marks, {run_id: _supervisor(run_id, seen) for run_id in run_ids})
+
+
+def _find_processes(look: Look) -> list[Leaving]:
     """Marked processes whose supervisor is gone, and all that descends from them; without the
     processes of runs that are alive, and those above the one that asks."""
-    seen = _look_at_all()
-    runs = {pid: run_id for pid in seen if (run_id := _run_of(pid))}
-    supervisors = {run_id: _supervisor(run_id, seen) for run_id in set(runs.values())}
+    seen, marks, supervisors = look
     spared = {pid for pid in supervisors.values() if pid is not None}
-    spared |= {pid for pid, run_id in runs.items() if supervisors[run_id] is not None}
+    spared |= {pid for pid, found in marks.items() if supervisors[found.run_id] is not None}
     asking = os.getpid()
     while asking in seen:
         spared.add(asking)
         asking = seen[asking].parent
-    dead = {pid: run_id for pid, run_id in runs.items() if pid not in spared}
+    dead = {pid: found.run_id for pid, found in marks.items() if pid not in spared}
     children: dict[int, list[int]] = {}
     for pid, process in seen.items():
         children.setdefault(process.parent, []).append(pid)
@@ -144,25 +182,38 @@ def _find_processes() -> list[Leaving]:
     return [Leaving(pid, seen[pid].started, dead[pid], command_of(pid)) for pid in found]
 
 
+def supervisor_of(run_id: str) -> tuple[int, str]:
+    """The process id of a run's supervisor, and when it was started, as far as it knew that."""
+    pid, started, _ = run_id.split("-")
+    return int(pid), started
+
+
 def _supervisor(run_id: str, seen: dict[int, Seen]) -> int | None:
     """The process id of the run's supervisor, if it is alive; or if one of its id is, where it did
     not know when it was started."""
-    pid, started, _ = run_id.split("-")
-    process = seen.get(int(pid))
+    pid, started = supervisor_of(run_id)
+    process = seen.get(pid)
     alive = process is not None and started in (process.started, _UNKNOWN)
-    return int(pid) if alive else None
+    return pid if alive else None
 
 
-def _run_of(pid: int) -> str | None:
-    """The run that a process is marked with, if process ids and times mean there what they do
-    here."""
-    for variable in environment_of(pid):
-        name, _, value = variable.partition(b"=")
-        if name == MARK.encode():
-            run_id = value.decode(errors="replace")
-            ours = _RUN_ID.fullmatch(run_id) and _namespaces(pid) == _namespaces("self")
-            return run_id if ours else None
-    return None
+def marks_in(environment: Iterable[bytes]) -> Marks | None:
+    """What the variables of a process, each as NAME=VALUE, say of it; None if it is of no run."""
+    values: dict[str, str] = {}
+    for variable in environment:
+        name, _, value = variable.decode(errors="replace").partition("=")
+        if name in (MARK, POOL_MARK, WORKER_MARK):
+            values.setdefault(name, value)
+    run_id = values.get(MARK, "")
+    if not _RUN_ID.fullmatch(run_id):
+        return None
+    return Marks(run_id, values.get(POOL_MARK), values.get(WORKER_MARK))
+
+
+def _marks_of(pid: int) -> Marks | None:
+    """The marks of a process, if process ids and times mean there what they do here."""
+    marks = marks_in(environment_of(pid))
+    return marks if marks and _namespaces(pid) == _namespaces("self") else None
 
 
 def _namespaces(pid: int | str) -> list[str]:
@@ -204,6 +255,12 @@ def find_waiting() -> list[Waiting]:
                 os.close(hold(folder))
                 found.append(Waiting(folder, math.ceil(_HOST_GRACE - age)))
     return found
+
+
+def run_of(folder: Path) -> str | None:
+    """The run that a folder is of, going by its name."""
+    run_id = folder.name.removeprefix(PREFIX)
+    return run_id if _RUN_ID.fullmatch(run_id) else None
 
 
 def _find_folders() -> list[Path]:

@@ -25,7 +25,6 @@ from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.worker import starter_frames
-from snakepit_port.worker.orphans import NOBODY
 
 BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
 
@@ -146,7 +145,7 @@ class Starter:
                     stdin=subprocess.DEVNULL,
                     stdout=their_out,
                     stderr=their_out,
-                    env={**env, **run.environment, **NOBODY},
+                    env={**env, **run.marks(settings.name)},
                     pass_fds=(theirs.fileno(), ledger_fd),
                     process_group=0,
                 )

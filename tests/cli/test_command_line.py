@@ -73,14 +73,16 @@ def test_the_installed_script_is_the_same() -> None:
     assert result.stdout == run("--help").stdout
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "doctor", "convert", "call", "cleanup"])
+@pytest.mark.parametrize(
+    "command", ["serve", "check", "doctor", "convert", "call", "status", "cleanup"]
+)
 def test_help_has_examples(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0
     assert f"  snakepit-port {command} " in result.stdout.partition("examples:")[2]
 
 
-@pytest.mark.parametrize("command", ["check", "doctor", "convert", "call"])
+@pytest.mark.parametrize("command", ["check", "doctor", "convert", "call", "status"])
 def test_the_first_help_has_an_example_of_what_people_type(command: str) -> None:
     assert f"  snakepit-port {command} " in run("--help").stdout.partition("examples:")[2]
 
@@ -106,6 +108,7 @@ def test_help_imports_little() -> None:
         ["check"],
         ["call", "default", "add"],
         ["check", "--resolved", "--env", "default", "good.toml"],
+        ["status", "default"],
         ["call", "--config", "good.toml", "default", "add", "[]", "--timeout", "soon"],
         ["call", "--config", "good.toml", "default", "add", "[]", "--timeout", "-1"],
         ["call", "--config", "good.toml", "default", "add", "[]", "--timeout", "nan"],
@@ -185,6 +188,8 @@ def test_a_timeout_that_is_none(seconds: str, said: str) -> None:
         ["doctor", "--no-start", "good.toml"],
         ["convert", "good.toml"],
         ["cleanup", "--dry-run"],
+        ["status"],
+        ["status", "--json"],
     ],
     ids=" ".join,
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 
+from snakepit_port import processes
 from snakepit_port.supervisor import memory
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.memory import Sampler
@@ -71,10 +72,10 @@ def test_those_of_a_process_are_all_that_descend_from_it(monkeypatch: pytest.Mon
     deep = 5000
     # The last one's id was used again, for one further up.
     children = {pid: [pid + 1] for pid in range(1, deep)} | {deep: [2]}
-    monkeypatch.setattr(memory, "private_bytes", lambda pid: None if pid == 7 else 10)
-    monkeypatch.setattr(memory, "children_of", children.__getitem__)
-    assert memory.private_bytes_of_all(1) == 10 * (deep - 1)
-    assert memory.private_bytes_of_all(7) is None
+    monkeypatch.setattr(processes, "private_bytes", lambda pid: None if pid == 7 else 10)
+    monkeypatch.setattr(processes, "children_of", children.__getitem__)
+    assert processes.private_bytes_of_all(1) == 10 * (deep - 1)
+    assert processes.private_bytes_of_all(7) is None
 
 
 async def test_whatever_happens_others_are_measured(

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from snakepit_port.config.settings import POOL
+from snakepit_port.processes import private_bytes
 from snakepit_port.supervisor.ledger import SLOTS, Ledger
-from snakepit_port.supervisor.memory import private_bytes
 from snakepit_port.supervisor.output import MAX_LINE_BYTES, TAIL_LINES, Output
 from snakepit_port.supervisor.pump import Pump
 

@@ -79,7 +79,7 @@ def test_an_interpreter_that_cannot_be_started_is_told_why_and_what_to_do(
     before = os.listdir("/proc/self/fd")
     monkeypatch.setattr("subprocess.Popen", fails)
     settings: Any = source(python=sys.executable).settings
-    run: Any = type("Run", (), {"environment": {}})
+    run: Any = SimpleNamespace(marks=lambda pool: {})
     with pytest.raises(StarterError, match=f"{re.escape(sys.executable)}'? {said}"):
         Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
     monkeypatch.undo()
@@ -97,7 +97,7 @@ def test_a_starter_without_descriptors_says_so_and_leaves_none(
     before = os.listdir("/proc/self/fd")
     monkeypatch.setattr(f"snakepit_port.supervisor.starter.{module}.{what}", none)
     settings: Any = source().settings
-    run: Any = type("Run", (), {"environment": {}})
+    run: Any = SimpleNamespace(marks=lambda pool: {})
     with pytest.raises(StarterError, match="raise `ulimit -n`"):
         Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
     monkeypatch.undo()
@@ -120,7 +120,7 @@ async def test_a_starter_that_cannot_be_waited_for_is_not_left(
     pump.room = room
     before = os.listdir("/proc/self/fd")
     settings: Any = source().settings
-    run: Any = SimpleNamespace(environment={})
+    run: Any = SimpleNamespace(marks=lambda pool: {})
     with pytest.raises(StarterError, match=r"raise `fs\.epoll\.max_user_watches`"):
         Starter(pump, settings, run, os.environ, ledger.fd, None, NOBODY, NOBODY, NOBODY)
     assert os.listdir("/proc/self/fd") == before
