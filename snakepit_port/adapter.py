@@ -180,7 +180,7 @@ def attempt() -> int:
     return ATTEMPT.get()
 
 
-class Host:
+class _Host:
     """The program that this worker works for. There is one, `host`.
 
     Every method raises `RuntimeError` where no worker is: in a test that calls a command itself,
@@ -227,7 +227,7 @@ class Host:
         _line().log(message, level)
 
 
-host = Host()
+host = _Host()
 
 
 def _line() -> Line:

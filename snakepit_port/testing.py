@@ -62,12 +62,14 @@ def snakepit_adapter(
     "my_app.adapter:Class", and returns an `AdapterRun`. `settings` are further settings of the
     pool, such as `adapter_args`; relative paths in them start from pytest's root directory.
     Workers run in the interpreter of the test, and import from where the test does, unless `python`
-    and `python_path` say otherwise.
+    and `python_path` say otherwise. `tools` are functions that commands may call, by their names.
     """
     factory = _host_factory(request.config.rootpath, _snakepit_run)
     runs: list[AdapterRun] = []
 
-    def start(adapter: str, **settings: Any) -> AdapterRun:
+    def start(
+        adapter: str, *, tools: Mapping[str, Callable[..., Any]] | None = None, **settings: Any
+    ) -> AdapterRun:
         __tracebackhide__ = True
         pool = {
             "name": "default",
@@ -77,7 +79,7 @@ def snakepit_adapter(
             "python_path": _own_import_path(),
             **settings,
         }
-        runs.append(AdapterRun(factory({"pools": [pool]})))
+        runs.append(AdapterRun(factory({"pools": [pool]}, tools=tools)))
         return runs[-1]
 
     yield start

@@ -35,8 +35,9 @@ arguments and results are JSON. What JSON has no word for is an object with one 
   {"$array": {"type": "f32", "shape": [2, 2], "data": [1.0, 2.0, 3.0, 4.0]}}
   {"$term": "base64"}    a pid, reference or other term that only travels
 
-With --json every line is an object: {"value": ...} for each value of a generator, and at the end
-{"result": ...}, or {"error": {"type": ..., "message": ..., ...}}.
+With --json every line is an object: {"value": ...} for each value of a generator, {"progress":
+[DONE, TOTAL]} when the command tells how far it is, and at the end {"result": ...}, or {"error":
+{"type": ..., "message": ..., ...}}. Otherwise progress is shown on a terminal only.
 
 A command that returns an iterator, and is no generator itself, takes --stream: nothing tells of it
 before it has run.
@@ -169,8 +170,10 @@ def run(args: argparse.Namespace) -> int:
     from snakepit_port.wire import EncodeError
 
     told: set[str | None] = set()
+    progress = _Progress(args.json)
 
     def print_log(line: LogLine) -> None:
+        progress.end_line()
         # What workers print is their own business.
         text = shown(line.line, keep="\t") if line.source == "supervisor" else line.line
         print(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), text, file=sys.stderr)
@@ -189,11 +192,12 @@ def run(args: argparse.Namespace) -> int:
             if args.stream:
                 await _stream(host, args)
             else:
-                await _call(host, args)
+                await _call(host, args, progress)
 
     try:
         trio.run(call)
     except CallError as exc:
+        progress.end_line()
         status = BAD_CONFIG if exc.type == "config" and exc.problems else FAILED
         if args.json:
             print_json_line({"error": to_json(exc.details)})
@@ -215,13 +219,40 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-async def _call(host: Host, args: argparse.Namespace) -> None:
+class _Progress:
+    """Shows how far a command is: as lines of JSON, or in one line of a terminal."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._is_in_line = False
+
+    def __call__(self, done: float, total: float) -> None:
+        if self._as_json:
+            print_json_line({"progress": [done, total]})
+        elif sys.stderr.isatty():
+            # Over what stands there, and no further.
+            print(f"\r{done:g} of {total:g}\033[K", end="", file=sys.stderr, flush=True)
+            self._is_in_line = True
+
+    def end_line(self) -> None:
+        """Something else is to be printed."""
+        if self._is_in_line:
+            print(file=sys.stderr)
+            self._is_in_line = False
+
+
+async def _call(host: Host, args: argparse.Namespace, progress: _Progress) -> None:
     """A call for a result first, because streams are never run again after a crash."""
     from snakepit_port.harness import CallError
 
     try:
         result = await host.call(
-            args.pool, args.command, args.args, timeout=args.timeout, queue_timeout=_QUEUE_TIMEOUT
+            args.pool,
+            args.command,
+            args.args,
+            timeout=args.timeout,
+            queue_timeout=_QUEUE_TIMEOUT,
+            progress=progress,
         )
     except CallError as exc:
         if exc.type != "not_a_stream_call":
@@ -233,6 +264,7 @@ async def _call(host: Host, args: argparse.Namespace) -> None:
             )
             raise CallError({**exc.details, "message": message}) from None
     else:
+        progress.end_line()
         _print_result(result, args.json)
         return
     await _stream(host, args)

@@ -10,6 +10,8 @@ balance.py         each side is read from as fast as the other takes it
 runner.py          a pool's processes: carries out the effects of its machine
 source.py          where a pool's workers come from: its settings as they see them, and a starter
 pools.py           the pools: which run, which leave, what a reload makes of them
+asides.py          what commands ask of the host, and tell it
+tools.py           who waits for what the host was asked
 outside.py         what a runner needs of the host's side
 worker_process.py  a worker's process: its descriptors, and why it went
 starter.py         the process that forks a source's workers

@@ -9,6 +9,7 @@ hello.py           what is said first, and the loop that a profile asks for
 runtime.py         the loop of a worker: calls in, answers out
 threads.py         the loop of one that runs several calls at a time
 serving.py         what happens to one call
+asking.py          what a command asks of the host, and tells it
 streams.py         a stream: its credit, and how it is closed
 outgoing.py        what is on its way out
 vigil.py           waiting awake for what comes within moments

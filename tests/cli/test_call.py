@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import resource
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 ADAPTER = """
 import os
 import signal
-from snakepit_port.adapter import attempt, command
+from snakepit_port.adapter import attempt, command, host
 
 @command
 def add(a, b):
@@ -58,6 +59,16 @@ def endless():
 @command
 def fail():
     raise ValueError("on purpose")
+
+@command
+def work(total):
+    for done in range(total + 1):
+        host.progress(done, total)
+    return "worked"
+
+@command
+def ask():
+    return host.call("anything")
 
 @command
 def die():
@@ -314,3 +325,33 @@ def test_an_interrupt_from_the_keyboard(folder: Path) -> None:
         rest = process.stderr.read()
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
+
+
+# -- progress --------------------------------------------------------------------------------------
+
+
+def test_progress_is_for_programs_that_ask_and_for_terminals(folder: Path) -> None:
+    process = call(folder, "default", "work", "[1]")
+    assert (process.stdout, process.stderr) == ('"worked"\n', "")
+    process = call(folder, "default", "work", "[1]", "--json")
+    told = [json.loads(line) for line in process.stdout.splitlines()]
+    assert told == [{"progress": [0, 1]}, {"progress": [1, 1]}, {"result": "worked"}]
+    master, terminal = pty.openpty()
+    try:
+        subprocess.run(
+            command("default", "work", "[1]"),
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=terminal,
+            check=True,
+        )
+        assert os.read(master, 4096) == b"\r0 of 1\033[K\r1 of 1\033[K\r\n"
+    finally:
+        os.close(master)
+        os.close(terminal)
+
+
+def test_there_are_no_tools(folder: Path) -> None:
+    process = call(folder, "default", "ask")
+    assert process.returncode == 1
+    assert "tool anything: the host has no such tool (tools: none)" in process.stderr

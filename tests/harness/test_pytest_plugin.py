@@ -15,7 +15,7 @@ ADAPTER = """
     import signal
     import subprocess
     import sys
-    from snakepit_port.adapter import command
+    from snakepit_port.adapter import command, host
 
     RUN_ID = "SNAKEPIT_PORT_RUN_ID"
 
@@ -43,6 +43,10 @@ ADAPTER = """
     @command
     def executable():
         return sys.executable
+
+    @command
+    def ask(tool, *args):
+        return host.call(tool, *args)
 
     @command
     def greet(name):
@@ -123,6 +127,10 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
         def test_settings(snakepit_adapter):
             assert len(snakepit_adapter("my_app.adapter", pool_size=2).worker_pids) == 2
 
+        def test_tools(snakepit_adapter):
+            tools = {"double": lambda n: 2 * n}
+            assert snakepit_adapter("my_app.adapter", tools=tools).call("ask", ["double", 4]) == 8
+
         def test_paths_and_an_interpreter_of_the_pool(
             snakepit_adapter, request, tmp_path, monkeypatch
         ):
@@ -162,7 +170,7 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
         """
     )
     result = project.runpytest_subprocess("-p", "no:trio")
-    result.assert_outcomes(passed=8)
+    result.assert_outcomes(passed=9)
 
 
 @pytest.mark.parametrize(
