@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-from snakepit_port.adapter import command
+from snakepit_port.adapter import command, host
 
 
 @command
@@ -158,3 +158,12 @@ def abandon() -> int:
     """Starts a daemon: in a session of its own, and its parent gone. Returns its process id."""
     shell = "setsid sleep 600 >/dev/null 2>&1 & echo $!"
     return int(subprocess.run(["sh", "-c", shell], check=True, capture_output=True).stdout)
+
+
+@command
+def ask_thrice(tool: str, number: int) -> list[int]:
+    answers = []
+    for _ in range(3):
+        number = host.call(tool, number)
+        answers.append(number)
+    return answers

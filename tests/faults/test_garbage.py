@@ -26,6 +26,8 @@ HOST_FRAMES = [
     messages.ping(77),
     messages.hello({"software": "a host", "max_frame_bytes": 100}),
     messages.result(ID, encode(1)),
+    messages.tool_result(ID, 1, encode(1)),
+    messages.tool_error(ID, 1, {"type": "tool_error", "message": "no"}),
 ]
 
 
@@ -50,6 +52,8 @@ WORKER_FRAMES = [
     messages.error(ID + 1, {"type": "exception", "message": "no"}),
     messages.call(ID + 2, None, "add", encode([1, 2])),
     messages.pong(123456),
+    messages.tool(ID + 3, 1, "lookup", encode([1])),
+    messages.progress(ID + 4, 1, 2),
 ]
 
 
