@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stderr is None:
         sys.stderr = io.StringIO()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # Of names of files that are not UTF-8; stderr does the same.
+        # File names that are not UTF-8 are printed with escapes, as on stderr.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:

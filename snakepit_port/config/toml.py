@@ -29,7 +29,7 @@ _WORDS = {
     "Invalid value": "no value looks like this; text has to stand in quotes",
 }
 
-#: Of a long line, how many characters are shown, and how many of them before the mark.
+#: Characters that are shown of a long line, and how many of them before the mark.
 _SHOWN, _SHOWN_BEFORE = 100, 60
 
 

@@ -12,7 +12,7 @@ from snakepit_port.config.model import Config, PoolSettings
 from snakepit_port.config.report import Mistake, quoted
 from snakepit_port.config.settings import POOL
 
-#: Of a path the end is what is wrong, so it is not cut; this is the longest that Linux takes.
+#: The longest path that Linux takes: what is wrong with one is mostly at its end, so none is cut.
 _LONGEST_PATH = 4096
 
 

@@ -22,7 +22,7 @@ OLDEST = (3, 9)
 #: few; an interpreter that takes longer hangs.
 PROBE_SECONDS = 30.0
 
-#: Of what a program said that failed; the end has the reason.
+#: Characters kept of what a program said that failed: the last ones, which have the reason.
 _MAX_SAID_CHARS = 2000
 
 #: Any Python runs it, where the probe takes one that is not all too old.

@@ -59,7 +59,7 @@ class Dispatch:
         """Send queued calls, in the order they came, for as long as there are workers for them."""
         while (turn := self._next_turn(now)) is not None:
             worker, call = turn
-            if call.deadline_timer is not None and call.deadline_timer[0] <= now:
+            if call.arrived_at + call.timeout <= now:
                 # Its time is up, even if `tick` has not come round to it.
                 self._late(call, now)
             else:

@@ -26,8 +26,8 @@ from snakepit_port.pool.stopping import Stopping
 from snakepit_port.pool.withdrawal import Withdrawal
 from snakepit_port.pool.worker import DRAINING, READY, Fate, Worker, WorkerState
 
-#: As those of `CallState`: what is asked of every call.
-_SERVES = PoolState.READY
+#: Bound once: to look a member up in its Enum costs as much as a call of a function.
+_SERVES, _CONDEMNED = PoolState.READY, Fate.PROTOCOL_ERROR
 
 
 class Machine:
@@ -151,8 +151,7 @@ class Machine:
         None: the worker was not given such a call, it breaks the protocol. What a condemned worker
         says counts no more.
         """
-        # Asked in this order, for most have no fate: see `CallState`.
-        if worker.fate is not None and worker.fate is Fate.PROTOCOL_ERROR:
+        if worker.fate is _CONDEMNED:
             return []
         call = worker.calls.pop(call_id, None)
         if call is None:

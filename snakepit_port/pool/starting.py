@@ -19,7 +19,7 @@ from snakepit_port.pool.worker import Fate, Worker, WorkerState
 class Starting:
     """`go_on` is called when it is time to see again what is missing.
 
-    `cause` says why the last attempt failed that did, `cannot_start` is whether none has
+    `cause` is the error of the last attempt that failed, `cannot_start` is whether none has
     succeeded since, and `attempts_ended` counts all that are over. `is_waiting` is whether it
     will be tried again later, `is_pausing` whether that is because too many workers crashed."""
 

@@ -234,7 +234,8 @@ class Host:
         tag = said[0]
         if tag == "call":
             # In an encoding that is legal and not the usual one.
-            self._call(frame, self._clock(), *envelopes.read_call(frame))
+            _, id, pool, command, _args, options = said
+            self._call(frame, self._clock(), id, pool, command, options)
         elif tag == "cancel":
             call, runner = self._calls.get(said[1], (None, None))
             if call is not None and runner is not None:

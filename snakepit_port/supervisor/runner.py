@@ -33,7 +33,7 @@ WORKER_EVENTS = ("worker.gil_enabled", "worker.thread_safety")
 
 
 class Runner:
-    """One pool. `now` is Trio's clock, read once a wake-up by whoever calls."""
+    """One pool. `now` is the time of the pump's last wake-up."""
 
     def __init__(
         self,

@@ -110,7 +110,7 @@ def tensor_of(value: Any) -> Tensor | None:
     if is_masked(value):
         raise ValueError("it has a mask, and a tensor has none")
     if getattr(dtype, "name", "") == "bfloat16":  # Not known to the buffer protocol.
-        return Tensor(("bf", 16), tuple(value.shape), _flat(memoryview(value.view("uint16"))))
+        return Tensor(("bf", 16), tuple(value.shape), flat(memoryview(value.view("uint16"))))
     try:
         view = memoryview(value)
     except TypeError:
@@ -138,7 +138,7 @@ def _tensor(view: memoryview) -> Tensor | None:
     if _is_foreign(view.format) and view.itemsize > 1:
         half = 2 if letters[0] == "Z" else 1
         return Tensor(type, shape, _swapped(view.tobytes(), view.itemsize // half))
-    return Tensor(type, shape, _flat(view))
+    return Tensor(type, shape, flat(view))
 
 
 def _letters(view: memoryview) -> str:
@@ -151,7 +151,7 @@ def _is_foreign(format: str) -> bool:
     return format[:1] in foreign and format[:1] != ""
 
 
-def _flat(view: memoryview) -> memoryview | bytes:
+def flat(view: memoryview) -> memoryview | bytes:
     """The same bytes in one dimension and C order; a copy only where they do not lie so."""
     if view.c_contiguous and view.nbytes:
         try:

@@ -1,6 +1,7 @@
 """Reading of a frame just what is needed, so that it can be forwarded byte for byte.
 
-The readers here accept every legal encoding, and are quick for the one that SPEC recommends.
+The readers of calls know the encoding that SPEC recommends, and leave others to `messages.parse`;
+that of answers accepts every legal one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ _u32_at = Struct(">I").unpack_from
 def read_usual_call(
     frame: Frame,
 ) -> tuple[int, str | None, str, dict[str, Any] | None] | None:
-    """As `read_call`, of a call in the encoding that SPEC recommends. None for any other frame."""
+    """(id, pool, command, options) of a call in the encoding that SPEC recommends. None for any
+    other frame."""
     try:
         id, pool_end, command_end, args_end = _seams(frame)
         pool = None if pool_end == _POOL_AT else frame[_POOL_AT:pool_end].decode()
@@ -63,20 +65,8 @@ def read_usual_call(
         return None
 
 
-def read_call(frame: Frame) -> tuple[int, str | None, str, dict[str, Any] | None]:
-    """The envelope of a `call` frame: (id, pool, command, options), without touching its arguments.
-
-    Raises `ProtocolError` where the frame is not a well-formed call.
-    """
-    usual = read_usual_call(frame)
-    if usual is not None:
-        return usual
-    _tag, id, pool, command, _args, options = _expect("call", frame)
-    return id, pool, command, options
-
-
 def open_usual_call(frame: Frame) -> tuple[int, str, bytes, int | None, int] | None:
-    """As `open_call`, of a call in the encoding that SPEC recommends. None for any other frame."""
+    """As `opened`, of a call in the encoding that SPEC recommends. None for any other frame."""
     try:
         id, pool_end, command_end, args_end = _seams(frame)
         command = frame[pool_end + 5 : command_end].decode()
@@ -86,25 +76,20 @@ def open_usual_call(frame: Frame) -> tuple[int, str, bytes, int | None, int] | N
         return None
     if options is None:
         return id, command, args, None, 1
-    return id, command, args, stream_credit(options, id), _attempt(options, id)
+    return opened(id, command, args, options)
 
 
-def open_call(frame: Frame) -> tuple[int, str, bytes, int | None, int]:
-    """(id, command, arguments, credit, attempt) of a `call` frame: what a worker needs of it. The
-    credit is None unless the call asks for a stream.
-
-    Raises `ProtocolError` where the frame is not a well-formed call.
-    """
-    usual = open_usual_call(frame)
-    if usual is not None:
-        return usual
-    _tag, id, _pool, command, args, options = _expect("call", frame)
+def opened(
+    id: int, command: str, args: bytes, options: Mapping[str, Any] | None
+) -> tuple[int, str, bytes, int | None, int]:
+    """(id, command, arguments, credit, attempt): what a worker needs of a call. The credit is None
+    unless the call asks for a stream. Raises `ProtocolError` for options that are none."""
     return id, command, args, stream_credit(options, id), _attempt(options, id)
 
 
 def call_again(frame: Frame, attempt: int) -> Frame:
     """The call of a frame once more, with an option that says which attempt it is."""
-    _tag, id, pool, command, args, options = _expect("call", frame)
+    _tag, id, pool, command, args, options = parse(frame)
     return call(id, pool, command, args, {**(options or {}), "attempt": attempt})
 
 
@@ -211,10 +196,3 @@ def read_head(head: bytes) -> int | None:
     except (ProtocolError, ValueError):
         pass
     return None
-
-
-def _expect(tag: str, frame: Frame) -> tuple[Any, ...]:
-    values = parse(frame)
-    if values[0] != tag:
-        raise ProtocolError(f"a {tag} was expected here, not {values[0]}")
-    return values

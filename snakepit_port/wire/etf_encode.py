@@ -18,6 +18,7 @@ from .bulk import (
     TYPES,
     Tensor,
     Writer,
+    flat,
     is_number,
     tensor_bytes,
     tensor_of,
@@ -394,9 +395,9 @@ def _lowered(value: Any, limits: Limits) -> Any:
         return bytes.__getitem__(value, slice(None))
     if isinstance(value, memoryview):
         # What an array is where there is no NumPy: its type and shape are part of it.
-        return tensor_of_view(value) or _flat(value)
+        return tensor_of_view(value) or flat(value)
     if isinstance(value, (bytearray, mmap)):
-        return _flat(memoryview(value))
+        return flat(memoryview(value))
     if is_number(value):
         return _number(value, limits)
     try:
@@ -449,11 +450,3 @@ def _fields(value: Any) -> dict[str, Any]:
         return {field.name: getattr(value, field.name) for field in fields(value)}
     except Exception as exc:  # One that is missing, or what a property raises.
         _fail(f"a field of a dataclass cannot be read: {exc}")
-
-
-def _flat(view: memoryview) -> memoryview | bytes:
-    """The same bytes in one dimension; a copy only where they do not lie side by side."""
-    try:
-        return view.cast("B")
-    except (TypeError, ValueError):
-        return view.tobytes()

@@ -18,10 +18,8 @@ from .grammar import FRAMES, OPTIONAL, PROTOCOL_VERSION, ProtocolError, identifi
 from .tags import (
     BINARY,
     INTEGER,
-    LARGE_BIG,
     LARGE_TUPLE,
     SMALL_ATOM_UTF8,
-    SMALL_BIG,
     SMALL_INTEGER,
     SMALL_TUPLE,
     VERSION,
@@ -50,10 +48,7 @@ def _int_bytes(value: int) -> bytes:
         return bytes((SMALL_INTEGER, value))
     if -(2**31) <= value < 2**31:
         return _tag_i32(INTEGER, value)
-    raw = abs(value).to_bytes((abs(value).bit_length() + 7) // 8, "little")
-    if len(raw) > 255:
-        return _tag_u32(LARGE_BIG, len(raw)) + bytes((value < 0,)) + raw
-    return bytes((SMALL_BIG, len(raw), value < 0)) + raw
+    return _term_bytes(value)
 
 
 def _binary_bytes(raw: bytes) -> bytes:

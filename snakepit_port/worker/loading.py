@@ -26,8 +26,8 @@ from snakepit_port.worker.advice import (
 Command = Callable[..., Any]
 
 
-#: Of a text about an exception: an error is made while nothing can interrupt it, and each of these
-#: is looked at several times until all of them fit into a frame (`fitting.py`).
+#: The longest text that is kept of an exception: nothing can interrupt the making of an error, and
+#: `fitting.py` reads each text several times.
 _MAX_CHARS = 1024 * 1024
 
 

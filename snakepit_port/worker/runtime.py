@@ -290,7 +290,7 @@ class Runtime(Serving):
                 if usual is not None:
                     self._queue.append(usual)
                 else:
-                    self._asked(frame, *messages.parse(frame))
+                    self._asked(*messages.parse(frame))
             except ProtocolError as exc:
                 self._refuse(exc.id, "protocol_error", exc.message)
 
@@ -299,10 +299,11 @@ class Runtime(Serving):
         message = f"a frame of {frame.size} bytes is over max_frame_bytes ({limit})"
         self._refuse(envelopes.read_head(frame.head), "frame_too_large", message)
 
-    def _asked(self, frame: bytes, tag: str, *rest: Any) -> None:
+    def _asked(self, tag: str, *rest: Any) -> None:
         if tag == "call":
             # In an encoding that is legal and not the usual one.
-            self._queue.append(envelopes.open_call(frame))
+            id, _pool, command, args, options = rest
+            self._queue.append(envelopes.opened(id, command, args, options))
         elif tag == "credit":
             self._grant(*rest)
         elif tag == "cancel":

@@ -41,10 +41,10 @@ _END = bytes([FROM_C])
 #: As `faulthandler` has it.
 _MAX_FRAMES = 100
 
-#: Of all stacks together. The supervisor keeps twice as much.
+#: Bytes of all stacks together. The supervisor keeps twice as much.
 _MAX_CHARS = 1024 * 1024
 
-#: Of the name of a file, function or thread.
+#: Characters of the name of a file, function or thread.
 _MAX_NAME_CHARS = 500
 
 #: Where stacks are written to, once there is somebody who reads them; and without ever waiting.

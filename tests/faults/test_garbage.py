@@ -79,7 +79,7 @@ def test_any_damage_is_read_or_refused_with_the_one_error(frames: list[bytes]) -
     outcomes: Counter[str] = Counter()
     for _ in times(10_000, 100_000):
         frame = mutated(rng, frames)
-        for read in (envelopes.read_answer, envelopes.read_call, messages.parse):
+        for read in (envelopes.read_answer, envelopes.read_usual_call, messages.parse):
             outcome = "refused"
             with suppress(ProtocolError):
                 read(frame)

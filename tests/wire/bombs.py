@@ -119,7 +119,7 @@ def decoded(data: bytes, limits: Limits) -> str | None:
 def parsed(data: bytes) -> bool:
     """Whether bytes are a frame, which is read in every way."""
     frame = pack(data)
-    for read in (envelopes.read_call, envelopes.open_call, envelopes.read_answer):
+    for read in (envelopes.read_usual_call, envelopes.open_usual_call, envelopes.read_answer):
         with contextlib.suppress(ProtocolError):
             read(frame)
     try:

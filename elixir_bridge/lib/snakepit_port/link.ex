@@ -70,7 +70,7 @@ defmodule SnakepitPort.Link do
   @typedoc "An open stream: its call's identifier, and the alias that its chunks are sent to."
   @type stream :: {Frames.id(), reference}
 
-  # Of a pool that is not there, in ms: that of those where nothing is set.
+  # For a pool that is not there, in ms: as of those where nothing is set.
   @call_timeout 60_000
 
   # How long a stream waits for what was sent to it already, in ms: that is there.

@@ -419,7 +419,7 @@ defmodule SnakepitPort.Server do
   defp drain(%{port: port} = state) do
     receive do
       {^port, {:data, frame}} ->
-        # Of what is no frame nobody can be told any more.
+        # Nobody is left to be told of what is no frame.
         case take(frame, state) do
           :error -> drain(state)
           state -> drain(state)
