@@ -41,7 +41,7 @@ _END = bytes([FROM_C])
 #: As `faulthandler` has it.
 _MAX_FRAMES = 100
 
-#: Bytes of all stacks together. The supervisor keeps twice as much.
+#: Characters of all stacks together. The supervisor keeps twice as much.
 _MAX_CHARS = 1024 * 1024
 
 #: Characters of the name of a file, function or thread.
