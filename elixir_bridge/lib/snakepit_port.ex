@@ -159,8 +159,9 @@ defmodule SnakepitPort do
   closed when the enumeration stops early or its process dies: its `finally` blocks run. What it
   returns is left out. A command that returns something else than an iterator is an error `:not_a_stream`, unless
   that is `None`: a stream of no values. Whoever suspends an enumeration goes on with it in the same process;
-  another one gets an `ArgumentError`, and can only halt it: chunks that are under way then stay in the mailbox of
-  the first.
+  another one gets an `ArgumentError`, and can only halt it. Then the first gets an error of type `:cancelled`, at once
+  if it waits for a chunk, else when it goes on. What is under way stays in its mailbox until then, or until it
+  halts the stream, too, and so do a monitor of the server and a key in its process dictionary.
 
     * `:window` - chunks under way at most, default 512; fewer are when they are large
     * `:timeout` - as for `execute/3`, for the whole stream, the time that its consumer takes included

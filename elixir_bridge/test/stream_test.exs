@@ -206,6 +206,58 @@ defmodule SnakepitPort.StreamTest do
     end
   end
 
+  defp stream_keys, do: for({SnakepitPort.Chunks, _} = key <- Process.get_keys(), do: key)
+
+  test "another process can halt it while the first waits for a chunk", context do
+    %{opts: opts, link: link} = context
+    fifo = fifo!()
+    test = self()
+
+    consumer =
+      Task.async(fn ->
+        opts = [{:timeout, :infinity} | opts]
+        {"line", continue} = suspend(SnakepitPort.stream("wait_between", [fifo], opts))
+        send(test, {:suspended, continue})
+        error = catch_error(continue.({:cont, nil}))
+        {error, stream_keys(), Process.info(self(), [:messages, :monitors])}
+      end)
+
+    writer = File.open!(fifo, [:write])
+    IO.puts(writer, "line")
+    assert_receive {:suspended, continue}
+    waits = [current_function: {Link, :take, 3}, status: :waiting]
+    await(fn -> Process.info(consumer.pid, [:current_function, :status]) == waits end)
+    assert continue.({:halt, :enough}) == {:halted, :enough}
+    assert {:ok, {error, [], left}} = Task.yield(consumer, 5_000) || Task.shutdown(consumer)
+    assert %Error{type: :cancelled, command: "wait_between"} = error
+    assert error.message =~ "by another process"
+    assert left == [messages: [], monitors: []]
+    nothing_left(link)
+    File.close(writer)
+  end
+
+  test "one that another process has halted leaves nothing when it is gone on with", context do
+    %{opts: opts, link: link} = context
+    stream = SnakepitPort.stream("endless", [], [{:timeout, :infinity} | opts])
+    monitors = Process.info(self(), :monitors)
+
+    for last <- [
+          fn continue -> assert catch_error(continue.({:cont, nil})).type == :cancelled end,
+          fn continue -> assert continue.({:halt, nil}) == {:halted, nil} end,
+          # It is begun again.
+          fn _ -> assert {:halted, nil} = elem(suspend(stream), 1).({:halt, nil}) end
+        ] do
+      {0, continue} = suspend(stream)
+      await(fn -> waiting() > 0 end)
+      assert Task.await(Task.async(fn -> continue.({:halt, :enough}) end)) == {:halted, :enough}
+      closed_at()
+      last.(continue)
+      assert stream_keys() == []
+      assert Process.info(self(), :monitors) == monitors
+      nothing_left(link)
+    end
+  end
+
   test "an error is raised after the chunks before it", %{opts: opts, link: link} do
     me = self()
     stream = SnakepitPort.stream("fail_after", [100], opts)

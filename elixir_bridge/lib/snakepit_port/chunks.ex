@@ -4,8 +4,8 @@ defmodule SnakepitPort.Chunks do
 
   The consumer grants credit as it takes chunks, so what waits in its mailbox is bounded
   (`SnakepitPort.Window`). Whatever ends it (the last chunk, an error, a consumer that stops or dies),
-  the call is answered or cancelled, and nothing of it stays in the mailbox; but what is under way when another
-  process halts it.
+  the call is answered or cancelled, and nothing of it stays in the mailbox. When another process has halted it, that
+  is so as soon as the consumer halts it, too, or goes on: nobody else can tidy up there.
 
   **Halted before it began.** `Stream.zip/1` holds its streams suspended, each after a chunk. If one of them fails in
   the first round it halts all, but as they were before that round: what it halts is not the enumeration
@@ -37,7 +37,9 @@ defmodule SnakepitPort.Chunks do
 
     with {:suspended, acc, continue} <- reduce(chunks, {:cont, acc}, fun) do
       # Those that another process has halted are none any more.
-      Process.put(key, [chunks | Enum.filter(suspended(key), &open?/1)])
+      {others, halted} = Enum.split_with(suspended(key), &open?/1)
+      Enum.each(halted, &close/1)
+      Process.put(key, [chunks | others])
       {:suspended, acc, fn command -> resumed(key, chunks) && continue.(command) end}
     end
   end
@@ -87,6 +89,7 @@ defmodule SnakepitPort.Chunks do
   # It may have been closed meanwhile, by who halted the same stream before it began, or by another process.
   defp resume(chunks, {:cont, _} = command, fun) do
     unless chunks.consumer != self() or open?(chunks) do
+      close(chunks)
       error = %Error{type: :cancelled, message: "the stream was closed while it was suspended"}
       raise Call.about(error, chunks.call, chunks.command)
     end
@@ -202,6 +205,10 @@ defmodule SnakepitPort.Chunks do
       # Nobody reads what the generator returns; closing the stream removes the files.
       {:result, _, _, _} ->
         :ended
+
+      :closed ->
+        error = %Error{type: :cancelled, message: "the stream was closed by another process"}
+        {:error, Call.about(error, chunks.call, chunks.command)}
 
       late when late == :timeout or elem(late, 0) == :chunk ->
         {:error, Call.about(Call.late(chunks.call.timeout), chunks.call, chunks.command)}

@@ -325,10 +325,10 @@ defmodule SnakepitPort.Link do
 
   @doc """
   What a stream gets after `n` chunks: one more, or its answer. `:lost` if that was sent to its consumer, and is there
-  no more.
+  no more. `:closed` if another process has closed it meanwhile.
   """
   @spec await(t, stream, non_neg_integer, timeout) ::
-          {:ok, binary} | {:error, Error.t()} | :timeout | :lost
+          {:ok, binary} | {:error, Error.t()} | :timeout | :lost | :closed
   def await(link, stream, n, timeout) do
     with :timeout <- take(stream, n, 0) do
       if sent?(link, stream, n) do
@@ -344,6 +344,7 @@ defmodule SnakepitPort.Link do
   defp take({_id, alias}, n, timeout) do
     receive do
       {^alias, ^n, frame} -> {:ok, frame}
+      {^alias, :closed, _} -> :closed
       {^alias, _, _} -> :lost
       {:DOWN, ^alias, _, _, reason} -> {:error, down(reason)}
     after
@@ -369,13 +370,16 @@ defmodule SnakepitPort.Link do
 
   @doc """
   Cancels a stream that has not been answered. Nothing of it is or comes into the mailbox of its consumer,
-  if that is who calls this: nobody can take chunks out of another's.
+  if that is who calls this: nobody can take chunks out of another's. Another consumer is told, for it may be waiting.
   """
   @spec close(t, stream, consumer :: pid) :: :ok
   def close(link, {id, alias}, consumer) do
     if consumer == self() do
       Process.demonitor(alias, [:flush])
       drop(alias)
+    else
+      # Before its row is taken: who finds none waits for what was sent.
+      if :ets.member(link.table, id), do: send(alias, {alias, :closed, nil})
     end
 
     cancel(link, id)
