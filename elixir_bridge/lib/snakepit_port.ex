@@ -138,6 +138,8 @@ defmodule SnakepitPort do
       and total, up to ten times a second: `fn done, total -> IO.puts("\#{done} of \#{total}") end`
     * `:server` - default `SnakepitPort`
 
+  As for all keyword lists the first counts of options that are given twice: `opts ++ [timeout: 10_000]` sets a default.
+
   A process that dies while it waits has its call cancelled: so `Task.shutdown/2` cancels a call that was made in a
   `Task`. The answer never comes later than 100 ms
   after the timeout, whatever the Python side does. The time counts from when the call is written: what it

@@ -2,7 +2,7 @@ defmodule SnakepitPort.ExecuteTest do
   @moduledoc "Calls through a real supervisor and real workers."
   use ExUnit.Case, async: true
   import SnakepitPort.Support
-  alias SnakepitPort.Error
+  alias SnakepitPort.{Call, Error}
 
   @pools [[pool_size: 2], [name: "other"]]
 
@@ -221,6 +221,39 @@ defmodule SnakepitPort.ExecuteTest do
     assert SnakepitPort.execute!("pid", [], opts ++ [pool: nil]) != other
     # As an option nil is the same as nothing: what passes options on need not leave it out.
     assert {:ok, _} = SnakepitPort.execute("pid", [], opts ++ [session_id: nil])
+  end
+
+  test "of options that are given twice the first counts", %{server: server, opts: opts} do
+    first = [timeout: 1, queue_timeout: 2, session_id: "a", pool: :a, server: :s]
+    second = [timeout: :infinity, queue_timeout: 3, session_id: "b", pool: "b", server: :t]
+
+    for {call, more, others} <- [
+          {%Call{window: 512}, [window: 4], [window: 5]},
+          {%Call{}, [progress: &max/2], [progress: &min/2]}
+        ] do
+      once = Call.options(first ++ more, call)
+      assert Call.options(first ++ more ++ second ++ others, call) == once
+      assert Call.options(Enum.reverse(first ++ more) ++ second ++ others, call) == once
+    end
+
+    # And so does one that says: none.
+    none = [session_id: nil, pool: nil, progress: nil]
+    assert Call.options(none ++ [session_id: "a", pool: :a, progress: &max/2], %Call{}) == %Call{}
+
+    other = SnakepitPort.execute!("pid", [], [pool: :other] ++ opts ++ [pool: :default])
+
+    assert SnakepitPort.execute!("pid", [], opts ++ [pool: :other, server: :no_such_server]) ==
+             other
+
+    assert_raise Error, ~r/unknown pool|no pool/, fn ->
+      SnakepitPort.stream("count", [1], [pool: "nope"] ++ opts ++ [pool: "other"]) |> Enum.to_list()
+    end
+
+    # Where an argument names the session, no option does.
+    in_session = &SnakepitPort.execute_in_session("s", "pid", [], [{:session_id, &1} | opts])
+    assert {:ok, _} = in_session.("t")
+    assert SnakepitPort.close_session("s", server: server) == {:ok, true}
+    assert SnakepitPort.close_session("t", server: server) == {:ok, false}
   end
 
   test "64 callers on two pools get each their own answer", %{opts: opts} do

@@ -112,46 +112,58 @@ defmodule SnakepitPort.Call do
     %{error | command: error.command || command, pool: error.pool || call.pool}
   end
 
-  @doc "The call with these options. Raises `ArgumentError` for one that is unknown or makes no sense."
+  @doc """
+  The call with these options. As for all keyword lists the first counts of those that are given twice. Raises
+  `ArgumentError` for one that is unknown or makes no sense.
+  """
   @spec options(keyword, t) :: t
-  # By hand, for this runs with every call; yet a misspelt option is found.
+  # By hand, for this runs with every call; yet a misspelt option is found. From the end, so that the first counts.
   def options([], call), do: call
 
   def options([{:timeout, ms} | rest], call) do
-    options(rest, %{call | timeout: ms, wire: Map.put(call.wire, "timeout", wire_timeout(ms))})
+    limit = wire_timeout(ms)
+    call = options(rest, call)
+    %{call | timeout: ms, wire: Map.put(call.wire, "timeout", limit)}
   end
 
   def options([{:queue_timeout, ms} | rest], call) do
-    options(rest, %{call | wire: Map.put(call.wire, "queue_timeout", wire_timeout(ms))})
+    limit = wire_timeout(ms)
+    call = options(rest, call)
+    %{call | wire: Map.put(call.wire, "queue_timeout", limit)}
   end
 
-  def options([{:session_id, nil} | rest], call), do: options(rest, call)
+  def options([{:session_id, nil} | rest], call) do
+    call = options(rest, call)
+    %{call | wire: Map.delete(call.wire, "session")}
+  end
 
   def options([{:session_id, id} | rest], call) do
-    options(rest, %{call | wire: Map.put(call.wire, "session", text(id, "a session"))})
+    id = text(id, "a session")
+    call = options(rest, call)
+    %{call | wire: Map.put(call.wire, "session", id)}
   end
 
-  def options([{:pool, nil} | rest], call), do: options(rest, call)
+  def options([{:pool, nil} | rest], call), do: %{options(rest, call) | pool: nil}
 
   def options([{:pool, pool} | rest], call) do
-    options(rest, %{call | pool: text(pool, "a pool")})
+    pool = text(pool, "a pool")
+    %{options(rest, call) | pool: pool}
   end
 
-  def options([{:server, server} | rest], call), do: options(rest, %{call | server: server})
+  def options([{:server, server} | rest], call), do: %{options(rest, call) | server: server}
 
   def options([{:window, n} | rest], %{window: window} = call)
       when window != nil and is_integer(n) and n > 0 do
-    options(rest, %{call | window: n})
+    %{options(rest, call) | window: n}
   end
 
   def options([{:window, n} | _], %{window: window}) when window != nil do
     raise ArgumentError, "window: is how many chunks may wait, at least 1, not #{inspect(n)}"
   end
 
-  def options([{:progress, nil} | rest], %{window: nil} = call), do: options(rest, call)
-
-  def options([{:progress, fun} | rest], %{window: nil} = call) when is_function(fun, 2) do
-    options(rest, %{call | progress: fun})
+  def options([{:progress, fun} | rest], %{window: nil} = call)
+      when is_function(fun, 2) or fun == nil do
+    %{options(rest, call) | progress: fun}
   end
 
   def options([{:progress, other} | _], %{window: nil}) do
