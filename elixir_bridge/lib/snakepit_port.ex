@@ -38,7 +38,10 @@ defmodule SnakepitPort do
   @control_timeout 5_000
   @start_timeout 30_000
 
-  @typedoc "The name of a running server, or its pid."
+  @typedoc """
+  The name of a running server, or its pid. Of a pid of another node only `await_ready/2` and `stop/1` can make
+  use: call the others there, with `:erpc.call/4`.
+  """
   @type server :: atom | pid
 
   @typedoc "What `recycle/2` has replaced."

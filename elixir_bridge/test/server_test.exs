@@ -48,6 +48,25 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
+  test "where it runs on another node, that says how to call it" do
+    # As a message from there would bring it.
+    pid = :erlang.binary_to_term(<<131, 88, 119, 6, "a@host", 1::32, 0::32, 1::32>>)
+
+    for call <- [
+          fn -> SnakepitPort.execute("add", [1, 2], server: pid) end,
+          fn -> SnakepitPort.execute_stream("count", [1], & &1, server: pid) end,
+          fn -> SnakepitPort.subscribe(pid) end,
+          fn -> SnakepitPort.recycle(pid) end,
+          fn -> SnakepitPort.reload(pid) end,
+          fn -> SnakepitPort.register_tool(pid, "now", fn -> :ok end) end,
+          fn -> {:error, assert_raise(Error, fn -> SnakepitPort.get_stats(pid) end)} end
+        ] do
+      assert {:error, %Error{type: :supervisor_down, message: message}} = call.()
+      assert message =~ "#{inspect(pid)} is a process of the node a@host"
+      assert message =~ "call there: :erpc.call(:a@host, SnakepitPort, :execute, [...])"
+    end
+  end
+
   defp in_no_directory do
     before = File.cwd!()
     on_exit(fn -> File.cd!(before) end)

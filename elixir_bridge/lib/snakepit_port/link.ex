@@ -156,7 +156,7 @@ defmodule SnakepitPort.Link do
   # -- the callers' part --------------------------------------------------------------------------
 
   @doc """
-  The link of a running server, by its name or pid. Raises `ArgumentError` as `check/1`.
+  The link of a server that runs on this node, by its name or pid. Raises `ArgumentError` as `check/1`.
   """
   @spec find(atom | pid) :: {:ok, t} | {:error, Error.t()}
   def find(server) do
@@ -172,6 +172,15 @@ defmodule SnakepitPort.Link do
     raise ArgumentError,
           "a SnakepitPort server is given by its name, an atom, or by its pid, and comes first " <>
             "where a function takes one: this is none: #{inspect(other)}"
+  end
+
+  # Its table and its port can only be reached there.
+  defp lookup(server) when is_pid(server) and node(server) != node() do
+    message =
+      "#{inspect(server)} is a process of the node #{node(server)}, and a SnakepitPort server works for its own " <>
+        "node; call there: :erpc.call(#{inspect(node(server))}, SnakepitPort, :execute, [...])"
+
+    {:error, %Error{type: :supervisor_down, message: message}}
   end
 
   defp lookup(server) do
