@@ -211,7 +211,7 @@ defmodule SnakepitPort.ExecuteTest do
         ] do
       assert {:error, %Error{type: :supervisor_down, message: message}} = call.()
       assert message =~ "no SnakepitPort server"
-      assert message =~ "[pool: :default]" == (message =~ ":default is running")
+      assert message =~ "option, pool: :default;" == (message =~ ":default is running")
     end
   end
 

@@ -48,6 +48,19 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
+  test "a pool in the place of a server is told where pools are named, and where statistics have them" do
+    asks = [&SnakepitPort.get_stats/1, &SnakepitPort.workers/1, &SnakepitPort.stacks/1]
+
+    hint =
+      ~s{recycle name it as an option, pool: :gpu; statistics of one are get_stats().pools["gpu"]}
+
+    for ask <- asks do
+      error = assert_raise Error, fn -> ask.(:gpu) end
+      assert String.ends_with?(error.message, "If that is a pool: calls and " <> hint)
+      refute assert_raise(Error, fn -> ask.(Gpu) end).message =~ "pool"
+    end
+  end
+
   test "where it runs on another node, that says how to call it" do
     # As a message from there would bring it.
     pid = :erlang.binary_to_term(<<131, 88, 119, 6, "a@host", 1::32, 0::32, 1::32>>)

@@ -212,10 +212,12 @@ defmodule SnakepitPort.Link do
     {:error, %Error{type: :supervisor_down, message: message}}
   end
 
-  # Servers are mostly named as modules, pools never.
+  # Servers are mostly named as modules, pools never. Not all that asks for a server can be asked of one pool.
   defp meant(server) do
     if is_atom(server) and not String.starts_with?(Atom.to_string(server), "Elixir."),
-      do: ". If that is a pool: it is named as an option, like [pool: #{inspect(server)}]",
+      do:
+        ". If that is a pool: calls and recycle name it as an option, pool: #{inspect(server)}; statistics of one " <>
+          "are get_stats().pools[#{inspect(Atom.to_string(server))}]",
       else: ""
   end
 
