@@ -83,4 +83,32 @@ defmodule SnakepitPort.ReporterTest do
       assert_receive {:DOWN, ^monitor, _, _, :normal}
     end)
   end
+
+  # An owner that has given its reporter two events, and what it has done then.
+  defp owner(server, ending) do
+    test = self()
+
+    spawn(fn ->
+      reporter = Reporter.start(server, false)
+      send(test, reporter)
+      event = :erlang.term_to_binary({:event, "worker.started", %{}, %{}})
+      for _ <- 1..2, do: Reporter.report(reporter, event)
+      ending.(reporter)
+    end)
+  end
+
+  test "it does not outlive its owner where a telemetry handler hangs", context do
+    server = SnakepitPort.Support.name(context)
+    test = self()
+    :telemetry.attach(server, fn -> send(test, :hangs) && receive(do: (:never -> :ok)) end)
+    killed = fn _ -> Process.exit(self(), :kill) end
+
+    for ending <- [&Reporter.finish/1, killed] do
+      owner(server, ending)
+      assert_receive %Reporter{pid: pid}
+      monitor = Process.monitor(pid)
+      assert_receive :hangs
+      assert_receive {:DOWN, ^monitor, _, _, :killed}, 20_000
+    end
+  end
 end

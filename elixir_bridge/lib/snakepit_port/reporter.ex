@@ -7,7 +7,8 @@ defmodule SnakepitPort.Reporter do
   callers wait: neither must hold up answers. When it cannot keep up, what is over
   10,000 waiting reports is dropped, counted, and the number logged.
 
-  It ends after its owner, with everything handed on that the owner gave it.
+  It ends after its owner, with everything handed on that the owner gave it; but when a telemetry handler or Logger
+  holds it up for more than a second then, it is killed.
   """
 
   use GenServer
@@ -17,6 +18,9 @@ defmodule SnakepitPort.Reporter do
   @max_waiting 10_000
   @waiting 1
   @dropped 2
+
+  # How long it may take for a report when its owner is gone, in ms.
+  @patience 1_000
 
   @enforce_keys [:pid, :counts]
   defstruct @enforce_keys
@@ -43,10 +47,10 @@ defmodule SnakepitPort.Reporter do
     :ok
   end
 
-  @doc "Ends it when it has handed on what it was given, or has had a second for that."
+  @doc "Has it end when it has handed on what it was given, for which it waits a second. The owner is to end then."
   @spec finish(t) :: :ok
   def finish(%__MODULE__{pid: pid}) do
-    GenServer.stop(pid, :normal, 1_000)
+    GenServer.stop(pid, :normal, @patience)
   catch
     :exit, _ -> :ok
   end
@@ -60,6 +64,7 @@ defmodule SnakepitPort.Reporter do
     # What a telemetry handler starts and links may crash.
     Process.flag(:trap_exit, true)
     Process.monitor(owner)
+    watch(self(), owner, counts)
     telemetry = if Code.ensure_loaded?(:telemetry), do: :telemetry
 
     {:ok,
@@ -72,6 +77,35 @@ defmodule SnakepitPort.Reporter do
        subscribers: MapSet.new(),
        failed?: false
      }}
+  end
+
+  # A handler that hangs would keep it for ever: no message reaches it, and its owner may have been killed.
+  defp watch(reporter, owner, counts) do
+    spawn(fn ->
+      for pid <- [reporter, owner], do: Process.monitor(pid)
+      # So that no code of this module is held on to meanwhile: it can be loaded anew.
+      :erlang.hibernate(__MODULE__, :outlive, [reporter, owner, counts])
+    end)
+  end
+
+  @doc false
+  def outlive(reporter, owner, counts) do
+    receive do
+      {:DOWN, _, _, ^reporter, _} -> :ok
+      {:DOWN, _, _, ^owner, _} -> await_end(reporter, :counters.get(counts, @waiting), counts)
+    end
+  end
+
+  defp await_end(reporter, waiting, counts) do
+    receive do
+      {:DOWN, _, _, ^reporter, _} -> :ok
+    after
+      @patience ->
+        case :counters.get(counts, @waiting) do
+          ^waiting -> Process.exit(reporter, :kill)
+          fewer -> await_end(reporter, fewer, counts)
+        end
+    end
   end
 
   @impl true
