@@ -330,7 +330,7 @@ defmodule SnakepitPort do
 
   def reload(server, opts) do
     opts = options!(opts, [:config])
-    Reload.run(server, opts[:config], @control_timeout)
+    Reload.run(server, Server.config(opts[:config]), @control_timeout)
   end
 
   @doc """

@@ -24,6 +24,8 @@ defmodule SnakepitPort.LifecycleTest do
             [stop_timeout: nil],
             [stop_timeout: -1],
             [python: "a\0b"],
+            [config: "a\0b"],
+            [config: ~c"a\0b"],
             [python: <<255>>],
             [logs: nil],
             [logs: :info],

@@ -187,6 +187,29 @@ defmodule SnakepitPort.ReloadTest do
     assert call(server) == {:ok, 1}
   end
 
+  test "a path may be characters, or chardata", context do
+    path = Path.join(context.folder, "pools.toml")
+    pool = &"[[pools]]\nname = 'default'\nadapter = 'versioned'\npython_path = ['#{&1}']\n"
+    File.write!(path, pool.("1"))
+    server = start!(context, [], config: to_charlist(path))
+    assert call(server) == {:ok, 1}
+    assert SnakepitPort.reload(server) == {:ok, %{"default" => :unchanged}}
+    File.write!(path, pool.("2"))
+    chardata = [to_charlist(context.folder), ?/, ["pools" | ".toml"]]
+    assert SnakepitPort.reload(server, config: chardata) == {:ok, %{"default" => :replaced}}
+
+    for wrong <- ["a\0b", ~c"a\0b"] do
+      assert_raise ArgumentError, ~r/^config: has to be/, fn ->
+        SnakepitPort.reload(server, config: wrong)
+      end
+    end
+
+    # What is neither is the supervisor's to refuse.
+    for wrong <- [[{"pools", []}, 5], [:pools], 5] do
+      assert {:error, %Error{type: :config}} = SnakepitPort.reload(server, config: wrong)
+    end
+  end
+
   test "new workers that do not start leave those of before serving", context do
     server = start!(context, [version(context.folder, "1")])
     :ok = SnakepitPort.await_ready(server)

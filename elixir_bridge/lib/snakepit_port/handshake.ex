@@ -65,7 +65,7 @@ defmodule SnakepitPort.Handshake do
   What tells a supervisor a configuration; nothing where that is a file it was started with. Relative paths
   start from the folder `base_dir`, or from the working directory.
   """
-  @spec terms(Path.t() | map | keyword, String.t() | nil) :: map
+  @spec terms(String.t() | map | keyword, String.t() | nil) :: map
   def terms(config, base_dir \\ nil)
   def terms(config, _) when is_binary(config), do: %{}
 

@@ -20,8 +20,8 @@ defmodule SnakepitPort.Legacy do
   The configuration that was given, else the application's; an error where there is neither, for what the
   supervisor would say of that is for those who start it by hand.
   """
-  @spec config(Path.t() | map | keyword | nil) ::
-          {:ok, Path.t() | map | keyword} | {:error, Error.t()}
+  @spec config(String.t() | map | keyword | nil) ::
+          {:ok, String.t() | map | keyword} | {:error, Error.t()}
   def config(given) do
     case given || config() do
       nil ->

@@ -118,7 +118,7 @@ defmodule SnakepitPort.Link do
   it start from, if it is no file, and what the supervisor can do. In a row of its own, for every call copies
   the link.
   """
-  @spec note_origin(t, Path.t() | map | keyword | nil, String.t() | nil, [String.t()]) :: :ok
+  @spec note_origin(t, String.t() | map | keyword | nil, String.t() | nil, [String.t()]) :: :ok
   def note_origin(link, config, base_dir, capabilities) do
     :ets.insert(link.table, {:origin, {config, base_dir}, capabilities})
     :ok
@@ -193,7 +193,7 @@ defmodule SnakepitPort.Link do
 
   @doc "What `note_origin/4` has noted."
   @spec origin(t) ::
-          {:ok, {Path.t() | map | keyword | nil, base_dir :: String.t() | nil}, [String.t()]}
+          {:ok, {String.t() | map | keyword | nil, base_dir :: String.t() | nil}, [String.t()]}
           | {:error, Error.t()}
   def origin(link) do
     [{_, started_with, capabilities}] = :ets.lookup(link.table, :origin)

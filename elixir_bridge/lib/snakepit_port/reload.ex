@@ -9,7 +9,7 @@ defmodule SnakepitPort.Reload do
   alias SnakepitPort.{Call, Error, Handshake, Legacy, Link, Names}
 
   @doc "What becomes of each pool, by its name."
-  @spec run(atom | pid, Path.t() | map | keyword | nil, timeout) ::
+  @spec run(atom | pid, String.t() | map | keyword | nil, timeout) ::
           {:ok, %{String.t() => atom}} | {:error, Error.t()}
   def run(server, config, timeout) do
     with {:ok, link} <- Link.find(server),

@@ -63,7 +63,7 @@ defmodule SnakepitPort.Server do
             "options are a keyword list, like [config: \"pools.toml\"], not #{inspect(opts, limit: 5)}"
     end
 
-    opts = Keyword.validate!(opts, @defaults)
+    opts = opts |> Keyword.validate!(@defaults) |> Keyword.update!(:config, &config/1)
 
     check!(:name, opts, "an atom that a process can be registered as", &name?/1)
     check!(:python, opts, "a path, as UTF-8 text", &(&1 == nil or path?(&1)))
@@ -92,6 +92,29 @@ defmodule SnakepitPort.Server do
 
   defp path?(python) do
     is_binary(python) and String.valid?(python) and not String.contains?(python, "\0")
+  end
+
+  @doc """
+  What was given as `config:`, a path of characters or chardata as a string: as a list it would pass for terms.
+  Raises `ArgumentError` for a path with a NUL, where a port would cut it.
+  """
+  @spec config(Path.t() | map | keyword | nil) :: String.t() | map | keyword | nil
+  def config(config) do
+    config = if is_list(config) and not Keyword.keyword?(config), do: path(config), else: config
+
+    if is_binary(config) and String.contains?(config, "\0") do
+      raise ArgumentError,
+            "config: has to be the path of a file, or its keys as a map or keyword list, not #{inspect(config)}"
+    end
+
+    config
+  end
+
+  # Of what is no text either the supervisor says what is wrong.
+  defp path(list) do
+    IO.chardata_to_string(list)
+  rescue
+    _ in [ArgumentError, UnicodeConversionError] -> list
   end
 
   @doc "Raises `ArgumentError` for what is no time to wait."
