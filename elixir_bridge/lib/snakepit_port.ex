@@ -405,6 +405,9 @@ defmodule SnakepitPort do
 
       {:snakepit_port, :event, [:snakepit_port, :worker, :started], measurements, metadata}
       {:snakepit_port, :log, %{level: :info, line: "hello", pool: "default", worker: "default-1", ...}}
+
+  An error of type `:timeout` if a telemetry handler or Logger holds them up: a few may come then, when that is over,
+  before it is unsubscribed again.
   """
   @spec subscribe(server) :: :ok | {:error, Error.t()}
   def subscribe(server \\ SnakepitPort) do

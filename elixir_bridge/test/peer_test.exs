@@ -241,9 +241,17 @@ defmodule SnakepitPort.PeerTest do
     test "cannot be had of a reporter that is held up, or gone", context do
       server = start!(context)
       {:ok, link} = Link.find(server)
+      subscribe = fn -> SnakepitPort.subscribe(server) end
+      # One that had subscribed before goes on.
+      {:ok, subscribed} = Agent.start_link(subscribe)
       :sys.suspend(link.reporter)
-      assert {:error, %Error{type: :timeout}} = SnakepitPort.subscribe(server)
+      again = Task.async(fn -> Agent.get(subscribed, fn :ok -> subscribe.() end, :infinity) end)
+      assert {:error, %Error{type: :timeout}} = subscribe.()
+      assert {:error, %Error{type: :timeout}} = Task.await(again, 20_000)
       :sys.resume(link.reporter)
+      assert Map.keys(:sys.get_state(link.reporter).subscribers) == [subscribed]
+      assert {:monitors, monitors} = Process.info(link.reporter, :monitors)
+      refute {:process, self()} in monitors
 
       :sys.replace_state(server, fn state ->
         :ets.insert(link.table, {:link, %{link | reporter: spawn(fn -> :ok end)}})

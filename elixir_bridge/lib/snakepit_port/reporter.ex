@@ -55,9 +55,23 @@ defmodule SnakepitPort.Reporter do
     :exit, _ -> :ok
   end
 
-  @doc "Sends events and log lines to the calling process from now on, until it exits."
+  @doc """
+  Sends events and log lines to the calling process from now on, until it exits. Where the reporter does not answer in
+  time this exits, and the subscription is taken back when it gets to it; one of before stays.
+  """
   @spec subscribe(pid) :: :ok
-  def subscribe(pid), do: GenServer.call(pid, {:subscribe, self()})
+  def subscribe(pid) do
+    call = make_ref()
+
+    try do
+      GenServer.call(pid, {:subscribe, self(), call})
+    catch
+      :exit, {:timeout, _} = reason ->
+        # Behind what it will do all the same.
+        send(pid, {:unsubscribe, self(), call})
+        exit(reason)
+    end
+  end
 
   @impl true
   def init({owner, server, logs?, counts}) do
@@ -74,7 +88,8 @@ defmodule SnakepitPort.Reporter do
        logs?: logs?,
        telemetry: telemetry,
        counts: counts,
-       subscribers: MapSet.new(),
+       # The call that each came with, and the monitor.
+       subscribers: %{},
        failed?: false
      }}
   end
@@ -109,9 +124,13 @@ defmodule SnakepitPort.Reporter do
   end
 
   @impl true
-  def handle_call({:subscribe, pid}, _from, state) do
-    unless pid in state.subscribers, do: Process.monitor(pid)
-    {:reply, :ok, %{state | subscribers: MapSet.put(state.subscribers, pid)}}
+  def handle_call({:subscribe, pid, _}, _from, %{subscribers: subscribers} = state)
+      when is_map_key(subscribers, pid) do
+    {:reply, :ok, state}
+  end
+
+  def handle_call({:subscribe, pid, call}, _from, state) do
+    {:reply, :ok, put_in(state.subscribers[pid], {call, Process.monitor(pid)})}
   end
 
   @impl true
@@ -125,7 +144,18 @@ defmodule SnakepitPort.Reporter do
   def handle_info({:DOWN, _, _, owner, _}, %{owner: owner} = state), do: {:stop, :normal, state}
 
   def handle_info({:DOWN, _, _, pid, _}, state) do
-    {:noreply, %{state | subscribers: MapSet.delete(state.subscribers, pid)}}
+    {:noreply, %{state | subscribers: Map.delete(state.subscribers, pid)}}
+  end
+
+  def handle_info({:unsubscribe, pid, call}, state) do
+    case state.subscribers do
+      %{^pid => {^call, monitor}} ->
+        Process.demonitor(monitor, [:flush])
+        {:noreply, %{state | subscribers: Map.delete(state.subscribers, pid)}}
+
+      _ ->
+        {:noreply, state}
+    end
   end
 
   def handle_info(_unexpected, state), do: {:noreply, state}
@@ -176,7 +206,9 @@ defmodule SnakepitPort.Reporter do
       %{state | failed?: true}
   end
 
-  defp publish(message, state), do: Enum.each(state.subscribers, &send(&1, message))
+  defp publish(message, state) do
+    for {pid, _} <- state.subscribers, do: send(pid, message)
+  end
 
   defp admit_drops(%{counts: counts, server: server}) do
     case :counters.get(counts, @dropped) do
