@@ -119,6 +119,13 @@ defmodule SnakepitPort.BulkTest do
     await_nothing(link)
   end
 
+  test "the type of what is asked for its problem has the maps that have one" do
+    {:ok, specs} = Code.Typespec.fetch_specs(Tensor)
+    {_, [spec]} = List.keyfind(specs, {:problem, 1}, 0)
+    assert Macro.to_string(Code.Typespec.spec_to_quoted(:problem, spec)) =~ "optional(any())"
+    assert Tensor.problem(%{__struct__: Tensor}) =~ "a type, a shape and data"
+  end
+
   test "calls that cannot be made leave the owner one monitor", context do
     {server, link} = start_shm!(context)
     none = %Tensor{type: {:u, 8}, shape: {2}, data: :binary.copy("x", @large)}

@@ -31,7 +31,8 @@ defmodule SnakepitPort.Tensor do
          ])
 
   @doc "What is wrong with a tensor, or `nil`."
-  @spec problem(%{__struct__: __MODULE__}) :: String.t() | nil
+  # It may lack the others, or they be of any kind: it has come from outside, or was made by hand.
+  @spec problem(%{:__struct__ => __MODULE__, optional(any) => any}) :: String.t() | nil
   def problem(%__MODULE__{type: type, shape: shape, data: data}) do
     cond do
       type not in @types ->
