@@ -137,6 +137,21 @@ defmodule SnakepitPort.BulkTest do
     assert Enum.count(monitors, &(&1 == {:process, self()})) == 1
   end
 
+  test "what the supervisor itself is asked with travels in frames", context do
+    {server, link} = start_shm!(context)
+    large = SnakepitPort.bytes(:binary.copy(<<1>>, @large))
+    tensor = %Tensor{type: {:u, 8}, shape: {@large}, data: elem(large, 1)}
+
+    for {value, found} <- [{large, "bytes"}, {tensor, "a tuple"}] do
+      config = config([[adapter_args: %{value: value}]])
+      assert {:error, %Error{type: :config} = error} = SnakepitPort.reload(server, config: config)
+      assert Exception.message(error) =~ "adapter_args.value: expected a string"
+      assert Exception.message(error) =~ "found #{found}"
+    end
+
+    await_nothing(link)
+  end
+
   test "what has no room travels in frames", context do
     for limit <- [0, 1000, @large + 1000] do
       {server, _} = start_shm!(%{context | test: :"limit #{limit}"}, shm_max_bytes: limit)

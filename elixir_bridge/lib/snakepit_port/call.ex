@@ -42,8 +42,10 @@ defmodule SnakepitPort.Call do
   @spec control(atom | pid, String.t(), map, timeout, (Frames.id() -> any)) ::
           {:ok, term} | {:error, Error.t()}
   def control(server, name, args, timeout, announce \\ fn _ -> :ok end) do
+    # The supervisor itself reads no files: those are for the arguments of commands.
     with {:ok, link} <- Link.find(server),
-         do: request(link, args, &Frames.control(&1, name, &2), timeout, announces(announce))
+         {:ok, args} <- Terms.arguments(args, nil),
+         do: ask(link, &Frames.control(&1, name, args), timeout, announces(announce))
   end
 
   # How an answer is waited for: a function of the link, what makes a frame, and the time.
