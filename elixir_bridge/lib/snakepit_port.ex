@@ -224,10 +224,10 @@ defmodule SnakepitPort do
     execute_stream(command, args, fun, of_session(opts, session_id))
   end
 
-  # Here, for as an option nil means none. What is no list is told by whoever reads the options.
+  # Here, for as an option nil means none. The first counts, and what are no options is told by whoever reads them.
   defp of_session(opts, id) do
     id = Call.text(id, "a session")
-    if is_list(opts), do: Keyword.put(opts, :session_id, id), else: opts
+    if is_list(opts), do: [{:session_id, id} | opts], else: opts
   end
 
   @doc """

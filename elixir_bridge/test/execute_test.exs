@@ -194,7 +194,13 @@ defmodule SnakepitPort.ExecuteTest do
           {"a pool is named as an option", fn -> SnakepitPort.execute(:default, "add", [1, 2]) end},
           {"give it in a list, [%Date{}]",
            fn -> SnakepitPort.execute("echo", ~D[2020-01-01], opts) end},
-          {"options are", fn -> SnakepitPort.execute_in_session("s", "pid", [], 500) end}
+          {"options are", fn -> SnakepitPort.execute_in_session("s", "pid", [], 500) end},
+          {"options are a keyword list, like [timeout: 1_000], not :x",
+           fn -> SnakepitPort.execute_in_session("s", "pid", [], [{:server, server} | :x]) end},
+          {"options are a keyword list, like [timeout: 1_000], not :x",
+           fn ->
+             SnakepitPort.execute_in_session_stream("s", "count", [1], & &1, [{:pool, nil} | :x])
+           end}
         ] do
       error = assert_raise ArgumentError, call
       assert Exception.message(error) =~ what
