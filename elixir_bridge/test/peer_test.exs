@@ -98,6 +98,32 @@ defmodule SnakepitPort.PeerTest do
     end
   end
 
+  test "who asks again and again whether the pools have started is kept in mind once", context do
+    server = start_peer!(context, "starting")
+    waiting = fn -> Enum.count(:sys.get_state(server).waiting) end
+
+    for _ <- 1..20 do
+      assert {:error, %Error{type: :timeout}} = SnakepitPort.await_ready(server, 0)
+    end
+
+    assert waiting.() == 1
+    # And who has died is not.
+    {_, monitor} = spawn_monitor(fn -> SnakepitPort.await_ready(server, 0) end)
+    assert_receive {:DOWN, ^monitor, _, _, :normal}
+    await(fn -> waiting.() == 1 end)
+
+    calls = for _ <- 1..2, do: Task.async(fn -> SnakepitPort.await_ready(server, :infinity) end)
+    await(fn -> waiting.() == 3 end)
+    assert SnakepitPort.execute("start", [], server: server) == {:ok, 0}
+    assert Task.await_many(calls) == [:ok, :ok]
+    assert waiting.() == 0
+    assert SnakepitPort.await_ready(server) == :ok
+    {:monitors, monitors} = Process.info(Process.whereis(server), :monitors)
+    # Of its call.
+    assert Enum.count(monitors, &(&1 == {:process, self()})) == 1
+    refute_received _
+  end
+
   test "a supervisor that cannot reload is not asked to, and that is said", context do
     server = start_peer!(context, "good")
     answer = SnakepitPort.reload(server, config: config())

@@ -221,8 +221,8 @@ defmodule SnakepitPort.Server do
          asking: %{},
          stop_timeout: opts[:stop_timeout],
          pools: %Pools{},
-         # Who waits for the pools.
-         waiting: []
+         # Who waits for the pools: a call by its process, and a monitor of that.
+         waiting: %{}
        }}
     end
   end
@@ -285,7 +285,7 @@ defmodule SnakepitPort.Server do
 
   def handle_info({:DOWN, _, _, caller, _}, state) do
     Delivery.forget(state.link, caller)
-    {:noreply, state}
+    {:noreply, %{state | waiting: Map.delete(state.waiting, caller)}}
   end
 
   def handle_info({port, {:exit_status, status}}, %{port: port} = state) do
@@ -400,8 +400,8 @@ defmodule SnakepitPort.Server do
   # -- the pools ----------------------------------------------------------------------------------
 
   @impl true
-  def handle_call(:await_ready, from, state) do
-    {:noreply, tell_waiting(%{state | waiting: [from | state.waiting]})}
+  def handle_call(:await_ready, {caller, _} = from, state) do
+    {:noreply, tell_waiting(%{state | waiting: wait(state.waiting, caller, from)})}
   end
 
   # Somebody's mistake is no reason to stop, and to put the whole state into the log.
@@ -410,7 +410,15 @@ defmodule SnakepitPort.Server do
   @impl true
   def handle_cast(_unknown, state), do: {:noreply, state}
 
-  defp tell_waiting(%{waiting: []} = state), do: state
+  # A process waits for one call at a time: it has given up the one before.
+  defp wait(waiting, caller, from) do
+    case waiting do
+      %{^caller => {_, monitor}} -> %{waiting | caller => {from, monitor}}
+      _ -> Map.put(waiting, caller, {from, Process.monitor(caller)})
+    end
+  end
+
+  defp tell_waiting(%{waiting: none} = state) when none == %{}, do: state
 
   defp tell_waiting(%{waiting: waiting} = state) do
     case Pools.verdict(state.pools) do
@@ -418,8 +426,12 @@ defmodule SnakepitPort.Server do
         state
 
       verdict ->
-        Enum.each(waiting, &GenServer.reply(&1, verdict))
-        %{state | waiting: []}
+        for {_, {from, monitor}} <- waiting do
+          Process.demonitor(monitor, [:flush])
+          GenServer.reply(from, verdict)
+        end
+
+        %{state | waiting: %{}}
     end
   end
 

@@ -84,7 +84,8 @@ if mode == "stubborn":
 say("hello", 2 if mode == "version" else 1, {"max_frame_bytes": 2**20, "os_pid": os.getpid()})
 if mode == "stubborn":
     wait_for_ever()
-say("ready", {"pools": {}})
+if mode != "starting":
+    say("ready", {"pools": {}})
 if mode == "deaf":
     wait_for_ever()
 
@@ -100,6 +101,9 @@ for frame in frames():
     id, command, argument = read_call(frame) if tag == b"call" else (Raw(frame[12:17]), "", b"")
     if command == "never":
         say("event", "peer.called", {"id": id}, {})
+    elif command == "start":
+        say("ready", {"pools": {}})
+        say("result", id, b"\x83a\x00")
     elif command == "parrot":
         say("result", id, argument)
     elif command == "junk":
