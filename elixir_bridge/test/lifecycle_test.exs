@@ -2,7 +2,7 @@ defmodule SnakepitPort.LifecycleTest do
   @moduledoc "Starting, stopping, dying, and what is left afterwards, with a real supervisor."
   use ExUnit.Case, async: true
   import SnakepitPort.Support
-  alias SnakepitPort.{Error, Frames, Link, Terms}
+  alias SnakepitPort.{Error, Frames, Link, LinkStream, Terms}
 
   describe "starting" do
     test "all mistakes of a configuration are told", context do
@@ -226,7 +226,7 @@ defmodule SnakepitPort.LifecycleTest do
       owner = Process.whereis(server)
       {:ok, before} = Link.find(server)
       endless = &Frames.call(&1, nil, "endless", Terms.encode([]), %{"stream" => 1})
-      {:ok, {id, _} = stream} = Link.open(before, endless)
+      {:ok, {id, _} = stream} = LinkStream.open(before, endless)
       kill(os_pid(server), "KILL")
       await(fn -> Process.whereis(server) not in [nil, owner] end)
       :ok = SnakepitPort.await_ready(server)
@@ -234,7 +234,7 @@ defmodule SnakepitPort.LifecycleTest do
       call = Task.async(fn -> SnakepitPort.execute("finish_with", [fifo], server: server) end)
       {:ok, link} = Link.find(server)
       await(fn -> :ets.member(link.table, id) end)
-      Link.close(before, stream, self())
+      LinkStream.close(before, stream, self())
       assert {:error, %Error{}} = Link.request(before, &Frames.ping/1, 1000)
       assert Link.watch(before) == :ok
       File.write!(fifo, "done")

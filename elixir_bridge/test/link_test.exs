@@ -1,6 +1,6 @@
 defmodule SnakepitPort.LinkTest do
   use ExUnit.Case, async: true
-  alias SnakepitPort.{Delivery, Frames, Link}
+  alias SnakepitPort.{Delivery, Frames, Link, LinkStream}
 
   # This process is the owner, of a program that returns every frame.
   setup context do
@@ -57,9 +57,9 @@ defmodule SnakepitPort.LinkTest do
 
     pid =
       spawn_link(fn ->
-        {:ok, {id, alias} = stream} = Link.open(link, &Frames.ping/1)
+        {:ok, {id, alias} = stream} = LinkStream.open(link, &Frames.ping/1)
         send(test, {:open, id, alias})
-        receive do: (:close -> send(test, {:closed, Link.close(link, stream, self())}))
+        receive do: (:close -> send(test, {:closed, LinkStream.close(link, stream, self())}))
         receive do: (:end -> :ok)
       end)
 
@@ -84,7 +84,7 @@ defmodule SnakepitPort.LinkTest do
 
     {pid, monitor} =
       spawn_monitor(fn ->
-        streams = for _ <- 1..3, do: Link.open(link, &Frames.ping/1)
+        streams = for _ <- 1..3, do: LinkStream.open(link, &Frames.ping/1)
         send(test, {:open, for({:ok, {id, _}} <- streams, do: id)})
         Link.request(link, &Frames.ping/1, :infinity)
       end)

@@ -2,7 +2,7 @@ defmodule SnakepitPort.StreamTest do
   @moduledoc "Streams through a real supervisor and real workers."
   use ExUnit.Case, async: true
   import SnakepitPort.Support
-  alias SnakepitPort.{Error, Link}
+  alias SnakepitPort.{Error, Link, LinkStream}
 
   setup context do
     server = start!(context, [[pool_size: context[:workers] || 1]])
@@ -225,10 +225,10 @@ defmodule SnakepitPort.StreamTest do
     writer = File.open!(fifo, [:write])
     IO.puts(writer, "line")
     assert_receive {:suspended, continue}
-    waits = [current_function: {Link, :take, 3}, status: :waiting]
+    waits = [current_function: {LinkStream, :take, 3}, status: :waiting]
     await(fn -> Process.info(consumer.pid, [:current_function, :status]) == waits end)
     assert continue.({:halt, :enough}) == {:halted, :enough}
-    assert {:ok, {error, [], left}} = Task.yield(consumer, 5_000) || Task.shutdown(consumer)
+    assert {:ok, {error, [], left}} = Task.yield(consumer, 20_000) || Task.shutdown(consumer)
     assert %Error{type: :cancelled, command: "wait_between"} = error
     assert error.message =~ "by another process"
     assert left == [messages: [], monitors: []]

@@ -14,7 +14,7 @@ defmodule SnakepitPort.Chunks do
   first time, and not gone on with since. That is noted in the process dictionary.
   """
 
-  alias SnakepitPort.{Call, Error, Frames, Link, SharedMemory, Terms, Window}
+  alias SnakepitPort.{Call, Error, Frames, Link, LinkStream, SharedMemory, Terms, Window}
 
   # What a worker makes of small chunks while credit is on its way.
   @window 512
@@ -99,7 +99,7 @@ defmodule SnakepitPort.Chunks do
 
   defp resume(chunks, command, fun), do: reduce(chunks, command, fun)
 
-  defp open?(chunks), do: Link.open?(chunks.link, chunks.handle, chunks.consumer)
+  defp open?(chunks), do: LinkStream.open?(chunks.link, chunks.handle, chunks.consumer)
 
   # Several, if a stream is zipped with itself.
   defp suspended(key), do: Process.get(key, [])
@@ -172,7 +172,7 @@ defmodule SnakepitPort.Chunks do
   end
 
   defp write(link, files?, frame_of) do
-    with {:error, error} <- Link.open(link, frame_of) do
+    with {:error, error} <- LinkStream.open(link, frame_of) do
       if files?, do: release(link)
       {:error, error}
     end
@@ -184,7 +184,7 @@ defmodule SnakepitPort.Chunks do
 
   # The consumer has done with the chunks that it has taken: those are what it pays for here.
   defp take(%{owed: owed} = chunks) when owed > 0 do
-    Link.grant(chunks.link, chunks.handle, owed)
+    LinkStream.grant(chunks.link, chunks.handle, owed)
     take(%{chunks | owed: 0})
   end
 
@@ -219,7 +219,7 @@ defmodule SnakepitPort.Chunks do
   end
 
   defp await(chunks, ms) do
-    answer = Link.await(chunks.link, chunks.handle, chunks.taken, ms)
+    answer = LinkStream.await(chunks.link, chunks.handle, chunks.taken, ms)
     # Whatever that is, nobody is going to read them any more.
     if chunks.files?, do: release(chunks.link)
     if answer == :lost, do: raise(ArgumentError, lost())
@@ -232,7 +232,7 @@ defmodule SnakepitPort.Chunks do
       "process of its own); or the same step of the enumeration is taken a second time"
   end
 
-  defp close(chunks), do: Link.close(chunks.link, chunks.handle, chunks.consumer)
+  defp close(chunks), do: LinkStream.close(chunks.link, chunks.handle, chunks.consumer)
 
   defp deadline(:infinity), do: :infinity
   defp deadline(ms), do: System.monotonic_time(:millisecond) + ms

@@ -67,14 +67,8 @@ defmodule SnakepitPort.Link do
           shm: SharedMemory.t() | nil
         }
 
-  @typedoc "An open stream: its call's identifier, and the alias that its chunks are sent to."
-  @type stream :: {Frames.id(), reference}
-
   # For a pool that is not there, in ms: as of those where nothing is set.
   @call_timeout 60_000
-
-  # How long a stream waits for what was sent to it already, in ms: that is there.
-  @patience 1_000
 
   # Identifiers from here to 2^31 are 32-bit integers on the wire: one shape for the fast paths.
   @first_id 256
@@ -235,7 +229,7 @@ defmodule SnakepitPort.Link do
   @spec request(t, (Frames.id() -> iodata), timeout, (Frames.id() -> any)) ::
           {:ok, answer :: binary} | {:error, Error.t()} | :timeout
   def request(link, frame_of, timeout, announce \\ fn _ -> :ok end) do
-    id = :atomics.add_get(link.ids, 1, 1)
+    id = next_id(link)
     frame = frame_of.(id)
 
     with :ok <- check_size(link, frame) do
@@ -260,7 +254,7 @@ defmodule SnakepitPort.Link do
   @spec follow(t, (Frames.id() -> iodata), timeout, (number, number -> any)) ::
           {:ok, answer :: binary} | {:error, Error.t()} | :timeout
   def follow(link, frame_of, timeout, progress) do
-    id = :atomics.add_get(link.ids, 1, 1)
+    id = next_id(link)
     frame = frame_of.(id)
 
     with :ok <- check_size(link, frame) do
@@ -309,113 +303,9 @@ defmodule SnakepitPort.Link do
 
   defp now, do: System.monotonic_time(:millisecond)
 
-  @doc """
-  Sends the frame of a stream call. The calling process gets its chunks with `await/2`, and has to
-  `close/2` it.
-  """
-  @spec open(t, (Frames.id() -> iodata)) :: {:ok, stream} | {:error, Error.t()}
-  def open(link, frame_of) do
-    id = :atomics.add_get(link.ids, 1, 1)
-    frame = frame_of.(id)
-
-    with :ok <- check_size(link, frame) do
-      # It stays for any number of messages, until the monitor is taken back.
-      alias = :erlang.monitor(:process, link.owner, alias: :demonitor)
-      register_and_write(link, {id, alias, 0}, frame)
-      note_stream(link, id)
-      {:ok, {id, alias}}
-    end
-  end
-
-  # Until here its row is that of a call, which the next call of this process overwrites.
-  defp note_stream(link, id) do
-    :ets.insert(link.streams, {{self(), id}})
-  rescue
-    ArgumentError -> :ok
-  end
-
-  @doc """
-  What a stream gets after `n` chunks: one more, or its answer. `:lost` if that was sent to its consumer, and is there
-  no more. `:closed` if another process has closed it meanwhile.
-  """
-  @spec await(t, stream, non_neg_integer, timeout) ::
-          {:ok, binary} | {:error, Error.t()} | :timeout | :lost | :closed
-  def await(link, stream, n, timeout) do
-    with :timeout <- take(stream, n, 0) do
-      if sent?(link, stream, n) do
-        # An atom is larger than any number.
-        with :timeout when timeout >= @patience <- take(stream, n, min(timeout, @patience)),
-             do: :lost
-      else
-        take(stream, n, timeout)
-      end
-    end
-  end
-
-  defp take({_id, alias}, n, timeout) do
-    receive do
-      {^alias, ^n, frame} -> {:ok, frame}
-      {^alias, :closed, _} -> :closed
-      {^alias, _, _} -> :lost
-      {:DOWN, ^alias, _, _, reason} -> {:error, down(reason)}
-    after
-      timeout -> :timeout
-    end
-  end
-
-  defp sent?(link, {id, _alias}, n) do
-    case :ets.lookup(link.table, id) do
-      [{_, _, sent}] -> sent > n
-      # It was answered.
-      [] -> true
-    end
-  rescue
-    # The owner has told why it goes, or is about to.
-    ArgumentError -> not Process.alive?(link.owner)
-  end
-
-  @doc "Lets the worker send so many more chunks."
-  @spec grant(t, stream, pos_integer) :: :ok
-  # Should the port be gone, the owner goes, too, and the monitor will say why.
-  def grant(link, {id, _alias}, credit), do: tell(link, Frames.credit(id, credit))
-
-  @doc """
-  Cancels a stream that has not been answered. Nothing of it is or comes into the mailbox of its consumer,
-  if that is who calls this: nobody can take chunks out of another's. Another consumer is told, for it may be waiting.
-  """
-  @spec close(t, stream, consumer :: pid) :: :ok
-  def close(link, {id, alias}, consumer) do
-    if consumer == self() do
-      Process.demonitor(alias, [:flush])
-      drop(alias)
-    else
-      # Before its row is taken: who finds none waits for what was sent.
-      if :ets.member(link.table, id), do: send(alias, {alias, :closed, nil})
-    end
-
-    cancel(link, id)
-    :ets.delete(link.streams, {consumer, id})
-    :ok
-  rescue
-    ArgumentError -> :ok
-  end
-
-  @doc "Whether nobody has closed a stream of this consumer's."
-  @spec open?(t, stream, consumer :: pid) :: boolean
-  def open?(link, {id, _alias}, consumer) do
-    :ets.member(link.streams, {consumer, id})
-  rescue
-    # The owner is gone: the monitor will say why.
-    ArgumentError -> true
-  end
-
-  defp drop(alias) do
-    receive do
-      {^alias, _, _} -> drop(alias)
-    after
-      0 -> :ok
-    end
-  end
+  @doc "An identifier for a call, which no other has."
+  @spec next_id(t) :: Frames.id()
+  def next_id(link), do: :atomics.add_get(link.ids, 1, 1)
 
   @doc "An error of type `:frame_too_large` for a frame that the supervisor does not accept."
   @spec check_size(t, iodata, String.t()) :: :ok | {:error, Error.t()}
@@ -443,7 +333,7 @@ defmodule SnakepitPort.Link do
   @doc "Writes a frame that nobody waits for. Never waits itself."
   @spec tell(t, iodata) :: :ok
   def tell(link, frame) do
-    write(link, :atomics.add_get(link.ids, 1, 1), frame)
+    write(link, next_id(link), frame)
   rescue
     # The port is gone, so the owner is going too.
     ArgumentError -> :ok
@@ -474,7 +364,9 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
-  defp register_and_write(link, row, frame) do
+  @doc "Has the answer to a frame find `row`, and writes the frame. Never waits."
+  @spec register_and_write(t, tuple, iodata) :: :ok
+  def register_and_write(link, row, frame) do
     watch(link)
     id = elem(row, 0)
     :ets.insert(link.table, [row, {self(), id}])
@@ -513,7 +405,7 @@ defmodule SnakepitPort.Link do
     case :ets.take(link.table, id) do
       [_] ->
         if :ets.take(link.outbox, id) == [],
-          do: write(link, :atomics.add_get(link.ids, 1, 1), Frames.cancel(id))
+          do: write(link, next_id(link), Frames.cancel(id))
 
       # The answer is on its way to whom it cannot reach any more.
       [] ->
@@ -525,13 +417,15 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
-  defp down({%Error{} = error, _}), do: error
+  @doc "The error of an owner that ended for this reason."
+  @spec down(term) :: Error.t()
+  def down({%Error{} = error, _}), do: error
 
   # It was looked up before that.
-  defp down(:noproc),
+  def down(:noproc),
     do: %Error{type: :supervisor_down, message: "the SnakepitPort server has just stopped"}
 
-  defp down(reason) do
+  def down(reason) do
     message = "the SnakepitPort server stopped: #{Exception.format_exit(reason)}"
     %Error{type: :supervisor_down, message: message}
   end
