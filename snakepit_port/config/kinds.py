@@ -259,6 +259,10 @@ class Size(Kind):
         return {"anyOf": [integer, _amount_schema(SIZE_UNITS, fraction="")]}
 
 
+def _to_the_microsecond(seconds: Decimal) -> Decimal:
+    return seconds.quantize(Decimal("0.000001"), ROUND_HALF_EVEN)
+
+
 class Duration(Kind):
     """A time span, kept as float seconds to the microsecond; "infinity" is ``math.inf``."""
 
@@ -276,9 +280,10 @@ class Duration(Kind):
         if seconds is None:
             hint = self._hint(value) or f"units: {', '.join(DURATION_UNITS)}"
             return at.unexpected(self.expects, value, hint)
-        if seconds > MAX_SECONDS or seconds < 0 or (seconds == 0 and not self._zero):
+        kept = _to_the_microsecond(seconds)
+        if seconds > MAX_SECONDS or seconds < 0 or (kept == 0 and not self._zero):
             return at.unexpected(self.expects, value)
-        return float(seconds.quantize(Decimal("0.000001"), ROUND_HALF_EVEN))
+        return float(kept)
 
     def _hint(self, value: object) -> str:
         """What to write for what was meant by a text."""
@@ -290,7 +295,9 @@ class Duration(Kind):
             return f'write "{value}s" for seconds, or {int(value)} for milliseconds'
         parts = meant.time(value)
         seconds = meant.total(parts, DURATION_UNITS)
-        if not parts or seconds > MAX_SECONDS or (seconds == 0 and not self._zero):
+        if not parts or seconds > MAX_SECONDS:
+            return ""
+        if _to_the_microsecond(seconds) == 0 and not self._zero:
             return ""
         # As one unit has it, if one was written.
         text = self.dump(float(seconds))

@@ -89,6 +89,12 @@ def test_what_is_no_duration(value: object) -> None:
 def test_bounds_of_durations() -> None:
     assert parse(Duration(), 0) is None
     assert parse(Duration(), "0.0s") is None
+    # Kept, it would be nothing: what waits for so long would never have waited.
+    for nothing in ("0.0004ms", "0.0000005s", (0.0000001, "seconds")):
+        assert parse(Duration(), nothing) is None
+        assert parse(Duration(zero=True), nothing) == 0.0
+    assert parse(Duration(), "0.0006ms") == 0.000001
+    assert parse(Duration(zero=True), (-0.0000001, "seconds")) is None
     assert parse(Duration(), "infinity") is None
     assert parse(Duration(), "36500d") == 36500 * 86400
     assert parse(Duration(), "36501d") is None

@@ -237,6 +237,11 @@ def test_one_mistake(text: str, message: str) -> None:
             '"1.5h", or milliseconds, or "infinity", found "0s"',
         ),
         (
+            {"idle_timeout": "0.0004 msec"},
+            'idle_timeout: expected a duration above zero like "250ms" or '
+            '"1.5h", or milliseconds, or "infinity", found "0.0004 msec" (units: ms, s, m, h, d)',
+        ),
+        (
             {"cancel_grace_period": "infinity"},
             "cancel_grace_period: expected a duration like "
             '"250ms" or "1.5h", or milliseconds, found "infinity" (units: ms, s, m, h, d)',
