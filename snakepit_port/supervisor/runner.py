@@ -264,14 +264,15 @@ class Runner:
             )
             return
         self._processes[worker.id] = process
-        if self.paused:
-            process.pause(True)
         try:
             self._source.start(process)
         except StarterError as exc:
             for fd in process.inherited:
                 os.close(fd)
             self._could_not_start(worker, str(exc))
+            return
+        if self.paused:
+            process.pause(True)
 
     def held(self, id: str) -> None:
         """A worker was killed, and does not go."""

@@ -90,8 +90,9 @@ class WorkerProcess:
 
     def pause(self, paused: bool) -> None:
         """Stop reading what it says and prints, or go on: but not with what it says if it is
-        condemned, unless nobody but the end of that tells that it is gone."""
-        self.link.pause(paused or (self.condemned and self.starter is not None))
+        condemned. Once its starter is gone, nothing but the end of what it says tells that it is
+        gone, too: that is read in any case. It was killed, so what it says is bounded."""
+        self.link.pause(self.starter is not None and (paused or self.condemned))
         self.stdout.pause(paused)
         self.stderr.pause(paused)
 

@@ -337,6 +337,27 @@ async def test_one_that_broke_the_protocol_is_gone_when_its_starter_is(
     assert stage.runner.workers() == []
 
 
+@pytest.mark.parametrize("first", ["host", "starter"])
+async def test_one_goes_with_its_starter_though_the_host_does_not_read(
+    stage: Stage, first: str
+) -> None:
+    (channel,) = await stage.up()
+    (starter,) = stage.starters
+    stage.call(1)
+    if first == "host":
+        stage.runner.pause(True)
+    stage.runner.stop(60.0)
+    starter.go()
+    if first == "starter":
+        stage.runner.pause(True)
+    channel.close()
+    # Twice: what it had not read makes that an error first.
+    await stage.turn()
+    await stage.turn()
+    assert stage.answers == {1: "worker_crashed"}
+    assert stage.runner.stopped
+
+
 @pytest.fixture
 def other() -> Iterator[subprocess.Popen[bytes]]:
     """A process that lives."""
