@@ -92,6 +92,11 @@ class Host:
         for runner in self.pools:
             runner.stop(grace)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the host takes answers too slowly: it is not read from then."""
+        return self._balance.is_behind
+
     def hears_no_more(self) -> None:
         """The host has closed its end of the link."""
         self._tools.refuse("the host has closed its end of the link, and runs no tools any more")

@@ -54,6 +54,9 @@ _LOOK_EVERY = 0.001
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+#: The peer of a socket writes no more, which a pipe tells unasked.
+_HALF_CLOSED = getattr(select, "EPOLLRDHUP", 0)
+
 #: Linux lets anybody have pipes of 1 MiB: a large frame then takes fewer wake-ups on both sides.
 _PIPE_BYTES = 1024 * 1024
 
@@ -123,12 +126,19 @@ class Supervisor:
         self._host_out = host_out
         #: When to be gone, whatever is left: nobody is there to answer.
         self._last_moment = math.inf
+        #: Whether the host has closed its end of stdin, and until when what it sent before may wait
+        #: to be read.
+        self._is_closed = False
+        self._patience_ends = math.inf
         #: When to see what is due next.
         self._looks_at = 0.0
         self._run = Run()
-        self._host_watch = _watch_reader(host_out)
+        self._host_watch = _watch_peer(host_out)
         if self._host_watch is not None:
             self._pump.watch(self._host_watch.fileno(), READ, self._host_died)
+        self._closing_watch = _watch_peer(host_in, _HALF_CLOSED)
+        if self._closing_watch is not None:
+            self._pump.watch(self._closing_watch.fileno(), READ, self._host_closes)
         self._link = Link(
             self._pump, host_in, host_out, _HELLO_MAX_BYTES, self._received, self._closed
         )
@@ -164,7 +174,7 @@ class Supervisor:
         pump, host = self._pump, self._host
         if not pump.turn_at_once():
             due = math.inf if host is None else host.next_due
-            await pump.turn(min(deadline, self._last_moment, due))
+            await pump.turn(min(deadline, self._last_moment, self._patience_ends, due))
             self._looks_at = pump.now
             # It may have said hello in this turn, and what it is owed from then on be due.
             host = self._host
@@ -173,8 +183,12 @@ class Supervisor:
         if pump.now >= self._looks_at:
             self._looks_at = pump.now + _LOOK_EVERY
             host.tick(pump.now)
+        if pump.now >= self._patience_ends:
+            self._closed()
         pump.flush()
         host.take_stock()
+        if self._is_closed:
+            self._patience_ends = self._patience_with(host)
         if self._stopping:
             self._ended = host.pools.stopped or pump.now >= self._last_moment
 
@@ -195,6 +209,20 @@ class Supervisor:
         if self._host is not None:
             self._host.cancel_all()
             self._pump.flush()
+
+    def _host_closes(self, _events: int) -> None:
+        """It says no more. That is told when what it has said is read; this tells it before."""
+        assert self._closing_watch is not None
+        self._pump.watch(self._closing_watch.fileno(), 0, self._host_closes)
+        self._is_closed = True
+
+    def _patience_with(self, host: Host) -> float:
+        """Until when a host that has closed its end may go on not to read either: perhaps it waits
+        for the exit. One that reads has answers to all that it asked before."""
+        if self._stopping or not host.is_behind:
+            return math.inf
+        grace = host.pools.supervisor.shutdown_grace_period
+        return min(self._patience_ends, self._pump.now + grace)
 
     def _shut_down(self) -> None:
         if self._host is None:
@@ -318,14 +346,14 @@ def _error(type: str, message: str) -> dict[str, Any]:
     return {"type": type, "message": encodable(message)}
 
 
-def _watch_reader(fd: int) -> select.epoll | None:
-    """Becomes readable when the last reader of what is written to a descriptor has gone. None where
-    the system cannot tell: then end-of-file on stdin has to do."""
+def _watch_peer(fd: int, events: int = 0) -> select.epoll | None:
+    """Becomes readable when nobody has the other end of a descriptor any more, whatever is still to
+    be read. None where the system cannot tell: then end-of-file on stdin has to do."""
     if not hasattr(select, "epoll"):
         return None
     watch = select.epoll()
-    # Nothing is asked for, so it is only told of errors.
-    watch.register(fd, 0)
+    # Asked for nothing, it is told of that and of errors.
+    watch.register(fd, events)
     return watch
 
 

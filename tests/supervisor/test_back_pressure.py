@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,15 +30,14 @@ MAY_GROW = 2 * (HOST_BEHIND_BYTES + MAX_FRAMES_HELD * MAX_FRAME_BYTES)
 class RawHost:
     """Plain pipes: it reads when a test says so."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdin is not None
+    def __init__(self, process: subprocess.Popen[bytes], stdin: IO[bytes] | socket.socket) -> None:
         assert process.stdout is not None
         self.process = process
-        self._in: IO[bytes] = process.stdin
+        self._in = stdin
         self._out: IO[bytes] = process.stdout
         self._framer = Framer(64 * MIB)
 
-    def hello(self, **settings: Any) -> None:
+    def hello(self, grace: str = "5s", **settings: Any) -> None:
         """Greet it, and read until its pool is ready."""
         pool = {
             "name": "default",
@@ -46,7 +47,8 @@ class RawHost:
             "python_path": [str(HERE)],
             **settings,
         }
-        config = {"supervisor": {"max_frame_bytes": MAX_FRAME_BYTES}, "pools": [pool]}
+        supervisor = {"max_frame_bytes": MAX_FRAME_BYTES, "shutdown_grace_period": grace}
+        config = {"supervisor": supervisor, "pools": [pool]}
         os.write(self._in.fileno(), messages.hello({"software": "test", "config": config}))
         while not any(frame[0] == "ready" for frame in self.read()):
             pass
@@ -96,6 +98,13 @@ class RawHost:
                 found[file] = status["voluntary_ctxt_switches"]
         return found
 
+    def close(self) -> None:
+        """Say no more: a socket can still be read from."""
+        if isinstance(self._in, socket.socket):
+            self._in.shutdown(socket.SHUT_WR)
+        else:
+            self._in.close()
+
     def memory(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
@@ -104,10 +113,9 @@ class RawHost:
     def answers(self, calls: int, rest: bytes) -> dict[int, str]:
         """Read at last, and send what was missing: the tag of each answer, or the type of error."""
         found: dict[int, str] = {}
-        fd = self._in.fileno()
         while len(found) < calls:
-            if rest and select.select([], [fd], [], 0)[1]:
-                rest = rest[os.write(fd, rest) :]
+            if rest and self._has_room(seconds=0):
+                rest = rest[os.write(self._in.fileno(), rest) :]
             for frame in self.read():
                 if frame[0] in ("result", "error"):
                     assert frame[1] not in found, "answered twice"
@@ -115,14 +123,24 @@ class RawHost:
         return found
 
 
-@pytest.fixture
-def host() -> Iterator[RawHost]:
+@pytest.fixture(params=["pipe"])
+def host(request: pytest.FixtureRequest) -> Iterator[RawHost]:
+    """On pipes, unless a test asks for a socket."""
     command = [sys.executable, "-m", "snakepit_port", "serve"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            yield RawHost(process)
-        finally:
-            process.kill()
+    with ExitStack() as stack:
+        stdin: int | socket.socket = subprocess.PIPE
+        if request.param == "socket":
+            ours, stdin = map(stack.enter_context, socket.socketpair())
+        process = stack.enter_context(
+            subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE)
+        )
+        stack.callback(process.kill)
+        if isinstance(stdin, socket.socket):
+            stdin.close()
+            yield RawHost(process, ours)
+        else:
+            assert process.stdin is not None
+            yield RawHost(process, process.stdin)
 
 
 def test_answers_that_are_not_read_hold_workers_and_host_back(host: RawHost) -> None:
@@ -145,3 +163,27 @@ def test_refusals_that_are_not_read_hold_the_host_back(host: RawHost) -> None:
     answers = host.answers(calls, rest)
     assert "pool_saturated" in answers.values()
     assert set(answers.values()) <= {"pool_saturated", "result"}
+
+
+on_both = pytest.mark.parametrize("host", ["pipe", "socket"], indirect=True)
+
+
+@on_both
+def test_a_host_that_closes_its_end_and_does_not_read_sees_the_exit(host: RawHost) -> None:
+    host.hello(grace="1ms", max_queue_size=100_000, queue_timeout="infinity")
+    most = 6000
+    calls, _ = host.ask_until_blocked(encode(["x" * 16_000]), most)
+    assert calls < most
+    host.close()
+    assert host.process.wait() == 0
+
+
+@on_both
+def test_one_that_reads_has_answers_to_all_that_it_asked_before(host: RawHost) -> None:
+    host.hello(grace="10m", max_queue_size=100_000, queue_timeout="infinity")
+    most = 6000
+    calls, rest = host.ask_until_blocked(encode(["x" * 16_000]), most)
+    assert rest, "it was never behind"
+    host.close()
+    assert set(host.answers(calls - 1, b"").values()) == {"result"}
+    assert host.process.wait() == 0
