@@ -217,7 +217,7 @@ class Starter:
             try:
                 if isinstance(frame, Oversized):
                     raise ValueError(f"a frame of {frame.size} bytes")
-                said = starter_frames.parse(frame)
+                said = starter_frames.parse(frame, starter_frames.FROM_STARTER)
             except ValueError as exc:
                 # A module that it preloaded got hold of its descriptor, say.
                 self._is_broken = True

@@ -116,7 +116,7 @@ class Starter:
             return 0
         for frame in self._framer.feed(data):
             assert isinstance(frame, bytes)
-            tag, *rest = starter_frames.parse(frame)
+            tag, *rest = starter_frames.parse(frame, starter_frames.TO_STARTER)
             if tag == "hello":
                 error = self._prepare(rest[1])
                 if error is not None:

@@ -16,6 +16,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Container
 from typing import Any
 
 from snakepit_port import wire
@@ -38,6 +40,17 @@ _FRAMES: dict[str, tuple[type, ...]] = {
     "pong": (),
     "finish": (),
 }
+
+FROM_STARTER = frozenset(("hello", "failed", "started", "start_failed", "exited", "pong"))
+TO_STARTER = frozenset(("hello", "start", "signal", "ping", "finish"))
+
+#: pid_t is a C int.
+_MAX_PID = 2**31 - 1
+
+
+def is_process_id(value: object) -> bool:
+    """Of a process that was started here: to kill(2), 0, 1 and less mean others."""
+    return type(value) is int and 1 < value <= _MAX_PID
 
 
 def _frame(tag: str, *elements: Any) -> bytes:
@@ -84,15 +97,25 @@ def finish() -> bytes:
     return _frame("finish")
 
 
-def parse(frame: bytes) -> tuple[Any, ...]:
-    """A frame as a tuple, its tag as `str`. Raises `ValueError` if it is none of those above."""
+def parse(frame: bytes, tags: Container[str]) -> tuple[Any, ...]:
+    """A frame as a tuple, its tag as `str`. Raises `ValueError` if it is none of those above that
+    has one of these tags."""
     try:
         term = wire.decode(frame[4:])
     except wire.DecodeError as exc:
         raise ValueError(f"a frame that is no term: {exc}") from None
     if isinstance(term, tuple) and term and isinstance(term[0], str):
         tag, elements = str(term[0]), term[1:]
-        kinds = _FRAMES.get(tag)
-        if kinds is not None and list(map(type, elements)) == list(kinds):
+        kinds = _FRAMES.get(tag) if tag in tags else None
+        if kinds is not None and list(map(type, elements)) == list(kinds) and _holds(tag, elements):
             return (tag, *elements)
     raise ValueError("a frame that does not exist")
+
+
+def _holds(tag: str, elements: tuple[Any, ...]) -> bool:
+    """Whether numbers are such as the system has."""
+    if tag == "exited":
+        status = elements[2]
+        ended = 0 <= status < 2**16 and (os.WIFEXITED(status) or os.WIFSIGNALED(status))
+        return ended and is_process_id(elements[1])
+    return tag != "started" or is_process_id(elements[1])

@@ -17,6 +17,7 @@ import trio
 from snakepit_port.harness import CallError, Host, open_host
 from snakepit_port.wire import Atom, encode
 from snakepit_port.wire.framing import pack
+from snakepit_port.worker import starter_frames
 
 HERE = Path(__file__).parent
 
@@ -216,8 +217,13 @@ async def test_a_cause_that_is_longer_than_the_host_accepts_is_cut(
         (pack(encode((Atom("started"), 1, "x"))), "a frame that does not exist"),
         (pack(encode((Atom("other"), 1))), "a frame that does not exist"),
         (pack(encode([])), "a frame that does not exist"),
+        (starter_frames.ping(), "a frame that does not exist"),
+        (starter_frames.exited("bad-1", 1234, 2**70), "a frame that does not exist"),
     ],
-    ids=["too large", "no term", "too short", "other kinds", "unknown", "no tuple"],
+    ids=[
+        *("too large", "no term", "too short", "other kinds", "unknown", "no tuple"),
+        *("the supervisor's", "no status"),
+    ],
 )
 async def test_only_its_pool_suffers_from_a_starter_that_breaks_its_protocol(
     data: bytes, said: str

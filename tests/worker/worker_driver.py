@@ -173,7 +173,9 @@ class Starter:
             if not data:
                 raise EOFError(f"the starter ended without {tag}: {self.output.rest()}")
             frames = self._framer.feed(data)
-            self._told.extend(starter_frames.parse(frame) for frame in frames)  # type: ignore[arg-type]
+            for frame in frames:
+                assert isinstance(frame, bytes)
+                self._told.append(starter_frames.parse(frame, starter_frames.FROM_STARTER))
 
     @property
     def heard(self) -> list[tuple[Any, ...]]:
