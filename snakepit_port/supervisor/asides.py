@@ -40,6 +40,6 @@ def told(outside: Outside, process: WorkerProcess, said: tuple[Any, ...], frame:
 
 def _log(outside: Outside, process: WorkerProcess, entry: dict[str, Any]) -> None:
     level, line = entry.get("level"), entry.get("line")
-    if level not in LEVELS or not isinstance(line, str):
+    if not (isinstance(level, str) and level in LEVELS and isinstance(line, str)):
         raise ProtocolError("it sent a log entry without a level or a line")
     outside.log(process.runner.name, process.worker.id, "log", level, line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -25,8 +25,10 @@ from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import envelopes, messages
 from snakepit_port.wire.framing import Frame, Oversized
 from snakepit_port.wire.grammar import MAX_CREDIT, ProtocolError
+from snakepit_port.wire.terms import show
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
+from snakepit_port.worker.starter_frames import is_process_id
 
 #: What a worker may tell the host of itself.
 WORKER_EVENTS = ("worker.gil_enabled", "worker.thread_safety")
@@ -412,7 +414,7 @@ class Runner:
         if tag == "hello":
             process.python = said[2].get("python", "")
             # It may be quicker than its starter, which says the same.
-            if process.os_pid is None and isinstance(said[2].get("os_pid"), int):
+            if process.os_pid is None and is_process_id(said[2].get("os_pid")):
                 process.os_pid = said[2]["os_pid"]
         elif tag == "ready":
             process.is_ready = True
@@ -420,14 +422,14 @@ class Runner:
             process.idempotent = _names(said[1].get("idempotent"))
             self._may_be_ready(process)
         elif tag == "event" and said[1] in WORKER_EVENTS:
-            if process.source.is_news(said[1], str(said[3].get("message"))):
+            if process.source.is_news(said[1], _message_of(said[3])):
                 where = {"pool": self.name, "worker": process.worker.id}
                 self.outside.event(said[1], said[2], {**said[3], **where})
         elif tag == "failed":
             # Of one that has served, its calls are told that it went, and how, as of any other.
             if process.worker.ready_at is None:
                 process.failure = said[1]
-            message = f"it says: {said[1].get('message', '')}"
+            message = f"it says: {_message_of(said[1])}"
             self.perform(self.machine.unwell(process.worker, message, self.now()))
         elif tag == "pong":
             todo = self.machine.ponged(process.worker, said[1], self.now())
@@ -442,7 +444,7 @@ class Runner:
         elif tag in asides.TAGS:
             asides.told(self.outside, process, said, frame)
         elif tag == "error":
-            line = said[2].get("message", "")
+            line = _message_of(said[2])
             self.outside.log(self.name, process.worker.id, "supervisor", "error", line)
         else:
             raise ProtocolError(f"it sent a {tag}, which is not a worker's to send")
@@ -594,5 +596,13 @@ def _too_large(frame: Oversized) -> ProtocolError:
     return ProtocolError(f"it sent a frame of {frame.size} bytes")
 
 
+def _message_of(said: Mapping[str, Any]) -> str:
+    """The text that belongs there. What else a worker put in its place may be anything."""
+    message = said.get("message", "")
+    return str(message) if isinstance(message, str) else show(message)
+
+
 def _names(value: Any) -> frozenset[str]:
-    return frozenset(map(str, value)) if isinstance(value, list) else frozenset()
+    if not isinstance(value, list):
+        return frozenset()
+    return frozenset(str(name) for name in value if isinstance(name, str))

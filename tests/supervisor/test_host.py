@@ -24,6 +24,7 @@ from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.source import Source
 from snakepit_port.wire import Atom, decode, encode, messages
 from snakepit_port.wire.framing import Oversized, pack
+from snakepit_port.wire.terms import show
 
 MAX_FRAME_BYTES = 2**17
 
@@ -68,8 +69,9 @@ class FakeProcess:
     def __init__(self, worker: Any, pump: FakePump, source: Any) -> None:
         self.worker = worker
         self.source = source
+        self.runner = source.runner
         self.starter = source
-        self.condemned = False
+        self.condemned = self.is_ready = self.is_announced = False
         self.os_pid = None
         self.python = ""
         self.link = FakeLink(pump)
@@ -415,6 +417,30 @@ def test_a_worker_that_sends_chunks_nobody_asked_for_is_killed(scene: Scene, id:
     assert log[0] == "log"
     assert f"a chunk of call {id}" in log[1]["line"]
     assert process.worker.fate is not None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, 1.5, True, 2**20_000, b"\xff", ["a", ["b"]], {"a": {}}, Atom("a"), "a"],
+    ids=lambda value: show(value),
+)
+def test_what_a_worker_says_may_have_anything_in_its_maps(scene: Scene, value: Any) -> None:
+    runner, process = scene.host.pools.running["one"], scene.process("one")
+    for frame in (
+        messages.hello({"os_pid": value, "python": value}),
+        messages.error(None, {"message": value}),
+        messages.event("worker.gil_enabled", {"n": value}, {"message": value}),
+        messages.log({"level": value, "line": "a"}),
+        messages.log({"level": "info", "line": value}),
+        messages.ready({"gil": value, "idempotent": [value]}),
+        messages.failed({"type": value, "message": value}),
+    ):
+        process.condemned = False
+        runner.worker_said(process, [frame])
+    # It is told of as far as it could be read.
+    tags = [messages.parse(frame)[0] for frame in scene.link.sent]
+    assert tags.count("log") >= 2
+    assert "event" in tags
 
 
 # -- back-pressure ---------------------------------------------------------------------------------
