@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from snakepit_port.config import Config, ConfigError, Problem, load_terms, load_toml
+from snakepit_port.config.report import encodable
 
 
-def load(told: Mapping[str, Any], file: object) -> Config | None:
+def load(told: Mapping[str, Any], file: object, *, at_once: bool = False) -> Config | None:
     """The one that is told as terms, in a hello or for a reload; else that of a file. None where
-    there is no file, either. Raises `ConfigError`."""
+    there is no file, either. Raises `ConfigError`.
+
+    Read `at_once`, it has to be in a regular file: whoever writes to a pipe may take any time, and
+    calls go on meanwhile.
+    """
+    if at_once and "config" not in told and isinstance(file, str):
+        _check_that_it_is_regular(file)
     try:
         if "config" in told:
             base_dir = told.get("base_dir") or os.getcwd()
@@ -26,6 +33,13 @@ def load(told: Mapping[str, Any], file: object) -> Config | None:
             " supervisor in a folder that stays"
         )
         raise ConfigError([Problem("", message)]) from None
+
+
+def _check_that_it_is_regular(file: str) -> None:
+    # One that is not there, or that cannot be read, is told of by whoever reads it.
+    if os.path.exists(file) and not os.path.isfile(file):
+        message = "this is no regular file, and a reload waits for nobody who writes one"
+        raise ConfigError([Problem("", message, "", encodable(file))])
 
 
 def call_timeouts(config: Config) -> dict[str, int | None]:

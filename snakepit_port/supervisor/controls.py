@@ -217,7 +217,8 @@ class Controls:
         self._refuse_while_stopping()
         leaving = set(self._pools.leaving)
         try:
-            config = configuration.load(args, args.get("file", self._config_path))
+            file = args.get("file", self._config_path)
+            config = configuration.load(args, file, at_once=True)
             if config is None:
                 message = "there is no file to read again: reload takes a `config`, or a `file`"
                 raise CallRefused("bad_arguments", message)

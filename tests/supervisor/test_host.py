@@ -512,6 +512,18 @@ def test_a_reload_without_descriptors_for_its_pools_changes_nothing(
         os.fstat(ledgers[0].fd)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_a_reload_waits_for_nobody_who_writes_the_file(
+    scene: Scene, tmp_path: Path, kind: str
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    file = {"pipe": str(tmp_path / "pipe"), "device": "/dev/zero", "folder": str(tmp_path)}[kind]
+    ((_, id, error),) = scene.say(messages.control(1, "reload", encode({"file": file})))
+    assert (id, error["type"]) == (1, "config")
+    assert error["message"].startswith(f"{file}: this is no regular file")
+    assert scene.say(call(2, "one")) == []
+
+
 def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> None:
     size = MAX_FRAME_BYTES - 1000
     frames = [call(number, "one", ["x" * size]) for number in range(3)]
