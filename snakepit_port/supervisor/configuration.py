@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from snakepit_port.config import Config, ConfigError, Problem, load_terms, load_toml
 from snakepit_port.config.report import encodable
+from snakepit_port.wire.terms import show
 
 
 def load(told: Mapping[str, Any], file: object, *, at_once: bool = False) -> Config | None:
@@ -23,8 +23,7 @@ def load(told: Mapping[str, Any], file: object, *, at_once: bool = False) -> Con
         _check_that_it_is_regular(file)
     try:
         if "config" in told:
-            base_dir = told.get("base_dir") or os.getcwd()
-            return load_terms(told["config"], Path(str(base_dir)))
+            return load_terms(told["config"], _folder(told.get("base_dir")))
         return load_toml(file) if isinstance(file, str) else None
     except FileNotFoundError:
         # That a configuration is not there, it says itself; the working directory may be gone.
@@ -33,6 +32,15 @@ def load(told: Mapping[str, Any], file: object, *, at_once: bool = False) -> Con
             " supervisor in a folder that stays"
         )
         raise ConfigError([Problem("", message)]) from None
+
+
+def _folder(base_dir: object) -> str:
+    if base_dir is None or base_dir == "":
+        return os.getcwd()
+    if not isinstance(base_dir, str):
+        message = f"expected the path of a folder, found {show(base_dir)}"
+        raise ConfigError([Problem("base_dir", message)])
+    return str(base_dir)
 
 
 def _check_that_it_is_regular(file: str) -> None:

@@ -512,6 +512,15 @@ def test_a_reload_without_descriptors_for_its_pools_changes_nothing(
         os.fstat(ledgers[0].fd)
 
 
+@pytest.mark.parametrize("base_dir", [5, ["x"], b"\xff", False])
+def test_a_base_dir_that_is_no_path_is_a_mistake(scene: Scene, base_dir: Any) -> None:
+    terms = {"config": configured("one"), "base_dir": base_dir}
+    ((_, id, error),) = scene.say(messages.control(1, "reload", encode(terms)))
+    assert (id, error["type"]) == (1, "config")
+    assert [problem["place"] for problem in error["problems"]] == ["base_dir"]
+    assert f"expected the path of a folder, found {show(base_dir)}" in error["message"]
+
+
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
 def test_a_reload_waits_for_nobody_who_writes_the_file(
     scene: Scene, tmp_path: Path, kind: str
