@@ -331,7 +331,9 @@ class Runner:
             self.outside.sampler.measure(os_pid, lambda size: self._measured(worker, size))
 
     def _measured(self, worker: Worker, size: int | None) -> None:
-        if size is not None:
+        process = self._processes.get(worker.id)
+        # Of one that has gone meanwhile nothing comes, and its pool may be forgotten.
+        if size is not None and process is not None:
             self.perform(self.machine.measured(worker, size, self.now()))
 
     def _emit(self, effect: effects.Emit) -> None:
@@ -462,8 +464,10 @@ class Runner:
             self._is_ready(process, None)
 
     def _is_ready(self, process: WorkerProcess, memory: int | None) -> None:
+        if self._processes.get(process.worker.id) is not process:
+            return
         metadata = {"os_pid": process.os_pid, "python": process.python, "gil": process.gil}
-        # Nothing comes of it, if it was killed or has gone while it was measured.
+        # Nothing comes of it, if it was killed while it was measured.
         todo = self.machine.worker_ready(
             process.worker, metadata, self.now(), memory, process.idempotent
         )

@@ -308,6 +308,23 @@ async def test_one_that_ends_while_it_is_measured_is_not_announced(
     assert limited.events[0] == "worker.start_failed"
 
 
+@pytest.mark.parametrize("is_ready", [False, True])
+async def test_what_is_measured_of_one_that_is_gone_wakes_nobody(
+    limited: Stage, is_ready: bool
+) -> None:
+    """Its pool may be gone, too: whoever was told of it would keep it for ever."""
+    await limited.up()
+    if is_ready:
+        limited.measured.pop()[1](0)
+        # Pools begin at any moment of the interval.
+        limited.wait(2.0)
+    _, told = limited.measured[-1]
+    limited.starters[0].tell("exited", "default-1", 1001, signal.SIGKILL)
+    limited.runner.touched = False
+    told(0)
+    assert not limited.runner.touched
+
+
 # -- a worker whose starter is gone ----------------------------------------------------------------
 
 
