@@ -57,6 +57,8 @@ class Starter:
         self._orphans = Orphans()
         self._spawn = False
         self._shm_folder: str | None = None
+        #: Workers have what the supervisor was started with: nohup(1) has it ignored.
+        self._hangup = signal.getsignal(signal.SIGHUP)
         self._wake, self._woken = os.pipe()
         for fd in (self._wake, self._woken):
             os.set_blocking(fd, False)
@@ -88,8 +90,10 @@ class Starter:
         return status
 
     def _handle_signals(self) -> None:
-        """Wake up when a child ends, and take no notice of a terminal's ^C."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        """Wake up when a child ends, and take no notice of a terminal's ^C, nor of SIGHUP: the
+        kernel sends that to one that is stopped when the supervisor goes, as it lets it go on."""
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         # Workers inherit the mask, and are interrupted and asked with the others.
@@ -207,6 +211,7 @@ class Starter:
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGHUP, self._hangup)
             channel, out, err, stacks = fds
             os.dup2(out, 1)
             os.dup2(err, 2)

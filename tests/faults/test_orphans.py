@@ -64,10 +64,21 @@ def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def mark_of(pid: int) -> str:
     environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     (run_id,) = (line[len(MARK) + 1 :].decode() for line in environ if line.startswith(MARK + b"="))
     return run_id
+
+
+async def stopped(pid: int) -> None:
+    """Stop a process, and return when it is."""
+    os.kill(pid, signal.SIGSTOP)
+    while state_of(pid) != "T":
+        await trio.lowlevel.checkpoint()
 
 
 def folder_of(pid: int) -> Path:
@@ -86,13 +97,18 @@ async def fails(host: Host, command: str) -> None:
 
 @contextmanager
 def loaded_host(
-    config: dict[str, Any], marked: Run, *call: str
+    config: dict[str, Any], marked: Run, *call: str, own_session: bool = False
 ) -> Iterator[tuple[subprocess.Popen[str], Watched]]:
     """A host with calls in flight, and what it has started."""
     script = [sys.executable, str(HERE / "loaded_host.py")]
     command = [*script, json.dumps(config), *(call or ("hang",))]
     with subprocess.Popen(
-        command, env=marked.mark(None), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        env=marked.mark(None),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=own_session,
     ) as process:
         assert process.stdout is not None
         supervisor, *daemons = json.loads(process.stdout.readline())
@@ -136,6 +152,20 @@ async def test_nothing_is_left_of_a_supervisor_that_was_killed(
             await started.gone()
             assert not folder.exists()
             host.kill()
+
+
+async def test_a_starter_that_is_stopped_clears_away_too(marked: Run) -> None:
+    # Whoever the orphans go to is not of this session: then the kernel lets the starter go on.
+    with loaded_host(config(), marked, own_session=True) as (host, started):
+        supervisor, starter, *_ = started.alive()
+        folder = folder_of(starter)
+        # It would remove the folder, when it sees the supervisor gone.
+        host.send_signal(signal.SIGSTOP)
+        await stopped(starter)
+        os.kill(supervisor, signal.SIGKILL)
+        await started.gone()
+        assert not folder.exists()
+        host.kill()
 
 
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])

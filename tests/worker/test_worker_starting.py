@@ -302,6 +302,31 @@ def test_a_preloaded_module_that_handles_signals_hides_no_end_of_a_worker(
         assert starter.end() == 0
 
 
+def ignores_sighup(pid: int) -> bool:
+    status = dict(
+        line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+    )
+    return bool(int(status["SigIgn"], 16) & 1 << signal.SIGHUP - 1)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_sighup_is_not_for_starters_and_as_it_was_for_workers(
+    start_method: str, ignored: bool
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        starter = Starter(start_method)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with starter:
+        starter.told("hello")
+        assert ignores_sighup(starter.process.pid)
+        with starter.start() as worker:
+            assert ignores_sighup(worker.ready().process.pid) is ignored
+        assert starter.end() == 0
+
+
 @pytest.mark.parametrize("text", ["sys.stdout = None", "sys.stderr.close()"])
 def test_a_preloaded_module_may_take_the_output_away(tmp_path: Path, text: str) -> None:
     folder = module(tmp_path, "quiet", f"import sys\n{text}")
