@@ -72,7 +72,8 @@ class Stop(Exception):
 
 class Signals:
     """SIGTERM, SIGINT, SIGHUP and SIGCHLD as a descriptor that becomes readable, until `ignore`:
-    there is no moment at which one of them is lost, or kills."""
+    there is no moment at which one of them is lost, or kills. Nor are they blocked, as whoever
+    started this may have had them."""
 
     def __init__(self) -> None:
         self.fd, self._wake = os.pipe()
@@ -83,6 +84,7 @@ class Signals:
             # Whoever started this with nohup(1) wants it to outlive a terminal.
             if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOP_SIGNALS, signal.SIGCHLD))
 
     def _note(self, number: int, _frame: Any) -> None:
         self._came.add(number)

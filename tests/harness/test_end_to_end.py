@@ -592,6 +592,24 @@ async def test_signals_never_kill_a_supervisor_that_is_stopping() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_signals_that_were_blocked_where_it_was_started_stop_it() -> None:
+    command = [sys.executable, "-m", "snakepit_port", "serve"]
+    handled = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, handled)
+    try:
+        process, stream = start_supervisor(command, None, None, None)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    async with host_over(stream, config=config()) as host:
+        await host.await_ready()
+        status = await trio.Path(f"/proc/{process.os_pid}/status").read_text()
+        (blocked,) = (line for line in status.splitlines() if line.startswith("SigBlk:"))
+        assert int(blocked.split()[1], 16) == 0
+        process.kill(signal.SIGTERM)
+        await process.wait()
+    assert process.exit_status == 0
+
+
 @pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
 async def test_nothing_is_left_of_a_supervisor_that_was_killed(start_method: str) -> None:
     async with open_host(config(pool_size=2, start_method=start_method)) as host:
