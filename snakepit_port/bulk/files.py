@@ -111,7 +111,9 @@ class FileWriter:
             pass
         finally:
             os.close(fd)
-        os.unlink(path)
+        # A claim that somebody else removed, as at the end of a run, is taken back, too.
+        with suppress(OSError):
+            os.unlink(path)
         self.names.pop()
         return None
 

@@ -117,6 +117,19 @@ def _fill(path: str, number: int, max_bytes: int) -> None:
         writer.write(bytes(size))
 
 
+def test_a_claim_that_was_removed_meanwhile_stays_in_the_term(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claimed(folder: Folder) -> int:
+        remove_folder(folder.path)
+        return len(os.listdir(folder.path))
+
+    monkeypatch.setattr(Folder, "claimed", claimed)
+    writer = folder(tmp_path).writer(1)
+    assert wire.decode(wire.encode(LARGE, writer=writer)) == LARGE
+    assert writer.names == []
+
+
 def test_writers_at_the_same_time_never_take_more_than_there_is(tmp_path: Path) -> None:
     max_bytes = 4 * KIB * KIB
     context = multiprocessing.get_context("spawn")
