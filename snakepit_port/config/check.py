@@ -165,21 +165,26 @@ def _profiles(value: object, at: At) -> Any:
             )
         elif POOL.settings["worker_profile"].kind.parse(name, at.child(name)) is INVALID:
             profiles[name] = INVALID
-    for name, settings in table.items():
-        _check_what_it_builds_on(name, settings, table, at)
+    ending: set[str] = set()
+    for name in table:
+        _check_what_it_builds_on(name, table, ending, at)
     return INVALID if any(profile is INVALID for profile in profiles.values()) else profiles
 
 
-def _check_what_it_builds_on(name: str, settings: object, table: Mapping[str, Any], at: At) -> None:
+def _check_what_it_builds_on(name: str, table: Mapping[str, Any], ending: set[str], at: At) -> None:
     """Whether a profile ends at a built-in kind. What is wrong with profiles on its way is reported
-    there."""
-    way = [name]
+    there. `ending` are those that were seen to end somewhere; whatever is on the way of one that
+    does is added, so that no way is gone twice."""
+    way = {name: None}
+    last = name
     while True:
-        kind = (as_table(table[way[-1]]) or {}).get("kind", "process")
-        if not isinstance(kind, str) or kind in PROFILE_KINDS:
+        kind = (as_table(table[last]) or {}).get("kind", "process")
+        if not isinstance(kind, str) or kind in PROFILE_KINDS or kind in ending:
+            ending.update(way)
             return
         if kind not in table:
-            if way == [name]:
+            ending.update(way)
+            if last == name:
                 known = [*PROFILE_KINDS, *(other for other in table if other != name)]
                 hint = did_you_mean(kind, known) or f"known here: {', '.join(known)}"
                 at.child(name).child("kind").wrong(f"no profile is named {found(kind)}", hint)
@@ -192,7 +197,8 @@ def _check_what_it_builds_on(name: str, settings: object, table: Mapping[str, An
                     f"have one of them build on {' or '.join(map(quoted, PROFILE_KINDS))}",
                 )
             return
-        way.append(kind)
+        way[kind] = None
+        last = kind
 
 
 def _pools(value: object, profiles: object, at: At) -> Any:

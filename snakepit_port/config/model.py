@@ -162,14 +162,13 @@ def resolve(name: str, profiles: Mapping[str, ProfileSettings]) -> Profile:
     Raises KeyError with the name of a profile that does not exist, and RecursionError if one builds
     on itself.
     """
-    named: list[ProfileSettings] = []
+    named: dict[str, ProfileSettings] = {}
     while name not in PROFILE_KINDS:
-        profile = profiles[name]
-        if profile in named:
+        if name in named:
             raise RecursionError(name)
-        named.insert(0, profile)
-        name = profile.kind
-    return Profile(name, tuple(named))
+        named[name] = profiles[name]
+        name = named[name].kind
+    return Profile(name, tuple(reversed(named.values())))
 
 
 @dataclass(frozen=True, slots=True)

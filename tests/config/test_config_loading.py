@@ -20,6 +20,8 @@ from snakepit_port.config import (
     PoolSettings,
     Profile,
     ProfileSettings,
+    check,
+    kinds,
     load_terms,
     load_toml,
     load_toml_text,
@@ -156,6 +158,23 @@ def test_a_named_profile_is_found() -> None:
     config = load_terms({"profiles": profiles, "pools": pools}, "/base")
     gpu = ProfileSettings(name="gpu", env={"CUDA_VISIBLE_DEVICES": "0"})
     assert config.profile_of(config.pools[0]) == Profile("process", (gpu,))
+
+
+def test_no_way_from_profile_to_profile_is_gone_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def as_table(value: object) -> Any:
+        asked.append(value)
+        return kinds.as_table(value)
+
+    monkeypatch.setattr(check, "as_table", as_table)
+    count = 200
+    profiles = {f"p{n}": {"kind": f"p{n + 1}"} for n in range(count)} | {f"p{count}": {}}
+    pools = [{"name": "a", "adapter": "b", "worker_profile": "p0"}]
+    config = load_terms({"profiles": profiles, "pools": pools}, "/base")
+    profile = config.profile_of(config.pools[0])
+    assert [named.name for named in profile.named] == [f"p{n}" for n in range(count, -1, -1)]
+    assert len(asked) < 4 * count
 
 
 # -- what is not -------------------------------------------------------------------------------
