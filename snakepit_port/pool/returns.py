@@ -96,7 +96,7 @@ class Returns:
             and call.attempt <= self._record.settings.max_retries
             and error["type"] == "worker_crashed"
             and call.credit is None
-            and not self._sessions.is_tied(call)
+            and not (call.session is not None and self._sessions.are_strict)
         )
 
     def _requeue(self, call: Call, now: float) -> None:

@@ -233,6 +233,16 @@ def test_calls_of_a_session_go_anywhere_once_that_is_only_a_hint() -> None:
     assert second.worker is not first.worker
 
 
+def test_a_call_of_a_session_that_has_become_strict_is_not_started_again() -> None:
+    pool = Driver(affinity="hint")
+    pool.idempotent = {"again"}
+    (worker,) = pool.up()
+    call = pool.call("again", session="s")
+    reload(pool, replaces=False, affinity="strict_queue")
+    pool.gone(worker, started=1)
+    assert pool.outcome(call) == "worker_crashed"
+
+
 def test_a_pool_that_stops_takes_no_other_settings() -> None:
     pool = Driver(pool_size=2)
     pool.up()
