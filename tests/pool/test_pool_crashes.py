@@ -289,6 +289,18 @@ class TestIntensity:
         assert pool.state == "ready"
         assert pool.heard("pool.unavailable") == []
 
+    def test_crashes_from_before_a_pause_do_not_count_after_it(self) -> None:
+        pool = Driver(max_restarts=1, max_seconds=60.0)
+        pool.up()
+        for _ in range(2):
+            self.crash(pool)
+            self.replaced(pool)
+        assert pool.state == "unavailable"
+        pool.wait(MAX_SECONDS)
+        self.replaced(pool)
+        self.crash(pool)
+        assert pool.state == "ready"
+
     def test_what_waits_is_answered(self) -> None:
         pool = Driver(max_restarts=0, prefetch=1)
         (worker,) = pool.up()

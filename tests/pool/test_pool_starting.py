@@ -96,6 +96,14 @@ class TestReady:
             pool.gone(bad, error=IMPORT_ERROR)
         assert (pool.state, pool.settled) == ("ready", 1)
 
+    def test_nobody_waits_for_those_that_are_tried_only_after_a_failure(self) -> None:
+        pool = Driver(pool_size=3, startup_batch_size=2)
+        pool.start()
+        good, bad = pool.workers
+        pool.ready(good)
+        pool.gone(bad, error=IMPORT_ERROR)
+        assert (pool.state, pool.settled) == ("ready", 1)
+
     def test_a_worker_takes_calls_before_its_pool_is_ready(self) -> None:
         pool = Driver(pool_size=2)
         pool.start()
