@@ -10,6 +10,7 @@ import pytest
 from pool_driver import Driver, at
 
 from snakepit_port.pool import Worker, WorkerState
+from snakepit_port.pool.timers import Timer
 
 MIB = 2**20
 IMPORT_ERROR = {"type": "pool_unavailable", "message": "No module named 'nope'"}
@@ -416,3 +417,24 @@ class TestIdle:
         pool.gone(starting(pool)[0], error=IMPORT_ERROR)
         pool.wait(60.0)
         assert one.id in pool.finished
+
+    def test_one_that_stays_for_a_reason_is_looked_at_later_and_not_again_at_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pool = Driver(pool_size=2, min_workers=1, idle_timeout=60.0)
+        one, two = pool.up()
+        pool.wait(50.0)
+        pool.gone(one)
+        # Its successor is starting, and until then the other has to stay.
+        timers, dues = pool.machine._timers, []
+        at = timers.at
+
+        def note(due: float, *what: Any) -> Timer:
+            assert due > pool.now
+            dues.append(due)
+            return at(due, *what)
+
+        monkeypatch.setattr(timers, "at", note)
+        pool.wait(10.0)
+        assert dues == [pool.now + 60.0]
+        assert two.state is WorkerState.READY

@@ -103,6 +103,20 @@ def test_a_pool_that_was_unavailable_begins_anew_at_once() -> None:
     assert pool.state == "ready"
 
 
+def test_and_is_ready_when_its_first_workers_are() -> None:
+    pool = Driver(pool_size=2)
+    pool.start()
+    for worker in pool.workers:
+        pool.gone(worker, error=IMPORT_ERROR)
+    assert pool.state == "unavailable"
+    reload(pool, replaces=False)
+    one, two = starting(pool)
+    pool.ready(one)
+    assert pool.state == "starting"
+    pool.ready(two)
+    assert pool.state == "ready"
+
+
 def test_a_pool_that_is_starting_counts_its_first_workers_on() -> None:
     pool = Driver(pool_size=2)
     pool.start()
@@ -141,6 +155,16 @@ def test_a_pool_made_smaller_while_it_is_replaced_keeps_those_that_are_new() -> 
         assert id in pool.finished
     assert new.id not in pool.finished
     assert pool.call().worker is new
+
+
+def test_those_that_a_smaller_pool_has_too_many_take_no_room_from_successors() -> None:
+    pool = Driver(pool_size=3, max_surge=1, prefetch=1)
+    pool.up()
+    pool.calls(3)
+    reload(pool, replaces=False, pool_size=1)
+    assert len(pool.workers) == 3
+    reload(pool)
+    assert len(starting(pool)) == 1
 
 
 def test_a_worker_that_is_killed_and_held_holds_no_reload_up() -> None:
@@ -196,6 +220,17 @@ def test_new_limits_hold_for_the_workers_there_are() -> None:
     reload(pool, replaces=False, worker_ttl=math.inf)
     pool.wait(10.0)
     assert pool.pinged == [(old.id, 1)]
+
+
+def test_a_limit_of_before_does_not_hold_beside_the_new_one() -> None:
+    pool = Driver(worker_ttl=60.0)
+    (worker,) = pool.up()
+    pool.wait(50.0)
+    reload(pool, replaces=False, worker_ttl=600.0)
+    pool.wait(450.0)
+    assert worker.recycled_for is None
+    pool.wait(100.0)
+    assert worker.recycled_for == "ttl_expired"
 
 
 def test_no_more_calls_wait_at_a_worker_than_may_now() -> None:
