@@ -71,6 +71,19 @@ def test_strict_sessions_are_spread(affinity: str, capacity: int) -> None:
     assert [len(worker.sessions) for worker in workers] == [2, 2, 2]
 
 
+@pytest.mark.parametrize("affinity", STRICT)
+def test_a_new_session_goes_to_no_worker_that_still_has_a_call_of_that_id(affinity: str) -> None:
+    pool = Driver(pool_size=2, affinity=affinity, capacity=2)
+    pool.up()
+    cancelled = pool.call()
+    other = pool.call(session="s").worker
+    assert other is not cancelled.worker
+    pool.cancel(cancelled)
+    again = pool.call(id=cancelled.id, session="t")
+    # Though the first one has no session.
+    assert again.worker is other
+
+
 class TestHint:
     def test_another_worker_takes_the_call_when_its_own_is_busy(self) -> None:
         pool = Driver(pool_size=2, affinity="hint", prefetch=1)
@@ -250,8 +263,13 @@ class TestRecycling:
     def test_workers_with_sessions_come_last(self) -> None:
         pool = Driver(pool_size=3, affinity="strict_queue")
         workers = pool.up()
+        others = pool.calls(2)
         own = done(pool, pool.call(session="s"))
-        rest = [worker for worker in workers if worker is not own]
+        for call in others:
+            done(pool, call)
+        # Else it would be the first.
+        assert own is workers[0]
+        rest = workers[1:]
         pool.perform(pool.machine.recycle([own, *rest], "manual", pool.now))
         order = []
         for _ in workers:
@@ -319,6 +337,18 @@ class TestEnds:
         assert closed(pool) == [("s", "expired")]
         (event,) = pool.heard("session.closed")
         assert event.measurements == {"requests": 1}
+
+    def test_an_answer_that_came_without_a_worker_counts_as_well(self) -> None:
+        pool = Driver(affinity="strict_queue", session_ttl=60.0)
+        (worker,) = pool.up()
+        call = pool.call(session="s")
+        pool.wait(50.0)
+        pool.cancel(call)
+        pool.answer(worker)
+        pool.wait(59.0)
+        assert closed(pool) == []
+        pool.wait(1.0)
+        assert closed(pool) == [("s", "expired")]
 
     def test_closing_ends_it_once_and_lets_its_calls_go_on(self) -> None:
         pool = Driver(pool_size=2, affinity="strict_queue", prefetch=1)

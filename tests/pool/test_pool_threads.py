@@ -142,3 +142,19 @@ def test_one_that_waits_at_a_worker_gets_its_grace_when_it_is_its_turn() -> None
     assert worker.state.value == "draining"
     pool.answer(worker, one)
     assert pool.killed == [worker.id]
+
+
+def test_nothing_waits_at_a_worker_as_long_as_it_has_a_cancelled_call() -> None:
+    pool = Driver(capacity=2)
+    (worker,) = pool.up()
+    pool.learn("fast")
+    cancelled, other = pool.calls(2, "fast")
+    pool.cancel(cancelled)
+    pool.answer(worker, other)
+    beside, behind = pool.calls(2, "fast")
+    assert at(worker) == [cancelled.id, beside.id]
+    assert pool.queued == [behind.id]
+    pool.answer(worker, beside)
+    pool.answer(worker, cancelled)
+    calls = pool.calls(3, "fast")
+    assert at(worker) == ids([behind, *calls])
