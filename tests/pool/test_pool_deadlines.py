@@ -150,6 +150,33 @@ def test_a_host_that_always_reads_slowly_excuses_nobody_for_ever() -> None:
     assert pool.killed == [worker.id]
 
 
+def test_what_a_worker_has_said_is_read_when_it_was_read_from_twice_since() -> None:
+    pool = Driver(cancel_grace_period=1.0)
+    (worker,) = pool.up()
+    pool.machine.hear(False, pool.now)
+    pool.cancel(pool.call())
+    pool.wait(1.0)
+    for _ in range(2):
+        assert pool.killed == []
+        pool.machine.hear(True, pool.now)
+        pool.machine.hear(False, pool.now)
+        pool.wait(CATCHING_UP)
+    assert pool.killed == [worker.id]
+
+
+def test_a_worker_is_excused_as_often_as_it_is_late_for_something_else() -> None:
+    pool = Driver(cancel_grace_period=1.0)
+    (worker,) = pool.up()
+    for _ in range(4):
+        pool.machine.hear(False, pool.now)
+        pool.cancel(pool.call())
+        pool.wait(10.0)
+        pool.machine.hear(True, pool.now)
+        pool.answer(worker)
+        pool.wait(10.0)
+    assert pool.killed == []
+
+
 def test_a_call_that_waits_at_a_worker_has_its_grace_when_its_turn_comes(ending: Ending) -> None:
     end, type, _ = ending
     pool = Driver(prefetch=2, cancel_grace_period=1.0)

@@ -154,6 +154,15 @@ def test_stopping_twice_is_stopping_once() -> None:
     assert pool.state == "stopped"
 
 
+def test_of_two_reasons_the_first_counts() -> None:
+    pool = Driver()
+    pool.up()
+    pool.call()
+    for why in ("the pool was removed", "the supervisor is shutting down"):
+        pool.perform(pool.machine.stop(pool.now, 5.0, why))
+    assert pool.error(pool.call())["message"] == "the pool was removed"
+
+
 def test_a_worker_with_an_abandoned_call_has_its_grace_and_is_killed() -> None:
     pool = Driver(cancel_grace_period=1.0, pool_size=2, prefetch=1)
     one, two = pool.up()
