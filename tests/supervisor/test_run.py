@@ -150,11 +150,17 @@ def test_a_mark_that_is_none_is_ignored(stack: ExitStack, value: str) -> None:
     assert find_leavings().processes == []
 
 
-def test_a_process_that_got_the_id_of_a_leaving_is_spared(stack: ExitStack) -> None:
-    dead = sleeper(stack, {runs.MARK: DEAD_RUN})
-    found, folders = find_leavings()
-    remove(runs.Leavings([found[0]._replace(started="1")], folders))
-    assert dead.process.poll() is None
+def test_a_process_that_got_the_id_of_a_leaving_is_spared(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper(stack, {runs.MARK: DEAD_RUN})
+    (found,) = find_leavings().processes
+    sent: list[int] = []
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda _fd, signum: sent.append(signum))
+    remove(runs.Leavings([found._replace(started="1")], []))
+    assert sent == []
+    remove(runs.Leavings([found], []))
+    assert sent == [signal.SIGKILL]
 
 
 # -- folders ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 
 from snakepit_port import wire
 from snakepit_port.config import load_terms
-from snakepit_port.pool import Call
+from snakepit_port.pool import Call, effects
 from snakepit_port.supervisor import source as sources
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.runner import Runner
@@ -188,6 +188,32 @@ async def test_credit_of_several_frames_fits_into_the_one_that_a_worker_gets(sta
     stage.pump.flush()
     credit = messages.credit(2, MAX_CREDIT)
     assert channel.recv(2**16).endswith(credit)
+
+
+@pytest.mark.parametrize("tag", ["cancel", "recall"])
+async def test_what_a_worker_is_to_look_at_is_there_when_the_signal_comes(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    (channel,) = await stage.up()
+    call = stage.call(1)
+    worker = call.worker
+    assert worker is not None
+    stage.pump.flush()
+    channel.recv(2**16)
+    channel.setblocking(False)
+    seen = []
+
+    def signalled(id: str, signum: int, *, group: bool) -> None:
+        seen.append((id, signum, group, channel.recv(2**16)))
+
+    monkeypatch.setattr(stage.starters[0], "signal", signalled)
+    if tag == "cancel":
+        stage.runner.perform([effects.Interrupt(worker, call)])
+        frame = messages.cancel(1)
+    else:
+        stage.runner.perform([effects.Recall(worker, [call])])
+        frame = messages.recall([1])
+    assert seen == [(worker.id, signal.SIGURG, False, frame)]
 
 
 # -- what commands ask of the host, and tell it ----------------------------------------------------
@@ -419,6 +445,20 @@ async def test_what_starters_print_is_read_as_what_workers_say(stage: Stage) -> 
     assert [starter.is_paused for starter in stage.starters] == [True, True]
     stage.runner.pause(False)
     assert not stage.starters[1].is_paused
+
+
+async def test_a_worker_that_a_starter_did_not_begin_is_left_to_another_one_once(
+    stage: Stage,
+) -> None:
+    stage.runner.start()
+    for number in (1, 2):
+        assert (len(stage.starters), stage.events) == (number, [])
+        starter = stage.starters[-1]
+        assert list(starter.workers) == ["default-1"]
+        starter.tell("hello", 1, {})
+        starter.go()
+    assert len(stage.starters) == 2
+    assert stage.events == ["worker.start_failed", "pool.unavailable"]
 
 
 @pytest.mark.parametrize("left", [False, True])
