@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,6 +19,7 @@ import trio.testing
 
 from snakepit_port.harness import CallError, Host, RawFrame, Subscription, host_over, open_host
 from snakepit_port.harness_process import SupervisorProcess, start_supervisor
+from snakepit_port.supervisor.link import READ_BYTES, READ_MORE_BYTES
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.framing import Framer, pack
 
@@ -365,6 +368,24 @@ async def test_a_host_may_send_calls_right_behind_its_hello() -> None:
     assert answers[1]["type"] == "frame_too_large"
     assert answers[2] == encode(3)
     assert process.exit_status == 0
+
+
+def test_the_limit_holds_for_what_is_read_along_with_the_end_of_hello() -> None:
+    """A hello that takes more than one read is read together with much that follows it."""
+    terms = {**config(), "supervisor": {"max_frame_bytes": 2**17}}
+    hello = messages.hello({"config": terms, "software": "x" * READ_BYTES})
+    # A worker would refuse it as well, but there is no such pool.
+    too_large = messages.call(1, "none", "add", bytes(2**17))
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, READ_MORE_BYTES)
+    with open(read, "rb") as stdin:
+        with open(write, "wb") as said:
+            said.write(hello + too_large)
+        command = [sys.executable, "-P", "-m", "snakepit_port", "serve"]
+        done = subprocess.run(command, stdin=stdin, capture_output=True, check=True)
+    frames = [frame for frame in Framer(2**20).feed(done.stdout) if isinstance(frame, bytes)]
+    ((_, id, error),) = (said for said in map(messages.parse, frames) if said[0] == "error")
+    assert (id, error["type"]) == (1, "frame_too_large")
 
 
 async def test_what_is_due_after_hello_is_done_though_nobody_says_anything(tmp_path: Path) -> None:
