@@ -98,9 +98,10 @@ def configured(*pools: str) -> dict[str, Any]:
 
 
 class Scene:
-    """A host with two pools, whose workers are ready at once and answer when they are told to."""
+    """A host with two pools, whose workers are ready at once (unless it `starts`) and answer when
+    they are told to."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, starts: bool = False) -> None:
         config = load_terms(configured("one", "two"), Path("/"))
         monkeypatch.setitem(runners._PERFORM, effects.Start, self._started)
         self.now = 0.0
@@ -108,11 +109,17 @@ class Scene:
         self.host = Host(self.pump, config, lambda: self.now, "test", Run(), {})  # type: ignore[arg-type]
         self.link = FakeLink(self.pump)
         self.host.attach(self.link)  # type: ignore[arg-type]
-        for runner in self.host.pools.running.values():
-            for worker in list(runner.machine.workers.values()):
-                runner.perform(runner.machine.worker_ready(worker, {}, self.now))
+        if not starts:
+            self.up("one", "two")
         self.link.sent.clear()
         self.link.written()
+
+    def up(self, *pools: str) -> None:
+        """Have the workers of these pools be ready."""
+        for name in pools:
+            runner = self.host.pools.running[name]
+            for worker in list(runner.machine.workers.values()):
+                runner.perform(runner.machine.worker_ready(worker, {}, self.now))
 
     def _started(self, runner: Any, effect: effects.Start) -> None:
         runner._processes[effect.worker.id] = FakeProcess(effect.worker, self.pump, runner._source)
@@ -361,6 +368,20 @@ def test_a_frame_too_large_is_answered_by_its_id(scene: Scene) -> None:
 
 def test_ping(scene: Scene) -> None:
     assert scene.say(messages.ping(4)) == [("pong", 4)]
+
+
+def test_a_pool_that_was_added_before_the_others_settled_is_not_said_to_be_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(monkeypatch, starts=True)
+    terms = {"config": configured("one", "two", "three"), "base_dir": "/"}
+    scene.say(messages.control(1, "reload", encode(terms)))
+    scene.up("one", "two", "three")
+    said = [messages.parse(frame) for frame in scene.link.sent]
+    assert [info for tag, info, *_ in said if tag == "ready"] == [
+        {"pools": {"one": "ready", "two": "ready"}}
+    ]
+    scene.host.release()
 
 
 # -- streams ---------------------------------------------------------------------------------------
