@@ -167,3 +167,9 @@ def ask_thrice(tool: str, number: int) -> list[int]:
         number = host.call(tool, number)
         answers.append(number)
     return answers
+
+
+@command
+def abandon_without_environment() -> int:
+    """Starts a process in the worker's group that nothing marks. Returns its process id."""
+    return subprocess.Popen(["sleep", "600"], env={}).pid

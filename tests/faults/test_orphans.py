@@ -222,6 +222,13 @@ async def test_what_a_worker_left_goes_when_it_is_replaced(marked: Run) -> None:
     await left.gone()
 
 
+async def test_what_a_worker_left_in_its_group_goes_though_it_has_no_mark(marked: Run) -> None:
+    async with open_host(config(pool_size=1), env=marked.mark(None)) as host:
+        left = Watched(await host.call(None, "abandon_without_environment"))
+        await fails(host, "leave")
+        await left.gone()
+
+
 # -- what is left when nobody was left to clear it away -------------------------------------------
 
 
