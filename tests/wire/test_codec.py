@@ -435,6 +435,22 @@ def test_a_dict_that_grows_meanwhile_is_an_error():
         wire.encode(shared)
 
 
+def test_a_list_that_grows_meanwhile_is_as_it_was():
+    class Grows:
+        """Adds to the list when it is asked for its fields."""
+
+        __dataclass_fields__ = Inner.__dataclass_fields__
+
+        @property
+        def n(self):
+            shared.append("more")
+            return 0
+
+    shared = ["a", Grows(), "b"]
+    assert wire.decode(wire.encode(shared)) == ["a", {"n": 0}, "b"]
+    assert shared[3:] == ["more"]
+
+
 def test_threads_encode_at_the_same_time():
     # Long enough that the interpreter switches between them.
     inputs = [
