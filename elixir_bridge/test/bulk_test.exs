@@ -278,4 +278,17 @@ defmodule SnakepitPort.BulkTest do
                SnakepitPort.Terms.decode(:erlang.term_to_binary({:"$shm", name}))
     end
   end
+
+  test "no file outside of the folder is removed, whatever it is called by whom" do
+    folder = temporary_path("bulk")
+    other = folder <> "_other"
+    Enum.each([folder, other], &File.mkdir!/1)
+    on_exit(fn -> Enum.each([folder, other], &File.rm_rf!/1) end)
+    shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 1000}
+    kept = Path.join(other, "h-1-0-5")
+    Enum.each([kept, Path.join(folder, "h-1-0-5")], &File.write!(&1, "12345"))
+    SharedMemory.remove(shm, ["../#{Path.basename(other)}/h-1-0-5", "h-1-0-5"])
+    assert File.exists?(kept)
+    assert File.ls!(folder) == []
+  end
 end

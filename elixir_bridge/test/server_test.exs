@@ -156,4 +156,15 @@ defmodule SnakepitPort.ServerTest do
     assert {:ok, _} = SnakepitPort.recycle(pool: :default)
     assert SnakepitPort.reload(config: config()) == {:ok, %{"default" => :unchanged}}
   end
+
+  @tag :capture_log
+  test "one that has lost a process of its own stops, and does not go on without", context do
+    for part <- [:pump, :tools] do
+      server = start_peer!(%{context | test: :"#{context.test} #{part}"}, "good")
+      monitor = Process.monitor(server)
+      %{link: %{pump: pump}, tools: tools} = :sys.get_state(server)
+      Process.exit(if(part == :pump, do: pump, else: tools), :kill)
+      assert_receive {:DOWN, ^monitor, _, _, :killed}
+    end
+  end
 end
