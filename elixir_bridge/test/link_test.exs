@@ -1,6 +1,6 @@
 defmodule SnakepitPort.LinkTest do
   use ExUnit.Case, async: true
-  alias SnakepitPort.{Delivery, Frames, Link, LinkStream}
+  alias SnakepitPort.{Chunks, Delivery, Error, Frames, Link, LinkStream}
 
   # This process is the owner, of a program that returns every frame.
   setup context do
@@ -124,5 +124,17 @@ defmodule SnakepitPort.LinkTest do
     end
 
     assert :ets.tab2list(link.outbox) == []
+  end
+
+  test "past its deadline a stream has no more chunks, but may have ended" do
+    for ms <- [1, :infinity],
+        answer <- [{:chunk, "term"}, {:result, "term"}, {:result, 1, "term", []}] do
+      assert Chunks.in_time(answer, ms) == answer
+    end
+
+    assert Chunks.in_time({:chunk, "term"}, 0) == :timeout
+
+    for answer <- [{:result, "term"}, {:result, 1, "term", []}, {:error, %Error{}}],
+        do: assert(Chunks.in_time(answer, 0) == answer)
   end
 end

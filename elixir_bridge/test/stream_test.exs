@@ -380,34 +380,6 @@ defmodule SnakepitPort.StreamTest do
     nothing_left(link)
   end
 
-  test "the timeout counts whatever has arrived meanwhile", %{opts: opts, link: link} do
-    seen = :counters.new(1, [])
-
-    # It takes longer for the first than there is for all, and then others wait.
-    slow = fn _ ->
-      :counters.add(seen, 1, 1)
-      until = System.monotonic_time(:millisecond) + 1_500
-      await(fn -> System.monotonic_time(:millisecond) > until and waiting() > 0 end)
-    end
-
-    assert {:error, %Error{type: :timeout}} =
-             SnakepitPort.execute_stream("endless", [], slow, [timeout: 1_000] ++ opts)
-
-    assert :counters.get(seen, 1) == 1
-    nothing_left(link)
-  end
-
-  test "the timeout is none of a stream that has ended", %{opts: opts, link: link} do
-    slow = fn n ->
-      until = System.monotonic_time(:millisecond) + 1_500
-      # The last chunk, and the end of the stream behind it.
-      if n == 2, do: await(fn -> System.monotonic_time(:millisecond) > until and waiting() > 0 end)
-    end
-
-    assert SnakepitPort.execute_stream("count", [3], slow, [timeout: 1_000] ++ opts) == :ok
-    nothing_left(link)
-  end
-
   defp waiting do
     {:message_queue_len, length} = Process.info(self(), :message_queue_len)
     length

@@ -191,9 +191,8 @@ defmodule SnakepitPort.Chunks do
   defp take(chunks) do
     ms = left(chunks.deadline)
 
-    # Past the deadline there are no more values; that the stream has ended still counts.
     with {:ok, frame} <- await(chunks, ms),
-         {:chunk, term} when ms != 0 <- Frames.answer(frame),
+         {:chunk, term} <- in_time(Frames.answer(frame), ms),
          {:ok, value} <- Terms.decode(term) do
       {owed, window} = Window.taken(chunks.window, byte_size(term))
       taken = chunks.taken + 1
@@ -210,13 +209,21 @@ defmodule SnakepitPort.Chunks do
         error = %Error{type: :cancelled, message: "the stream was closed by another process"}
         {:error, Call.about(error, chunks.call, chunks.command)}
 
-      late when late == :timeout or elem(late, 0) == :chunk ->
+      :timeout ->
         {:error, Call.about(Call.late(chunks.call.timeout), chunks.call, chunks.command)}
 
       {:error, error} ->
         {:error, Call.about(error, chunks.call, chunks.command)}
     end
   end
+
+  @doc """
+  What an answer counts for when `ms` are left. Past the deadline there are no more values; that the stream has ended
+  still counts.
+  """
+  @spec in_time(answer, timeout) :: answer | :timeout when answer: tuple
+  def in_time({:chunk, _}, 0), do: :timeout
+  def in_time(answer, _ms), do: answer
 
   defp await(chunks, ms) do
     answer = LinkStream.await(chunks.link, chunks.handle, chunks.taken, ms)
