@@ -37,7 +37,9 @@ async def test_a_queued_call_is_answered_and_never_started() -> None:
 
 @pytest.mark.parametrize("command", ["loop_in_python", "sleep_on", "read_on", "wait_on_a_lock"])
 async def test_what_python_can_interrupt_keeps_its_worker(command: str) -> None:
-    async with open_host(config(pool_size=1)) as host:
+    # However long a busy machine takes for it.
+    terms = config(pool_size=1, cancel_grace_period="60s", queue_timeout="60s")
+    async with open_host(terms) as host:
         pid = await host.call(None, "pid")
         for _ in range(3):
             error = await times_out(host, command, timeout=0.05)
