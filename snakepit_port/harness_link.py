@@ -369,7 +369,7 @@ class Link:
             message = "shm in its hello is no folder with its limits"
             raise ProtocolError(message) from None
         self.info = info
-        self._tools.max_frame_bytes = info["max_frame_bytes"]
+        self._tools.max_frame_bytes = info.get("max_frame_bytes", self._max_frame_bytes)
         self._reader = self._make_reader(self._shm, WORKERS)
         self._greeted.set()
 
