@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from snakepit_port.pool.call import Call
 from snakepit_port.pool.queue import Queue
+from snakepit_port.pool.recall import Recalling
+from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.withdrawal import Withdrawal
 from snakepit_port.pool.worker import Worker
 
 
 class Dispatch:
     """First come, first served, among the calls for which there is a worker: those of a strict
-    session wait for theirs alone, and hold nobody else up.
-
-    `late` is called with a call that was to be sent and whose deadline has passed, `waits` when one
-    begins to wait for any worker, `ahead` when one was sent to a worker where it waits; all with
-    the time.
-    """
+    session wait for theirs alone, and hold nobody else up."""
 
     def __init__(
         self,
         roster: Roster,
         queue: Queue,
         sessions: Sessions,
-        late: Callable[[Call, float], None],
-        waits: Callable[[float], None],
-        ahead: Callable[[float], None],
+        recycling: Recycling,
+        withdrawal: Withdrawal,
+        recalling: Recalling,
     ) -> None:
         self._roster = roster
         self._queue = queue
         self._sessions = sessions
-        self._late = late
-        self._waits = waits
-        self._ahead = ahead
+        self._recycling = recycling
+        self._withdrawal = withdrawal
+        self._recalling = recalling
 
     def place(self, call: Call, now: float) -> None:
         """Give a call that has just come to a worker, or have it wait."""
@@ -53,7 +49,7 @@ class Dispatch:
         else:
             queue.add(call, now, only)
             if only is None:
-                self._waits(now)
+                self._recycling.call_waits(now)
 
     def go_on(self, now: float) -> None:
         """Send queued calls, in the order they came, for as long as there are workers for them."""
@@ -61,7 +57,7 @@ class Dispatch:
             worker, call = turn
             if call.arrived_at + call.timeout <= now:
                 # Its time is up, even if `tick` has not come round to it.
-                self._late(call, now)
+                self._withdrawal.deadline_passed(call, now)
             else:
                 self._queue.remove(call)
                 self._send(worker, call, now)
@@ -137,4 +133,4 @@ class Dispatch:
             self._sessions.taken(call, worker)
         self._roster.send(worker, call, now)
         if len(worker.calls) > worker.capacity:
-            self._ahead(now)
+            self._recalling.watch(now)

@@ -64,38 +64,15 @@ class Machine:
         self._recycling = recycling = Recycling(
             record, roster, starting, queue, rng, self._lose_sessions
         )
-        self._standing = standing = Standing(
-            record, roster, starting, queue, lambda: recycling.wanted, now
-        )
+        self._standing = standing = Standing(record, roster, starting, queue, recycling, now)
         self._stopping = Stopping(record, roster, queue, sessions, starting, recycling, standing)
-        self._withdrawal = Withdrawal(
-            record,
-            roster,
-            queue,
-            sessions,
-            standing.why_none_serves,
-            self._was_withdrawn,
-            self._is_stuck,
+        self._withdrawal = withdrawal = Withdrawal(
+            record, roster, queue, sessions, standing, self._was_withdrawn, self._is_stuck
         )
-        self._deadline_passed = self._withdrawal.deadline_passed
-        self._recalling = Recalling(
-            record,
-            roster,
-            sessions,
-            lambda: standing.takes_calls,
-            lambda: recycling.wanted < record.settings.pool_size,
-        )
-        self._dispatch = Dispatch(
-            roster,
-            queue,
-            sessions,
-            self._deadline_passed,
-            recycling.call_waits,
-            self._recalling.watch,
-        )
-        self._returns = Returns(
-            record, roster, queue, sessions, standing.is_out, recycling.call_waits
-        )
+        self._deadline_passed = withdrawal.deadline_passed
+        self._recalling = recalling = Recalling(record, roster, sessions, recycling, standing)
+        self._dispatch = Dispatch(roster, queue, sessions, recycling, withdrawal, recalling)
+        self._returns = Returns(record, roster, queue, sessions, recycling, standing)
 
     @property
     def settings(self) -> PoolSettings:

@@ -9,15 +9,16 @@ nothing runs twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import islice
 
 from snakepit_port.pool.call import SENT, Call
 from snakepit_port.pool.effects import Recall
 from snakepit_port.pool.record import Record
+from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.speed import OVERDUE_SECONDS, STALL_SECONDS
+from snakepit_port.pool.standing import Standing
 from snakepit_port.pool.timers import Timer
 from snakepit_port.pool.worker import Worker
 
@@ -25,25 +26,21 @@ from snakepit_port.pool.worker import Worker
 class Recalling:
     """Not where `prefetch` is a number: then calls wait at workers whatever that takes. And not
     where no other worker would take them sooner, or the pool would refuse them: to ask takes a
-    signal, which code in C that does not repeat its system calls may notice (EINTR).
-
-    `takes_calls` says whether the pool does, and `grows` whether it may start one more worker for a
-    call that waits.
-    """
+    signal, which code in C that does not repeat its system calls may notice (EINTR)."""
 
     def __init__(
         self,
         record: Record,
         roster: Roster,
         sessions: Sessions,
-        takes_calls: Callable[[], bool],
-        grows: Callable[[], bool],
+        recycling: Recycling,
+        standing: Standing,
     ) -> None:
         self._record = record
         self._roster = roster
         self._sessions = sessions
-        self._takes_calls = takes_calls
-        self._grows = grows
+        self._recycling = recycling
+        self._standing = standing
         self._timer: Timer | None = None
 
     def changed(self, now: float) -> None:
@@ -60,12 +57,12 @@ class Recalling:
         """Ask every worker that has answered nothing for too long for what waits there, once, and
         look again when the next one may have."""
         self._timer = None
-        grows = self._grows()
+        grows = self._recycling.may_grow
         if not self._roster.judges_speed or (self._roster.serving() < 2 and not grows):
             return
         is_the_time = (
             not self._record.is_deaf
-            and self._takes_calls()
+            and self._standing.takes_calls
             and (grows or self._roster.goes_on(now))
         )
         next_due = math.inf

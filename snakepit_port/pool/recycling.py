@@ -211,9 +211,14 @@ class Recycling:
 
     # -- as many as there is work for --------------------------------------------------------------
 
+    @property
+    def may_grow(self) -> bool:
+        """Whether the pool may start one more worker for a call that waits."""
+        return self.wanted < self._settings.pool_size and not self._stopped
+
     def call_waits(self, now: float) -> None:
         """A call found no worker: have one more, if there may be."""
-        if self.wanted < self._record.settings.pool_size and not self._stopped:
+        if self.may_grow:
             self.wanted += 1
             self.go_on(now)
 

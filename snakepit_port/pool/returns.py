@@ -6,20 +6,21 @@ others wait again, at the front, for they had already waited their turn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
+from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.standing import Standing
 from snakepit_port.pool.worker import Worker
 
 
 class Returns:
-    """`is_out` says whether the pool is unavailable, and answers the call then. `waits` is called
-    when a call waits for any worker, with the time."""
+    """Answers them, or has them wait."""
 
     def __init__(
         self,
@@ -27,15 +28,15 @@ class Returns:
         roster: Roster,
         queue: Queue,
         sessions: Sessions,
-        is_out: Callable[[Call], bool],
-        waits: Callable[[float], None],
+        recycling: Recycling,
+        standing: Standing,
     ) -> None:
         self._record = record
         self._roster = roster
         self._queue = queue
         self._sessions = sessions
-        self._is_out = is_out
-        self._waits = waits
+        self._recycling = recycling
+        self._standing = standing
 
     def gave_back(self, worker: Worker, ids: Iterable[int], now: float) -> bool:
         """A worker gives calls back, in the order it was sent them. False, and nothing has
@@ -101,6 +102,6 @@ class Returns:
 
     def _requeue(self, call: Call, now: float) -> None:
         call.is_recalled = False
-        if not self._is_out(call):
+        if not self._standing.is_out(call):
             self._queue.add_first(call, now)
-            self._waits(now)
+            self._recycling.call_waits(now)

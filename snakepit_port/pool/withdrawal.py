@@ -12,15 +12,15 @@ from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import CATCHING_UP, Record, in_words
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
+from snakepit_port.pool.standing import Standing
 from snakepit_port.pool.worker import Worker
 
 
 class Withdrawal:
     """The answer never waits for the work on a call to stop.
 
-    `why_none_serves` tells why there is no worker, if there is none. `withdrawn` is called when a
-    call was answered, `is_stuck` with a worker that goes on with one beyond the grace; all with the
-    time.
+    `withdrawn` is called when a call was answered, `is_stuck` with a worker that goes on with one
+    beyond the grace; both with the time.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Withdrawal:
         roster: Roster,
         queue: Queue,
         sessions: Sessions,
-        why_none_serves: Callable[[float], str | None],
+        standing: Standing,
         withdrawn: Callable[[float], None],
         is_stuck: Callable[[Worker, float], None],
     ) -> None:
@@ -37,7 +37,7 @@ class Withdrawal:
         self._roster = roster
         self._queue = queue
         self._sessions = sessions
-        self._why_none_serves = why_none_serves
+        self._standing = standing
         self._withdrawn = withdrawn
         self._is_stuck = is_stuck
 
@@ -57,7 +57,7 @@ class Withdrawal:
             if call.waits_for is not None:
                 message = self._why_no_turn(call.waits_for, call, seconds)
             else:
-                why = self._why_none_serves(now)
+                why = self._standing.why_none_serves(now)
                 if why is None:
                     others = len(self._queue) - 1
                     why = f"{others} more waited; {self._what_would_help()}"
