@@ -123,7 +123,7 @@ class Supervisor:
         self._pump.watch(signals.fd, READ, self._signalled)
         self._host: Host | None = None
         self._stopping = False
-        self._ended = False
+        #: How it ends, once it does.
         self._stop: Stop | None = None
         self._host_out = host_out
         #: When to be gone, whatever is left: nobody is there to answer.
@@ -160,9 +160,9 @@ class Supervisor:
                 self._host.shm.leave(to_host=not _is_broken(self._host_out))
 
     async def _serve(self) -> int:
-        while self._stop is None and not self._ended:
+        while self._stop is None:
             await self._turn(math.inf)
-        if self._stop is not None and self._stop.error is not None:
+        if self._stop.error is not None:
             self._link.send(messages.error(None, self._stop.error))
         deadline = trio.current_time() + _FAREWELL
         self._pump.flush()
@@ -170,7 +170,7 @@ class Supervisor:
             await self._turn(deadline)
         if self._host is not None:
             self._host.release()
-        return EX_OK if self._stop is None else self._stop.status
+        return self._stop.status
 
     async def _turn(self, deadline: float) -> None:
         pump, host = self._pump, self._host
@@ -191,8 +191,8 @@ class Supervisor:
         host.take_stock()
         if self._is_closed:
             self._patience_ends = self._patience_with(host)
-        if self._stopping:
-            self._ended = host.pools.stopped or pump.now >= self._last_moment
+        if self._stopping and (host.pools.stopped or pump.now >= self._last_moment):
+            self._stop = self._stop or Stop(EX_OK)
 
     def _signalled(self, _events: int) -> None:
         came = self._signals.take()
@@ -229,7 +229,6 @@ class Supervisor:
     def _shut_down(self) -> None:
         if self._host is None:
             self._stop = self._stop or Stop(EX_OK)
-            self._ended = True
         elif not self._stopping:
             self._stopping = True
             self._host.stop(self._host.pools.supervisor.shutdown_grace_period)
