@@ -59,7 +59,8 @@ class Starting:
 
     def fill(self, wanted: int, now: float) -> None:
         """Start what is missing, a batch at a time; a batch begins when the one before it has
-        settled."""
+        settled. After a failure none begins while workers are not read from: the host does not
+        read then, and would be told of each that fails."""
         record, settings = self._record, self._settings
         there = sum(1 for _ in self._roster.in_state(WorkerState.STARTING, WorkerState.READY))
         missing = wanted - there
@@ -67,6 +68,8 @@ class Starting:
         if missing <= 0 or self._roster.is_starting:
             return
         may_start_at = max(self._may_start_at, self._crashed_until)
+        if self._starts.failures and record.is_deaf:
+            may_start_at = max(may_start_at, now + CATCHING_UP)
         if now < may_start_at:
             record.timers.cancel(self._timer)
             self._timer = record.timers.at(may_start_at, self._fill_again)

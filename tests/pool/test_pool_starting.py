@@ -254,6 +254,25 @@ class TestStartupTimeout:
         pool.wait(2 * CATCHING_UP)
         assert pool.killed == [late.id]
 
+    def test_nothing_is_tried_again_while_the_host_does_not_read(self) -> None:
+        pool = Driver(pool_size=2, startup_batch_size=1)
+        pool.machine.hear(False, pool.now)
+        pool.start()
+        # It may well start: then nobody has to be told of a failure.
+        assert pool.started == ["p-1"]
+        fail_all(pool)
+        pool.wait(10 * MAX_SECONDS)
+        assert pool.started == ["p-1"]
+        assert len(pool.heard("worker.start_failed")) == 1
+        pool.machine.hear(True, pool.now)
+        pool.wait(CATCHING_UP)
+        assert pool.started == ["p-1", "p-2"]
+        pool.ready(pool.workers[0])
+        pool.machine.hear(False, pool.now)
+        pool.gone(pool.workers[0])
+        pool.wait(MAX_SECONDS)
+        assert pool.started[2:] == ["p-3"]
+
     def test_one_that_was_killed_and_is_held_does_not_keep_others_from_starting(self) -> None:
         pool = Driver(pool_startup_timeout=30.0)
         pool.start()
