@@ -94,11 +94,12 @@ class Machine:
 
     # -- events ------------------------------------------------------------------------------------
 
-    def start(self, now: float, *, is_added: bool = False) -> list[Effect]:
-        """The pool may start its workers. One that `is_added` by a reload tells of it as others do
-        that were changed."""
-        if is_added:
-            self._reloading.begin(now)
+    def added(self, now: float) -> None:
+        """A reload has added the pool: it tells when it is whole, as others that were changed."""
+        self._reloading.begin(now)
+
+    def start(self, now: float) -> list[Effect]:
+        """The pool may start its workers."""
         self._go_on(now)
         return self._record.take()
 

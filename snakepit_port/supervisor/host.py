@@ -306,6 +306,7 @@ class Host:
         for runner, due in list(self._due.items()):
             if due <= now:
                 runner.tick()
+        self.pools.tick()
         self._controls.tick(now)
         assert self._link is not None
         self._balance.tick(now, self._link, self.pools)
@@ -318,7 +319,9 @@ class Host:
                 self._due[runner] = runner.next_due
             self._undated.clear()
             self._next_due = min(self._due.values())
-        return min(self._next_due, self._controls.next_due, self._balance.next_due)
+        return min(
+            self._next_due, self._controls.next_due, self._balance.next_due, self.pools.next_due
+        )
 
     def take_stock(self) -> None:
         """End a turn: see what the pools hold now, and read only as fast as the other side takes

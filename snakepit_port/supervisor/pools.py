@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from snakepit_port.config import Config, ConfigError, PoolSettings, Problem, SupervisorSettings
@@ -15,7 +17,8 @@ _FIXED = ("max_frame_bytes", "shm_threshold", "shm_max_bytes")
 class Pools:
     """`running` has the pools that take calls, by name, in the order of the configuration;
     `default` is the one of calls that name none. `leaving` are those that a reload has removed,
-    until nothing is left of them.
+    until nothing is left of them. Those that a reload has added are started one at a time, by
+    `tick`: to have a process executed takes a moment, and calls of others are not to wait for many.
 
     `make` makes a pool; its workers are numbered from its last argument on. Raises `ConfigError`,
     and holds nothing then, where there are no descriptors for them.
@@ -26,6 +29,7 @@ class Pools:
         self.supervisor = config.supervisor
         self.running: dict[str, Runner] = {}
         self.leaving: list[Runner] = []
+        self._unstarted: deque[Runner] = deque()
         self.running = self._make_missing(config)
         self.default = self._find_default()
 
@@ -67,6 +71,8 @@ class Pools:
         """
         self._check(config.supervisor)
         added = self._make_missing(config)
+        while self._unstarted:
+            self.tick()
         self.supervisor = config.supervisor
         before, self.running = self.running, {}
         done = {}
@@ -74,7 +80,8 @@ class Pools:
             runner = before.pop(pool.name, None)
             if runner is None:
                 runner = added[pool.name]
-                runner.start(is_added=True)
+                runner.added()
+                self._unstarted.append(runner)
                 done[pool.name] = "added"
             else:
                 done[pool.name] = runner.reconfigure(config, pool)
@@ -86,6 +93,18 @@ class Pools:
             runner.stop(config.supervisor.shutdown_grace_period, why)
             done[name] = "removed"
         return done
+
+    @property
+    def next_due(self) -> float:
+        """When `tick` has something to do next."""
+        return -math.inf if self._unstarted else math.inf
+
+    def tick(self) -> None:
+        """Start the next of the pools that were added, if one is left that was not stopped."""
+        if self._unstarted:
+            runner = self._unstarted.popleft()
+            if not runner.stopped:
+                runner.start()
 
     def _check(self, settings: SupervisorSettings) -> None:
         problems = [

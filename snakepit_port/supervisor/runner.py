@@ -75,9 +75,13 @@ class Runner:
 
     # -- what happens to the pool ------------------------------------------------------------------
 
-    def start(self, *, is_added: bool = False) -> None:
-        """Start the workers. A pool that `is_added` by a reload tells when it is whole."""
-        self.perform(self.machine.start(self.now(), is_added=is_added))
+    def added(self) -> None:
+        """A reload has added the pool, which is started later: it tells when it is whole."""
+        self.machine.added(self.now())
+
+    def start(self) -> None:
+        """Start the workers."""
+        self.perform(self.machine.start(self.now()))
 
     def call_arrived(self, call: Call, now: float) -> None:
         self.perform(self.machine.call_arrived(call, now))

@@ -83,7 +83,8 @@ def test_new_workers_that_do_not_start_leave_the_old_ones_serving() -> None:
 
 def test_a_pool_without_others_tells_once_why_new_workers_do_not_start() -> None:
     pool = Driver()
-    pool.perform(pool.machine.start(pool.now, is_added=True))
+    pool.machine.added(pool.now)
+    pool.start()
     pool.gone(starting(pool)[0], error=IMPORT_ERROR)
     assert pool.heard("pool.reload_failed") == []
     assert len(pool.heard("pool.unavailable")) == 1

@@ -80,6 +80,8 @@ class FakeProcess:
     def pause(self, paused: bool) -> None:
         self.paused = paused
 
+    def finish(self) -> None: ...
+
 
 def configured(*pools: str) -> dict[str, Any]:
     return {
@@ -497,6 +499,7 @@ def test_nor_are_workers_that_are_started_meanwhile(
     scene.say()
     terms = {"config": configured("one", "two", "three"), "base_dir": "/"}
     scene.say(messages.control(1, "reload", encode(terms)))
+    scene.host.tick(scene.now)
     assert scene.process("three").paused
     scene.link.written()
     scene.say()
@@ -531,6 +534,35 @@ def test_a_reload_without_descriptors_for_its_pools_changes_nothing(
     assert scene.say(call(2, "one")) == []
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(ledgers[0].fd)
+
+
+def reload(id: int, *pools: str) -> bytes:
+    return messages.control(id, "reload", encode({"config": configured(*pools), "base_dir": "/"}))
+
+
+def test_pools_that_a_reload_adds_are_started_one_at_a_time(scene: Scene) -> None:
+    def started() -> list[str]:
+        running = scene.host.pools.running.values()
+        return [runner.name for runner in running if runner.machine.workers]
+
+    scene.say(reload(1, "one", "two", "three", "four", "five", "six"))
+    for number in range(2, 5):
+        assert len(started()) == number
+        # Nobody takes one for whole that has not begun.
+        assert scene.host.pools.running["six"].machine.stats()["reload"] == "begun"
+        assert scene.host.next_due <= scene.now
+        scene.host.tick(scene.now)
+        scene.say()
+    # What was not begun before is begun now, and what is gone is not.
+    scene.say(reload(2, "one", "two", "three", "four", "five", "six", "seven", "eight"))
+    assert started() == ["one", "two", "three", "four", "five", "six"]
+    scene.say(reload(3, "one", "seven"))
+    assert started() == ["one", "seven"]
+    scene.say(reload(4, "one", "seven", "nine"))
+    scene.host.stop(60.0)
+    scene.host.tick(scene.now)
+    assert scene.host.pools.next_due == math.inf
+    assert started() == ["one", "seven"]
 
 
 @pytest.mark.parametrize("base_dir", [5, ["x"], b"\xff", False])
