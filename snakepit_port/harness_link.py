@@ -457,7 +457,9 @@ class Link:
             self._on_log(line)
 
     def _on_tool(self, id: int, number: int, name: str, args: bytes) -> None:
-        self._nursery.start_soon(self._tools.run, id, number, name, args)
+        # Here: the call may be answered before the tool has begun.
+        scope = self._tools.begin(id)
+        self._nursery.start_soon(self._tools.run, scope, id, number, name, args)
 
     def _on_send(self, pid: Pid, message: bytes) -> None:
         try:

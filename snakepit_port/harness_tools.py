@@ -15,6 +15,10 @@ from snakepit_port.wire import DecodeError, EncodeError, decode, encode, message
 Tool = Callable[..., Any]
 
 
+#: Characters of why a tool failed: that fits into the smallest frame that there may be.
+_MAX_CHARS = 16 * 1024
+
+
 class _Refusal(Exception):
     """There is no result. Arguments are the type of the error, and its message."""
 
@@ -25,26 +29,33 @@ class Tools:
     def __init__(self, tools: Mapping[str, Tool] | None, post: Callable[[bytes], None]) -> None:
         self._tools = dict(tools or {})
         self._post = post
-        self._running: dict[int, set[trio.CancelScope]] = {}
+        self._running: dict[int, trio.CancelScope] = {}
         #: The largest frame that the supervisor accepts, as its hello says.
         self.max_frame_bytes = 0
 
-    async def run(self, call_id: int, number: int, name: str, args: bytes) -> None:
-        """Run a tool and post its answer."""
-        with trio.CancelScope() as scope:
-            self._running.setdefault(call_id, set()).add(scope)
-            try:
-                self._post(await self._answer(call_id, number, name, args))
-            finally:
-                running = self._running[call_id]
-                running.discard(scope)
-                if not running:
-                    del self._running[call_id]
+    def begin(self, call_id: int) -> trio.CancelScope:
+        """The scope for a tool of a call, which has one at a time."""
+        self.close(call_id)
+        scope = self._running[call_id] = trio.CancelScope()
+        return scope
 
     def close(self, call_id: int) -> None:
-        """Nobody waits for the tools of this call any more."""
-        for scope in self._running.get(call_id, ()):
+        """Nobody waits for the tool of this call any more."""
+        scope = self._running.pop(call_id, None)
+        if scope is not None:
             scope.cancel()
+
+    async def run(
+        self, scope: trio.CancelScope, call_id: int, number: int, name: str, args: bytes
+    ) -> None:
+        """Run a tool in its scope, and post the answer."""
+        with scope:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            frame = await self._answer(call_id, number, name, args)
+            # Over, if it went on all the same.
+            if self._running.get(call_id) is scope:
+                del self._running[call_id]
+                self._post(frame)
 
     async def _answer(self, call_id: int, number: int, name: str, args: bytes) -> bytes:
         try:
@@ -57,7 +68,8 @@ class Tools:
                 )
         except _Refusal as exc:
             type, message = exc.args
-            return messages.tool_error(call_id, number, {"type": type, "message": message})
+            error = {"type": type, "message": _fitting(message)}
+            return messages.tool_error(call_id, number, error)
         return frame
 
     async def _result(self, name: str, args: bytes) -> bytes:
@@ -73,8 +85,8 @@ class Tools:
             value = tool(*positions)
             if inspect.isawaitable(value):
                 value = await value
-        except Exception as exc:
-            raise _Refusal("tool_error", f"{type(exc).__name__}: {exc}") from None
+        except (Exception, SystemExit) as exc:
+            raise _Refusal("tool_error", _told_by(exc)) from None
         try:
             return encode(value)
         except EncodeError as exc:
@@ -86,6 +98,20 @@ class Tools:
         return (
             f"the host has no such tool{hint} (tools: {', '.join(sorted(self._tools)) or 'none'})"
         )
+
+
+def _told_by(exc: BaseException) -> str:
+    try:
+        return f"{type(exc).__name__}: {exc}"
+    except Exception:
+        return type(exc).__name__
+
+
+def _fitting(text: str) -> str:
+    """Text that can travel, of one that is very long the beginning."""
+    if len(text) > _MAX_CHARS:
+        text = text[:_MAX_CHARS] + "…"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _check_arguments(tool: Tool, positions: list[Any]) -> None:

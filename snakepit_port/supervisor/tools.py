@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from snakepit_port.supervisor.link import Link
 from snakepit_port.wire import messages
+from snakepit_port.wire.grammar import FIRST_QUESTION
 
 
 class _Asker(NamedTuple):
@@ -26,7 +27,7 @@ class Tools:
 
     def __init__(self) -> None:
         self.open: dict[int, _Asker] = {}
-        self._last = 0
+        self._last = FIRST_QUESTION - 1
         self._refusal: dict[str, Any] | None = None
 
     def ask(self, call_id: int, link: Link, number: int, name: str, args: bytes) -> bytes | None:
@@ -34,6 +35,8 @@ class Tools:
         if self._refusal is not None:
             link.send(messages.tool_error(call_id, number, self._refusal))
             return None
+        # It has one at a time: if it does not wait for the one before any more, nobody does.
+        self.close(call_id)
         self._last += 1
         self.open[self._last] = _Asker(call_id, link, number)
         return messages.tool(call_id, self._last, name, args)

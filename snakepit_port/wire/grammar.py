@@ -14,6 +14,10 @@ PROTOCOL_VERSION = 1
 #: Identifiers stay below what a BEAM keeps in one machine word.
 MAX_ID = 2**60 - 1
 
+#: Numbers from here to 2^31 take as many bytes as each other on the wire. Questions have such, for
+#: the supervisor gives them other ones: no frame that fits grows by that.
+FIRST_QUESTION = 256
+
 #: The most chunks that a stream can be granted at once.
 MAX_CREDIT = 2**60 - 1
 

@@ -19,6 +19,7 @@ fitting.py         errors that fit into a frame
 loading.py         an adapter's commands
 advice.py          what was meant by a name that is wrong
 stacks.py          what every thread is at, told from outside
+held_signals.py    what no handler of a signal may interrupt
 spare_frames.py    room for the handler of a signal, wherever it comes
 linux.py           what only Linux has
 """

@@ -11,6 +11,7 @@ from snakepit_port import adapter, wire
 from snakepit_port.adapter import ToolError
 from snakepit_port.bulk.files import HOST, FileReader
 from snakepit_port.wire import messages
+from snakepit_port.worker.held_signals import HeldSignals
 from snakepit_port.worker.outgoing import LateWriter
 
 if TYPE_CHECKING:
@@ -123,8 +124,10 @@ class Line:
         serving = self._command("progress")
         done, total = _number(done), _number(total)
         telling = serving.telling
+        frame = messages.progress(telling.call_id, done, total)
+        self._check_size(frame, "the progress")
         if telling.is_news(done, total, perf_counter()) and self._has_tools:
-            self._tell(messages.progress(telling.call_id, done, total))
+            self._tell(frame)
 
     def log(self, message: str, level: str) -> None:
         if not isinstance(message, str):
@@ -151,9 +154,13 @@ class Line:
             )
 
     def _tell(self, frame: bytes) -> None:
-        # The command goes on: nobody else may write it soon.
-        self._put(frame)
-        self._late.ask()
+        serving = self._serving()
+        if serving is not None:
+            serving.tell(frame)
+        else:
+            with HeldSignals():
+                self._put(frame)
+                self._late.ask()
 
 
 def close_line() -> None:

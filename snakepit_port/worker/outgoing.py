@@ -8,11 +8,12 @@ leaves some unwritten has a thread look after them.
 
 from __future__ import annotations
 
-import signal
 import socket
 import threading
 from contextlib import suppress
 from time import perf_counter
+
+from snakepit_port.worker.held_signals import HeldSignals
 
 #: Frames are written when there are this many bytes of them, or when they took this long.
 FLUSH_BYTES = 64 * 1024
@@ -95,16 +96,15 @@ class LateWriter:
             if self._thread is not None:
                 return
             thread = threading.Thread(target=self._run, name="late writer", daemon=True)
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             try:
-                thread.start()
-                self._thread = thread
+                # It inherits what is held, for good.
+                with HeldSignals():
+                    thread.start()
+                    self._thread = thread
             except RuntimeError:
                 # There may be no more threads: then nothing is left to be late.
                 self._look_away()
                 self._outgoing.flush()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def forget(self) -> None:
         """In a forked child: there is no such thread, nor anything to write; and locks may be held

@@ -32,6 +32,7 @@ from snakepit_port.worker import gil, linux, stacks
 from snakepit_port.worker.asking import Line, Question, close_line
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
+from snakepit_port.worker.held_signals import HeldSignals
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
@@ -149,6 +150,7 @@ class Runtime(Serving):
             adapter.close()
         except BaseException:
             traceback.print_exc()
+        self._flush()
         return _EX_OK
 
     def _fail(self, error: dict[str, Any]) -> int:
@@ -222,31 +224,46 @@ class Runtime(Serving):
         return self if self.may_ask and get_ident() == self._thread else None
 
     def ask(self, question: Question, frame: bytes) -> None:
-        id = self._running
-        if id is None:
-            # It was cancelled, and goes on.
-            raise CallCancelled
         poller = select.poll()
         poller.register(self._channel, select.POLLIN)
-        # From here the channel is read where it is waited for: the handler leaves that alone.
-        self._running = None
+        id = None
         try:
             self._question = question
-            self._send(frame)
-            self._flush()
+            # From here the channel is read where it is waited for: the handler leaves that alone.
+            id, self._running = self._running, None
+            if id is None:
+                # It was cancelled, and goes on.
+                raise CallCancelled
+            with HeldSignals():
+                self._send(frame)
+                self._flush()
             while not question.is_over and not question.is_cancelled:
                 # May end by an exception of the adapter's own handlers, and nothing is lost.
                 poller.poll()
-                with_spare_frames(self._take_in)
+                with HeldSignals():
+                    with_spare_frames(self._take_in)
                 question.is_cancelled = question.is_cancelled or self._ended
         except ConnectionError:
             question.is_cancelled = True
         finally:
-            self._question = None
-            if not question.is_cancelled:
-                self._begin(id)
+            try:
+                if id is not None and not question.is_cancelled:
+                    self._begin(id)
+            finally:
+                self._question = None
         if question.is_cancelled:
             raise CallCancelled
+
+    def tell(self, frame: bytes) -> None:
+        # A cancel, too, waits until all of it is out.
+        id, self._running = self._running, None
+        try:
+            with HeldSignals():
+                self._send(frame)
+                self._late.ask()
+        finally:
+            if id is not None:
+                self._begin(id)
 
     def _told(
         self, id: int, number: int, payload: bytes = b"", error: dict[str, Any] | None = None

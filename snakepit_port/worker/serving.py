@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Union
 
 from snakepit_port.adapter import ATTEMPT, CallCancelled
+from snakepit_port.wire.grammar import FIRST_QUESTION
 from snakepit_port.worker.asking import Question, Telling
 from snakepit_port.worker.calls import Answers, Refusal
 from snakepit_port.worker.outgoing import FLUSH_SECONDS, LateWriter, Outgoing
@@ -61,7 +62,7 @@ class Serving:
         self._serves: int | None = None
         #: What that waits for, and how many there have been here.
         self._question: Question | None = None
-        self._questions = 0
+        self._questions = FIRST_QUESTION - 1
         self._telling: Telling | None = None
 
     def _begin(self, id: int) -> None:
@@ -92,6 +93,11 @@ class Serving:
         """Send a question of the command that runs here, and wait for the answer. Raises
         `CallCancelled` if the call is cancelled meanwhile, or was, or nobody can answer any
         more."""
+        raise NotImplementedError
+
+    def tell(self, frame: bytes) -> None:
+        """Send what the command that runs here tells, and go on. Raises `CallCancelled`, when it is
+        on its way, if the call was cancelled meanwhile."""
         raise NotImplementedError
 
     @property

@@ -167,6 +167,14 @@ class _Lane(Serving):
         if question.is_cancelled:
             raise CallCancelled
 
+    def tell(self, frame: bytes) -> None:
+        self._disarm()
+        try:
+            self._send(frame)
+            self._late.ask()
+        finally:
+            self._arm()
+
     def _is_settled(self, question: Question) -> bool:
         with self._lock:
             if self._cancelled or self._worker.closing:

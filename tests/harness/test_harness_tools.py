@@ -136,7 +136,70 @@ async def test_a_tool_may_make_calls() -> None:
         }
 
 
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not even this")
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [ValueError("x" * 3_000_000), ValueError("\udc80"), Unprintable(), SystemExit(3)],
+    ids=["long", "surrogate", "unprintable", "exit"],
+)
+async def test_a_tool_may_fail_with_anything(exc: BaseException) -> None:
+    def tool() -> None:
+        raise exc
+
+    async with open_host(config(), tools={"tool": tool}) as host:
+        error = await failure_of(lambda: host.call(None, "ask", ["tool"]))
+        assert error.message.startswith(f"tool tool: {type(exc).__name__}")
+        assert len(error.message) < 20_000
+        error = await failure_of(lambda: host.call(None, "ask", ["x" * 1_000_000]))
+        assert "the host has no such tool" in error.message
+
+
+async def test_what_fits_for_the_one_side_fits_for_the_other() -> None:
+    """Whatever numbers a question has with either."""
+    terms = {"supervisor": {"max_frame_bytes": "128KiB"}, **config()}
+    tools = {"len": len, "text": lambda size: "x" * size}
+    async with open_host(terms, tools=tools, max_frame_bytes=131072) as host:
+        for _ in range(2):
+            outcomes = set()
+            for size in range(131_000, 131_072):
+                for tool, argument in (("len", "x" * size), ("text", size)):
+                    try:
+                        result = await host.call(None, "ask", [tool, argument])
+                    except CallError as exc:
+                        # The command's own result, too, has to fit.
+                        outcomes.add(exc.message.split(" ")[0])
+                    else:
+                        outcomes.add("fits")
+                        assert result in (size, "x" * size)
+            assert "fits" in outcomes
+            # Others have counted on meanwhile.
+            for _ in range(300):
+                await host.call(None, "ask", ["len", ""])
+
+
 # -- what may happen meanwhile ---------------------------------------------------------------------
+
+
+async def test_a_tool_of_a_call_that_was_answered_before_it_began_does_not_run() -> None:
+    ran = []
+    async with open_host(config(), tools={"late": lambda: ran.append(1)}) as host:
+        scope = host._tools.begin(7)
+        host._tools.close(7)
+        await host._tools.run(scope, 7, 256, "late", b"")
+    assert ran == []
+
+
+async def test_a_call_has_one_open_question_at_a_time() -> None:
+    """As where a signal of the adapter's has ended the waiting for the first."""
+    desk = Desk()
+    async with open_host(config(), tools={"desk": desk, "double": lambda n: 2 * n}) as host:
+        assert await host.call(None, "ask_twice", ["desk", "double", 21]) == 42
+        await desk.asked.receive()
+        await desk.cancelled.wait()
 
 
 @pytest.mark.parametrize("profile", PROFILES)

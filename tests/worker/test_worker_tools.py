@@ -237,6 +237,9 @@ def test_before_there_is_a_call_only_messages_and_lines(start: Start) -> None:
         ("RuntimeError", "host.call is for a command, on the thread that runs it"),
         "host.progress is for a command, on the thread that runs it",
     ]
+    worker.hang_up()
+    assert worker.next() == ("log", {"level": "info", "line": "closing one"})
+    assert worker.exited() == 0
 
 
 def test_a_host_that_runs_no_tools(start: Start) -> None:
@@ -263,6 +266,46 @@ def test_messages_of_any_thread(worker: Worker) -> None:
     call = worker.begin("send_from_threads", PID, 20)
     assert {wire.decode(worker.next()[2]) for _ in range(20)} == set(range(20))
     assert worker.answer(call) is None
+
+
+def until_answered(worker: Worker, call: int) -> tuple[list[Any], tuple[Any, ...]]:
+    """The messages that come before the answer to a call, and that."""
+    messages_sent = []
+    while (said := worker.next())[0] == "send":
+        messages_sent.append(wire.decode(said[2]))
+    assert said[1] == call
+    return messages_sent, said
+
+
+@pytest.mark.parametrize("size", [20_000, 300_000])
+def test_a_cancel_never_cuts_what_is_told(worker: Worker, size: int) -> None:
+    for _ in range(20):
+        call = worker.begin("send_without_end", PID, size)
+        assert worker.next()[0] == "send"
+        worker.interrupt(call, times=2)
+        sent, answer = until_answered(worker, call)
+        assert {len(message) for message in sent} <= {size}
+        assert answer[2]["type"] == "cancelled"
+    assert worker.begun == 20
+
+
+@one_at_a_time
+def test_nor_does_a_signal_of_the_adapters_own(worker: Worker) -> None:
+    for _ in range(20):
+        call = worker.begin("send_until_alarm", PID, 100_000)
+        sent, answer = until_answered(worker, call)
+        assert {len(message) for message in sent} <= {100_000}
+        assert answer == ("result", call, wire.encode("late"))
+    assert worker.call("held_signals") == []
+
+
+@one_at_a_time
+def test_a_handler_may_send_while_the_command_does(worker: Worker) -> None:
+    call = worker.begin("send_in_a_handler_too", PID, 100_000, 20)
+    sent, answer = until_answered(worker, call)
+    assert {message[:1] for message in sent} == {"x", "y"}
+    assert {len(message) for message in sent} == {100_000}
+    assert answer[0] == "result"
 
 
 def test_a_message_that_cannot_be_sent(start: Start) -> None:
@@ -322,6 +365,12 @@ def test_progress_is_no_flood(steps: list[tuple[float, float]]) -> None:
     assert len(told) <= 1 + 1 + math.floor(seconds / 0.1)
     if steps:
         assert told[0][1] == steps[0][1]
+
+
+def test_progress_that_is_too_large(start: Start) -> None:
+    worker = start(max_answer_bytes=1000).ready()
+    error = worker.failure("tell_progress", [2**10_000, 1])
+    assert error["message"].startswith("the progress would take a frame of ")
 
 
 def test_lines_are_logged_with_their_level(worker: Worker) -> None:

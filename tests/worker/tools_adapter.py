@@ -120,6 +120,47 @@ def send_from_threads(pid, count):
 
 
 @command
+def send_without_end(pid, size):
+    while True:
+        host.send(pid, "x" * size)
+
+
+@command
+def send_until_alarm(pid, size):
+    """Sends until its own alarm ends that."""
+    signal.signal(signal.SIGALRM, _late)
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    try:
+        while True:
+            host.send(pid, "x" * size)
+    except TimeoutError:
+        return "late"
+
+
+@command
+def send_in_a_handler_too(pid, size, times):
+    """Both the command and the handler of a signal that keeps coming send."""
+    handled = []
+
+    def handle(*_):
+        handled.append(1)
+        host.send(pid, "y" * size)
+
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    try:
+        while len(handled) < times:
+            host.send(pid, "x" * size)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@command
+def held_signals():
+    return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+
+
+@command
 def tell_progress(*steps):
     for done, total in steps:
         host.progress(done, total)
@@ -152,3 +193,6 @@ class Early:
     @command
     def early(self):
         return self.found
+
+    def close(self):
+        host.log("closing one")
