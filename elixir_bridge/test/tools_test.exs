@@ -86,6 +86,8 @@ defmodule SnakepitPort.ToolsTest do
       register(server, "throws", fn -> throw(:ball) end)
       register(server, "exits", fn -> exit(:tired) end)
       register(server, "dies", fn -> Process.exit(self(), :kill) end)
+      register(server, "leaves", fn -> Process.exit(self(), :normal) end)
+      register(server, "long", fn -> raise String.duplicate("x", 3_000_000) end)
       register(server, "bytes", fn -> raise <<255, 254>> end)
       register(server, "tensor", fn -> %SnakepitPort.Tensor{type: :odd, shape: 1, data: ""} end)
 
@@ -94,13 +96,19 @@ defmodule SnakepitPort.ToolsTest do
             {"throws", "** (throw) :ball"},
             {"exits", "** (exit) :tired"},
             {"dies", "the process that ran it has ended: killed"},
+            {"leaves", "the process that ran it has ended: normal"},
+            {"long", "** (RuntimeError) xxx"},
             {"bytes", "<<"}
           ] do
         assert {:ok, {"tool_error", message}} = run(server, "why_not", [tool])
         assert message =~ reason
       end
 
-      assert {:ok, {"encode", _}} = run(server, "why_not", ["tensor"])
+      assert {:ok, {"encode", "the result cannot be sent: " <> _}} =
+               run(server, "why_not", ["tensor"])
+
+      huge = String.duplicate("x", 1_000_000)
+      assert {:ok, {"unknown_tool", _}} = run(server, "why_not", [huge])
 
       assert run(server, "why_not", ["raises", 1, 2]) ==
                {:ok, {"bad_arguments", "it takes 0 arguments, and was given [1, 2]"}}
@@ -133,7 +141,38 @@ defmodule SnakepitPort.ToolsTest do
     end
   end
 
+  test "a result that is too large is an error of the tool", context do
+    name = Module.concat(__MODULE__, "Small")
+    config = [{:supervisor, [max_frame_bytes: "1MiB"]} | config()]
+    start_supervised!({SnakepitPort, name: name, logs: false, config: config}, id: name)
+    register(name, "huge", fn -> String.duplicate("x", 2_000_000) end)
+
+    assert {:ok, {"frame_too_large", message}} =
+             SnakepitPort.execute("why_not", ["huge"], server: name)
+
+    assert message =~
+             ~r/^the result takes a frame of 2000\d+ bytes, over max_frame_bytes \(1048576\)$/
+
+    assert context.server != name
+  end
+
   describe "a tool that runs" do
+    test "ends when its command asks for the next one", %{server: server} do
+      desk(server)
+      register(server, "double", &(2 * &1))
+      tools = :sys.get_state(server).tools
+      fifo = fifo!()
+      task = Task.async(fn -> run(server, "ask_after", ["desk", fifo]) end)
+      File.write!(fifo, "go on")
+      tool = asked()
+      ref = Process.monitor(tool)
+      [{^tool, {id, number}}] = Map.to_list(:sys.get_state(tools).running)
+      args = :erlang.term_to_binary([21])
+      Tools.run(tools, :erlang.term_to_binary({:tool, id, number + 1, "double", args}))
+      assert_receive {:DOWN, ^ref, _, _, :shutdown}, 10_000
+      Task.shutdown(task)
+    end
+
     test "ends with the call, when that is cancelled", %{server: server} do
       desk(server)
       :ok = SnakepitPort.subscribe(server)
@@ -275,6 +314,50 @@ defmodule SnakepitPort.ToolsTest do
       assert run(server, "add", [1, 2]) == {:ok, 3}
       refute_received _
     end
+
+    test "may make calls, and the first is cancelled all the same when its caller dies", context do
+      %{server: server, link: link} = context
+      :ok = SnakepitPort.subscribe(server)
+      path = fifo!()
+      test = self()
+
+      progress = fn _, _ ->
+        send(test, {:nested, SnakepitPort.execute("add", [1, 2], server: server, pool: "other")})
+        receive do: (:never -> :ok)
+      end
+
+      {:ok, _} = SnakepitPort.reload(server, config: config([[], [name: "other"]]))
+
+      caller =
+        spawn(fn -> run(server, "work_until", [path], progress: progress, pool: "default") end)
+
+      assert_receive {:nested, {:ok, 3}}, 20_000
+      Process.exit(caller, :kill)
+      assert_receive {:snakepit_port, :log, %{line: "cancelled"}}, 20_000
+      await(fn -> in_progress(link) == 0 and :ets.tab2list(link.streams) == [] end)
+    end
+
+    test "may send large bytes, and those of the first call stay", %{server: server, link: link} do
+      table = link.table
+      large = SnakepitPort.bytes(:binary.copy("x", 500_000))
+
+      progress = fn _, _ ->
+        [{_, outer}] = :ets.lookup(table, {:aside, self()})
+
+        assert {:ok, _} =
+                 SnakepitPort.execute("no_such", [large], server: server, timeout: 300) |> flip()
+
+        assert for(name <- outer, not File.exists?(Path.join(link.shm.folder, name)), do: name) ==
+                 []
+      end
+
+      assert run(server, "work_with", [large], progress: progress) == {:ok, 500_000}
+      await(fn -> File.ls!(link.shm.folder) == [] end)
+      assert :ets.lookup(table, {:aside, self()}) == []
+      assert :ets.lookup(table, {:sent, self()}) == []
+    end
+
+    defp flip({:error, error}), do: {:ok, error}
 
     test "of a call that times out leaves nothing", %{server: server, link: link} do
       path = fifo!()

@@ -64,7 +64,7 @@ defmodule SnakepitPort.Delivery do
       Link.cancel(link, id)
     end
 
-    SharedMemory.release(link.shm, link.table, {:sent, caller})
+    for key <- [:sent, :aside], do: SharedMemory.release(link.shm, link.table, {key, caller})
     :ok
   end
 end

@@ -24,6 +24,9 @@ defmodule SnakepitPort.Error do
   )a
   @type_of Map.new(@types, &{Atom.to_string(&1), &1})
 
+  @longest_text 40_000
+  @kept_chars 10_000
+
   @problem_keys ~w(place message hint file line)a
 
   @type t :: %__MODULE__{
@@ -104,8 +107,11 @@ defmodule SnakepitPort.Error do
         do: {key, utf8(value)}
   end
 
-  # An exception's message may hold any bytes.
-  defp utf8(text), do: if(String.valid?(text), do: text, else: inspect(text))
+  # An exception's message may hold any bytes, and any number of them; these fit into the smallest frame there is.
+  defp utf8(text) do
+    text = if String.valid?(text), do: text, else: inspect(text)
+    if byte_size(text) <= @longest_text, do: text, else: String.slice(text, 0, @kept_chars) <> "…"
+  end
 
   defp text(map, key) do
     case map do

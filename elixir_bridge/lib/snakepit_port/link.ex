@@ -262,9 +262,10 @@ defmodule SnakepitPort.Link do
       # It stays for any number of messages, as that of a stream.
       alias = :erlang.monitor(:process, link.owner, alias: :demonitor)
       register_and_write(link, {id, alias, :follows}, frame)
+      note_besides(link, id)
 
       try do
-        with :timeout <- await_answer(alias, until, progress), do: give_up(link, id, alias)
+        with :timeout <- await_answer(link, alias, until, progress), do: give_up(link, id, alias)
       catch
         kind, reason ->
           cancel(link, id)
@@ -272,15 +273,19 @@ defmodule SnakepitPort.Link do
       after
         Process.demonitor(alias, [:flush])
         drop_told(alias)
+        forget_besides(link, id)
       end
     end
   end
 
-  defp await_answer(alias, until, progress) do
+  defp await_answer(link, alias, until, progress) do
     receive do
       {^alias, {:progress, done, total}} ->
-        progress.(done, total)
-        await_answer(alias, until, progress)
+        # It may take its time, and make calls itself.
+        if until == nil or now() < until,
+          do: SharedMemory.set_aside(link.shm, link.table, fn -> progress.(done, total) end)
+
+        await_answer(link, alias, until, progress)
 
       {^alias, :follows, answer} ->
         {:ok, answer}
@@ -303,20 +308,42 @@ defmodule SnakepitPort.Link do
 
   defp now, do: System.monotonic_time(:millisecond)
 
+  @doc """
+  Has a call cancelled should this process die, whatever it asks for meanwhile: the row of the call itself is
+  overwritten by the next one.
+  """
+  @spec note_besides(t, Frames.id()) :: :ok
+  def note_besides(link, id) do
+    :ets.insert(link.streams, {{self(), id}})
+    :ok
+  rescue
+    # The owner is gone: the monitor will say why.
+    ArgumentError -> :ok
+  end
+
+  @doc "Takes `note_besides/2` back."
+  @spec forget_besides(t, Frames.id()) :: :ok
+  def forget_besides(link, id) do
+    :ets.delete(link.streams, {self(), id})
+    :ok
+  rescue
+    ArgumentError -> :ok
+  end
+
   @doc "An identifier for a call, which no other has."
   @spec next_id(t) :: Frames.id()
   def next_id(link), do: :atomics.add_get(link.ids, 1, 1)
 
   @doc "An error of type `:frame_too_large` for a frame that the supervisor does not accept."
-  @spec check_size(t, iodata, String.t()) :: :ok | {:error, Error.t()}
-  def check_size(link, frame, what \\ "the call is") do
+  @spec check_size(t, iodata) :: :ok | {:error, Error.t()}
+  def check_size(link, frame) do
     size = IO.iodata_length(frame)
 
     if size <= link.max_frame_bytes do
       :ok
     else
       message =
-        "#{what} a frame of #{size} bytes; the supervisor accepts #{link.max_frame_bytes} " <>
+        "the call is a frame of #{size} bytes; the supervisor accepts #{link.max_frame_bytes} " <>
           "(max_frame_bytes)#{left_out(link.shm)}"
 
       {:error, %Error{type: :frame_too_large, message: message}}

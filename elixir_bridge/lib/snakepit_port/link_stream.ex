@@ -25,16 +25,9 @@ defmodule SnakepitPort.LinkStream do
       # It stays for any number of messages, until the monitor is taken back.
       alias = :erlang.monitor(:process, link.owner, alias: :demonitor)
       Link.register_and_write(link, {id, alias, 0}, frame)
-      note_stream(link, id)
+      Link.note_besides(link, id)
       {:ok, {id, alias}}
     end
-  end
-
-  # Until here its row is that of a call, which the next call of this process overwrites.
-  defp note_stream(link, id) do
-    :ets.insert(link.streams, {{self(), id}})
-  rescue
-    ArgumentError -> :ok
   end
 
   @doc """

@@ -34,8 +34,7 @@ defmodule SnakepitPort.SharedMemory do
   def write(shm, table, data) do
     name = "h-#{System.unique_integer([:positive])}-0-#{byte_size(data)}"
     key = {:sent, self()}
-    names = for {_, names} <- :ets.lookup(table, key), name <- names, do: name
-    :ets.insert(table, {key, [name | names]})
+    :ets.insert(table, {key, [name | names(table, key)]})
     path = path(shm, name)
 
     with {:ok, file} <- :file.open(path, [:raw, :write, :exclusive]) do
@@ -69,8 +68,11 @@ defmodule SnakepitPort.SharedMemory do
   A process of its own removes them: giving back large memory takes the system milliseconds, and
   nobody has to wait for that. The row goes last, so whatever dies in between, they are removed.
   """
-  @spec release(t, :ets.tid(), term, [String.t()]) :: nil
-  def release(shm, table, key, names \\ []) do
+  @spec release(t | nil, :ets.tid(), term, [String.t()]) :: nil
+  def release(shm, table, key, names \\ [])
+  def release(nil, _table, _key, _names), do: nil
+
+  def release(shm, table, key, names) do
     for {_, [_ | _] = names} <- :ets.lookup(table, key) do
       spawn(fn ->
         remove(shm, names)
@@ -86,6 +88,42 @@ defmodule SnakepitPort.SharedMemory do
     ArgumentError ->
       remove(shm, names)
       remove_folder(shm)
+  end
+
+  @doc """
+  Runs a function that may make calls with files, while this process waits for the answer to one that had some:
+  that one's are left alone.
+  """
+  @spec set_aside(t | nil, :ets.tid(), (() -> result)) :: result when result: term
+  def set_aside(nil, _table, fun), do: fun.()
+
+  def set_aside(_shm, table, fun) do
+    {sent, aside} = {{:sent, self()}, {:aside, self()}}
+    names = names(table, sent)
+    before = names(table, aside)
+    move(table, [{aside, names ++ before}, {sent, []}])
+
+    try do
+      fun.()
+    after
+      move(table, [{sent, names}, {aside, before}])
+    end
+  end
+
+  defp names(table, key) do
+    for {_, names} <- :ets.lookup(table, key), name <- names, do: name
+  rescue
+    # The server is gone, and with it what is to be removed.
+    ArgumentError -> []
+  end
+
+  # In this order: whatever ends the process in between, each name is in a row.
+  defp move(table, rows) do
+    for {key, names} <- rows do
+      if names == [], do: :ets.delete(table, key), else: :ets.insert(table, {key, names})
+    end
+  rescue
+    ArgumentError -> nil
   end
 
   @doc "Reads a file of a result. Throws `{:decode, message}` if it is not what its name says."

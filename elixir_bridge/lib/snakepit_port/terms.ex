@@ -21,19 +21,20 @@ defmodule SnakepitPort.Terms do
   @doc """
   Arguments as one external term; with `:files` if bytes were written to files, for which the calling
   process then answers (`SnakepitPort.SharedMemory`). An error of type `:encode` for a tensor that is
-  none.
+  none; its message begins with `what`.
   """
-  @spec arguments(term, Link.t() | nil) :: {:ok | :files, iodata} | {:error, Error.t()}
-  def arguments(term, link) do
+  @spec arguments(term, Link.t() | nil, String.t()) ::
+          {:ok | :files, iodata} | {:error, Error.t()}
+  def arguments(term, link, what \\ "the arguments") do
     threshold = threshold(link)
 
     if :erlang.external_size(term) >= threshold do
       if Bulk.packable?(term, threshold),
-        do: pack(term, link),
+        do: pack(term, link, what),
         else: {:ok, :erlang.term_to_iovec(term, minor_version: 2)}
     else
       binary = encode(term)
-      if mentions?(binary, Tensor), do: pack(term, nil), else: {:ok, binary}
+      if mentions?(binary, Tensor), do: pack(term, nil, what), else: {:ok, binary}
     end
   end
 
@@ -41,7 +42,7 @@ defmodule SnakepitPort.Terms do
   # An atom is larger than any number.
   defp threshold(_), do: :infinity
 
-  defp pack(term, link) do
+  defp pack(term, link, what) do
     if link, do: Link.watch(link)
     put = if link, do: &put(&1, link), else: fn _ -> nil end
     packed = :erlang.term_to_iovec(Bulk.pack(term, put), minor_version: 2)
@@ -53,7 +54,7 @@ defmodule SnakepitPort.Terms do
 
       case {kind, reason} do
         {:throw, {:encode, message}} ->
-          {:error, %Error{type: :encode, message: "the arguments cannot be sent: #{message}"}}
+          {:error, %Error{type: :encode, message: "#{what} cannot be sent: #{message}"}}
 
         _ ->
           :erlang.raise(kind, reason, __STACKTRACE__)

@@ -4,8 +4,9 @@ defmodule SnakepitPort.Tools do
   `protocol/SPEC.md`).
 
   A process of its own, linked with the port's owner, which is not held up by what has to be decoded. Each tool
-  runs in another one, linked with this: so it ends with the server, and its crash is an answer like any other.
-  When the call that asked for it is over, it is told to exit with the reason `:shutdown`.
+  runs in another one, linked with this, whose end without an answer is an answer like any other. When its call is over,
+  or asks for the next one, or the server ends, it is told to exit with the reason `:shutdown`; one that traps exits is
+  then left to itself.
   """
 
   use GenServer
@@ -65,8 +66,16 @@ defmodule SnakepitPort.Tools do
     case Frames.read(frame) do
       {:tool, id, number, name, args}
       when is_integer(id) and is_integer(number) and is_binary(name) and is_binary(args) ->
+        state = no_longer(id, state)
+        tools = self()
         link = state.link
-        pid = spawn_link(fn -> answer(link, id, number, result(link, name, args)) end)
+
+        pid =
+          spawn_link(fn ->
+            answer(link, id, number, result(link, name, args))
+            send(tools, {:answered, self()})
+          end)
+
         {:noreply, put_in(state.running[pid], {id, number})}
 
       _ ->
@@ -79,22 +88,21 @@ defmodule SnakepitPort.Tools do
     with {:send, pid, message} when is_pid(pid) <- Frames.read(frame),
          true <- is_binary(message),
          {:ok, message} <- Terms.decode(message, nil, "it holds") do
-      send(pid, message)
+      # Another node may be slow to take it, and others are not to wait for that.
+      if Process.send(pid, message, [:nosuspend]) != :ok,
+        do: dropped("the node #{node(pid)} does not take more for now")
     else
-      {:error, error} ->
-        Logger.warning("a message from Python is dropped: " <> Exception.message(error))
-
-      _ ->
-        Logger.warning("a message from Python is dropped: it is for no process of this node")
+      {:error, error} -> dropped(Exception.message(error))
+      _ -> dropped("it is for no process that this node knows")
     end
 
     {:noreply, state}
   end
 
-  def handle_info({:over, id}, state) do
-    over = for {pid, {^id, _}} <- state.running, do: pid
-    for pid <- over, do: Process.exit(pid, :shutdown)
-    {:noreply, %{state | running: Map.drop(state.running, over)}}
+  def handle_info({:over, id}, state), do: {:noreply, no_longer(id, state)}
+
+  def handle_info({:answered, pid}, state) do
+    {:noreply, %{state | running: Map.delete(state.running, pid)}}
   end
 
   def handle_info({:EXIT, owner, _}, %{owner: owner} = state), do: {:stop, :normal, state}
@@ -102,7 +110,7 @@ defmodule SnakepitPort.Tools do
   def handle_info({:EXIT, pid, reason}, state) do
     {asked, running} = Map.pop(state.running, pid)
 
-    with {id, number} when reason != :normal <- asked do
+    with {id, number} <- asked do
       message = "the process that ran it has ended: #{Exception.format_exit(reason)}"
       answer(state.link, id, number, {:error, failed(message)})
     end
@@ -118,6 +126,15 @@ defmodule SnakepitPort.Tools do
     for {pid, _} <- state.running, do: Process.exit(pid, :shutdown)
   end
 
+  # Nobody waits for what a call has asked until now.
+  defp no_longer(id, state) do
+    over = for {pid, {^id, _}} <- state.running, do: pid
+    for pid <- over, do: Process.exit(pid, :shutdown)
+    %{state | running: Map.drop(state.running, over)}
+  end
+
+  defp dropped(why), do: Logger.warning("a message from Python is dropped: " <> why)
+
   # -- a tool -------------------------------------------------------------------------------------
 
   defp result(link, name, args) do
@@ -125,7 +142,7 @@ defmodule SnakepitPort.Tools do
          {:ok, args} <- Terms.decode(args, nil, "its arguments hold"),
          :ok <- check_arity(tool, args),
          {:ok, value} <- call(tool, args) do
-      Terms.arguments(value, nil)
+      Terms.arguments(value, nil, "the result")
     end
   end
 
@@ -167,9 +184,15 @@ defmodule SnakepitPort.Tools do
   defp answer(link, id, number, {:ok, term}) do
     frame = Frames.tool_result(id, number, term)
 
-    case Link.check_size(link, frame, "the result is") do
-      :ok -> Link.tell(link, frame)
-      {:error, error} -> answer(link, id, number, {:error, error})
+    size = IO.iodata_length(frame)
+
+    if size <= link.max_frame_bytes do
+      Link.tell(link, frame)
+    else
+      message =
+        "the result takes a frame of #{size} bytes, over max_frame_bytes (#{link.max_frame_bytes})"
+
+      answer(link, id, number, {:error, %Error{type: :frame_too_large, message: message}})
     end
   end
 

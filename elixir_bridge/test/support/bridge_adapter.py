@@ -3,7 +3,7 @@
 import os
 import threading
 
-from snakepit_port.adapter import ToolError, command, host
+from snakepit_port.adapter import CallCancelled, ToolError, command, host
 
 
 @command
@@ -190,9 +190,20 @@ def work(total):
 def work_until(fifo):
     """Half done until somebody has written to the named pipe."""
     host.progress(1, 2)
-    with open(fifo) as file:
-        file.read()
+    try:
+        with open(fifo) as file:
+            file.read()
+    except CallCancelled:
+        print("cancelled", flush=True)
+        raise
     host.progress(2, 2)
+
+
+@command(idempotent=True)
+def work_with(data):
+    """Leaves the files of its arguments, for it may be run again."""
+    host.progress(1, 1)
+    return len(data)
 
 
 @command
