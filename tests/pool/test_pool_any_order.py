@@ -620,7 +620,8 @@ class AnyOrder(RuleBasedStateMachine):
             if process.is_condemned:
                 assert self.machine.gave_back(process.worker, ids, self.now) == []
                 return
-            process.recalled.clear()
+            # The others were asked for all the same: it has begun them.
+            process.recalled = [call for call in process.recalled if call not in given]
             process.calls = [call for call in process.calls if call not in given]
             process.line = [None if call in given else call for call in process.line]
             self.queue[:0] = [call for call in given if self.answers[call] == 0]
