@@ -168,12 +168,15 @@ class _Lane(Serving):
             raise CallCancelled
 
     def tell(self, frame: bytes) -> None:
+        # Not where it was cancelled, and cleans up.
+        is_armed = self._armed
         self._disarm()
         try:
             self._send(frame)
             self._late.ask()
         finally:
-            self._arm()
+            if is_armed:
+                self._arm()
 
     def _is_settled(self, question: Question) -> bool:
         with self._lock:

@@ -289,6 +289,16 @@ def test_a_cancel_never_cuts_what_is_told(worker: Worker, size: int) -> None:
     assert worker.begun == 20
 
 
+def test_a_command_that_cleans_up_may_tell_of_it(worker: Worker) -> None:
+    call = worker.begin("tell_when_cancelled", PID)
+    assert worker.stdout.line() == "in"
+    worker.interrupt(call)
+    assert wire.decode(worker.next()[2]) == "cleaning up"
+    assert worker.next() == ("progress", call, 1, 1)
+    assert wire.decode(worker.next()[2]) == "cleaned up"
+    assert worker.failure_of(call)["type"] == "cancelled"
+
+
 @one_at_a_time
 def test_nor_does_a_signal_of_the_adapters_own(worker: Worker) -> None:
     for _ in range(20):

@@ -126,6 +126,18 @@ def send_without_end(pid, size):
 
 
 @command
+def tell_when_cancelled(pid):
+    try:
+        print("in", flush=True)
+        while True:
+            pass
+    finally:
+        host.send(pid, "cleaning up")
+        host.progress(1, 1)
+        host.send(pid, "cleaned up")
+
+
+@command
 def send_until_alarm(pid, size):
     """Sends until its own alarm ends that."""
     signal.signal(signal.SIGALRM, _late)
