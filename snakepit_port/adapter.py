@@ -87,16 +87,17 @@ class ToolError(Exception):
     """A tool of the host has given no result.
 
     `type` says why: "unknown_tool" for one that the host has not, "tool_error" for one that failed,
-    "bad_arguments" where it takes another number of them, or "decode", "encode" or
-    "frame_too_large" where arguments or result cannot travel. `message` says it for people, `tool`
-    is its name.
+    "bad_arguments" where it takes another number of them, "decode" where it cannot read them, or
+    "encode" or "frame_too_large" where its result cannot travel. `message` says it for people,
+    `tool` is its name, and `traceback` where in the host it failed, as text, or None.
     """
 
-    def __init__(self, type: str, message: str, tool: str) -> None:
+    def __init__(self, type: str, message: str, tool: str, traceback: str | None = None) -> None:
         super().__init__(f"tool {tool}: {message} ({type})")
         self.type = type
         self.message = message
         self.tool = tool
+        self.traceback = traceback
 
 
 class CallCancelled(BaseException):
@@ -210,8 +211,9 @@ class _Host:
         _line().send(pid, message)
 
     def progress(self, done: float, total: float) -> None:
-        """Tell how far the command is, in whatever counts. A host gets it up to ten times a second;
-        what is told more often is left out, but for the first time that `done` is `total`.
+        """Tell how far the command is, in whatever counts: for who calls it, and not of streams. A
+        host gets it up to ten times a second; what is told more often is left out, but for the
+        first time that `done` is `total`.
 
         Only for commands, on the thread that runs them; elsewhere it raises `RuntimeError`. Raises
         `TypeError` or `ValueError` for what is no finite number.
@@ -233,7 +235,7 @@ host = _Host()
 def _line() -> Line:
     if LINE is None:
         raise RuntimeError(
-            "there is no host here: it is there for what a worker runs, and not for a process that"
-            " was forked from one"
+            "there is no host here: it is there in a worker, and not in what a command forks. In a"
+            " test have a worker run this, with `snakepit_adapter` and its `tools`, or replace it"
         )
     return LINE

@@ -34,7 +34,7 @@ from snakepit_port.harness_reports import (
     Subscription,
 )
 from snakepit_port.harness_stream import WINDOW, Stream, Window
-from snakepit_port.harness_tools import Tool
+from snakepit_port.harness_tools import Tool, check_tools
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.grammar import MAX_ID
 
@@ -383,8 +383,9 @@ async def open_host(
     shares this process's. `max_frame_bytes` is the largest frame that this side accepts, 128 KiB at
     least. `on_log` is called with every log line as it arrives; it must not raise.
     Arrays arrive as NumPy's where it is installed, else as memoryviews; with `tensors`, as
-    `snakepit_port.wire.Tensor`, whatever is installed. `tools` are functions, sync or async, that
-    commands may have run, by their names; those of a call that is answered are cancelled.
+    `snakepit_port.wire.Tensor`, whatever is installed. `tools` are functions that commands may have
+    run, by their names. Those that are not async run on a thread each, and may use
+    `trio.from_thread`. One whose call is answered is cancelled, or left where it is.
 
     On the way in it waits for the supervisor's hello, not for its pools. On the way out it closes
     the supervisor's input and waits for it to drain and exit. If the body raised, or body or way
@@ -397,8 +398,10 @@ async def open_host(
         CallError: `type` "config" for mistakes in the configuration, "protocol_version" where the
             two sides do not fit, "supervisor_down" if the supervisor exits before its hello.
         EncodeError: the mapping holds a value that has no term.
+        TypeError: `tools` are none.
         OSError: `python` cannot be executed.
     """
+    check_tools(tools)
     command = [python, "-P", "-m", "snakepit_port", "serve"]
     terms = None
     if isinstance(config, Mapping):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import trio
 
 from snakepit_port.wire import DecodeError, EncodeError, decode, encode, messages
 
-#: A function that a command may have run, sync or async.
+#: A function that a command may have run. One that is not async runs on a thread of its own.
 Tool = Callable[..., Any]
 
 
@@ -20,7 +21,16 @@ _MAX_CHARS = 16 * 1024
 
 
 class _Refusal(Exception):
-    """There is no result. Arguments are the type of the error, and its message."""
+    """There is no result. Arguments are the type of the error, its message, and perhaps where."""
+
+
+def check_tools(tools: Mapping[str, Tool] | None) -> None:
+    """Raises `TypeError` for what are no functions by their names."""
+    if tools is not None and not (
+        isinstance(tools, Mapping)
+        and all(isinstance(name, str) and callable(tool) for name, tool in tools.items())
+    ):
+        raise TypeError(f'tools are functions by their names, like {{"now": now}}, not {tools!r}')
 
 
 class Tools:
@@ -67,8 +77,8 @@ class Tools:
                     f" ({self.max_frame_bytes})",
                 )
         except _Refusal as exc:
-            type, message = exc.args
-            error = {"type": type, "message": _fitting(message)}
+            names = ("type", "message", "traceback")
+            error = {name: _fitting(text) for name, text in zip(names, exc.args, strict=False)}
             return messages.tool_error(call_id, number, error)
         return frame
 
@@ -82,11 +92,17 @@ class Tools:
             raise _Refusal("decode", f"its arguments cannot be read: {exc}") from None
         _check_arguments(tool, positions)
         try:
-            value = tool(*positions)
+            if inspect.iscoroutinefunction(tool):
+                value = tool(*positions)
+            else:
+                # Given up where it is when nobody waits for it any more.
+                (value,) = await trio.to_thread.run_sync(
+                    lambda: (tool(*positions),), abandon_on_cancel=True
+                )
             if inspect.isawaitable(value):
                 value = await value
         except (Exception, SystemExit) as exc:
-            raise _Refusal("tool_error", _told_by(exc)) from None
+            raise _Refusal("tool_error", _told_by(exc), traceback.format_exc()) from None
         try:
             return encode(value)
         except EncodeError as exc:

@@ -122,6 +122,8 @@ class AdapterRun:
         args: Sequence[Any] | Mapping[Any, Any] = (),
         *,
         timeout: float | None = None,
+        session: str | None = None,
+        progress: Callable[[float, float], object] | None = None,
     ) -> Any:
         """Calls a command and returns its result; see `snakepit_port.harness.Host.call`.
 
@@ -133,7 +135,9 @@ class AdapterRun:
         __tracebackhide__ = True
 
         async def call() -> Any:
-            return await self._host.call(None, command, args, timeout=timeout)
+            return await self._host.call(
+                None, command, args, timeout=timeout, session=session, progress=progress
+            )
 
         return self._in_trio(call)
 

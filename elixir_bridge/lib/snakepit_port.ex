@@ -138,14 +138,14 @@ defmodule SnakepitPort do
     * `:session_id` - ties the call to the worker that took the session's first one, as the pool's
       `affinity` says
     * `:progress` - a function that is called in this process with what the command tells of its progress, done
-      and total, up to ten times a second: `fn done, total -> IO.puts("\#{done} of \#{total}") end`
+      and total (not of streams), up to ten times a second: `fn done, total -> IO.puts("\#{done} of \#{total}") end`
     * `:server` - default `SnakepitPort`
 
   As for all keyword lists the first counts of options that are given twice: `opts ++ [timeout: 10_000]` sets a default.
 
   A process that dies while it waits has its call cancelled: so `Task.shutdown/2` cancels a call that was made in a
   `Task`. The answer never comes later than 100 ms
-  after the timeout, whatever the Python side does. The time counts from when the call is written: what it
+  after the timeout, whatever the Python side does, unless a function for `:progress` is at work then. The time counts from when the call is written: what it
   takes this process to encode large arguments comes before that, and to read a large result after it.
   """
   @spec execute(String.t() | atom, map | list, keyword) :: {:ok, term} | {:error, Error.t()}
@@ -364,7 +364,8 @@ defmodule SnakepitPort do
       :ok = SnakepitPort.register_tool("user_name", fn id -> Repo.get!(User, id).name end)
 
   It runs in a process of its own, for as long as it likes: only the deadline of the command's own call ends it, by
-  an exit with the reason `:shutdown`. What it raises, throws or exits with is raised in the command, as `ToolError`.
+  an exit with the reason `:shutdown`. What it raises, throws or exits with is raised in the command, as `ToolError`, and
+  a warning for Logger (`Logger.put_module_level(SnakepitPort.Tools, :none)` silences these).
   Arguments and results travel as those of commands do. A tool may make calls; one to the pool that waits for it takes a
   worker that is free.
 

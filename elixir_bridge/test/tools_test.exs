@@ -88,6 +88,8 @@ defmodule SnakepitPort.ToolsTest do
       register(server, "dies", fn -> Process.exit(self(), :kill) end)
       register(server, "leaves", fn -> Process.exit(self(), :normal) end)
       register(server, "long", fn -> raise String.duplicate("x", 3_000_000) end)
+      marked = "e" <> String.duplicate("\u0301", 30)
+      register(server, "marked", fn -> raise String.duplicate(marked, 20_000) end)
       register(server, "bytes", fn -> raise <<255, 254>> end)
       register(server, "tensor", fn -> %SnakepitPort.Tensor{type: :odd, shape: 1, data: ""} end)
 
@@ -98,10 +100,14 @@ defmodule SnakepitPort.ToolsTest do
             {"dies", "the process that ran it has ended: killed"},
             {"leaves", "the process that ran it has ended: normal"},
             {"long", "** (RuntimeError) xxx"},
+            {"marked", "** (RuntimeError) e"},
             {"bytes", "<<"}
           ] do
-        assert {:ok, {"tool_error", message}} = run(server, "why_not", [tool])
-        assert message =~ reason
+        capture_log(fn ->
+          assert {:ok, {"tool_error", message}} = run(server, "why_not", [tool])
+          assert message =~ reason
+          assert byte_size(message) < 50_000
+        end)
       end
 
       assert {:ok, {"encode", "the result cannot be sent: " <> _}} =
@@ -113,9 +119,14 @@ defmodule SnakepitPort.ToolsTest do
       assert run(server, "why_not", ["raises", 1, 2]) ==
                {:ok, {"bad_arguments", "it takes 0 arguments, and was given [1, 2]"}}
 
+      {result, log} = with_log(fn -> run(server, "ask", ["raises"]) end)
+
       assert {:error,
               %Error{type: :exception, exception: "snakepit_port.adapter.ToolError"} = error} =
-               run(server, "ask", ["raises"])
+               result
+
+      assert log =~ "tool raises failed: ** (ArgumentError) no such luck"
+      assert log =~ "tools_test.exs:"
 
       assert error.message == "tool raises: ** (ArgumentError) no such luck (tool_error)"
       assert run(server, "add", [1, 2]) == {:ok, 3}

@@ -31,8 +31,8 @@ examples:
   snakepit-port check pools.toml
   snakepit-port check --resolved pools.toml       every setting with its value, as TOML
   snakepit-port check --env default pools.toml    what the workers of a pool find in os.environ,
-                                                  besides the marks SNAKEPIT_PORT_RUN_ID and
-                                                  SNAKEPIT_PORT_WORKER_PID
+                                                  besides the marks SNAKEPIT_PORT_RUN_ID,
+                                                  SNAKEPIT_PORT_POOL, SNAKEPIT_PORT_WORKER_PID
   snakepit-port check --json pools.toml           any of these for programs
 """
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     instead.add_argument(
         "--env",
         metavar="POOL",
-        help="print the environment of a pool's workers, but for the marks of run and worker",
+        help="print the environment of a pool's workers, but for the marks of run, pool and worker",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -6,9 +6,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from snakepit_port.pool import CallState
-from snakepit_port.supervisor.output import LEVELS
 from snakepit_port.supervisor.outside import Outside
-from snakepit_port.wire.grammar import ProtocolError
+from snakepit_port.wire.grammar import LOG_LEVELS, ProtocolError
 
 if TYPE_CHECKING:
     from snakepit_port.supervisor.worker_process import WorkerProcess
@@ -40,6 +39,6 @@ def told(outside: Outside, process: WorkerProcess, said: tuple[Any, ...], frame:
 
 def _log(outside: Outside, process: WorkerProcess, entry: dict[str, Any]) -> None:
     level, line = entry.get("level"), entry.get("line")
-    if not (isinstance(level, str) and level in LEVELS and isinstance(line, str)):
+    if not (isinstance(level, str) and level in LOG_LEVELS and isinstance(line, str)):
         raise ProtocolError("it sent a log entry without a level or a line")
     outside.log(process.runner.name, process.worker.id, "log", level, line)

@@ -19,7 +19,8 @@ MAX_FRAMES_HELD = 2
 
 #: Seconds after which it is read from all the same, and calls that would have to wait are refused:
 #: what frees workers may be behind those, a stream's credit or a cancel. It is twice the usual
-#: `queue_timeout`, which mostly makes room before.
+#: `queue_timeout`, which mostly makes room before. (At once, where that is the answer to what a
+#: command has asked.)
 MAX_HOLD = 10.0
 
 
@@ -38,6 +39,8 @@ class Balance:
         #: Whether too much waits for workers, and until when the host is not read from for that.
         self._is_full = False
         self.next_due = math.inf
+        #: Whether a worker waits for what the host says next: then it is read from in any case.
+        self.is_asked = False
         self._refuses = False
         self._is_held = False
 
@@ -69,7 +72,7 @@ class Balance:
         if is_full is not self._is_full:
             self._is_full = is_full
             self.next_due = self._clock() + MAX_HOLD if is_full else math.inf
-        refuses = is_full and self.next_due == math.inf
+        refuses = is_full and (self.is_asked or self.next_due == math.inf)
         if refuses or self._refuses:
             self._refuses = refuses
             for runner in pools:

@@ -12,7 +12,6 @@ from snakepit_port.supervisor.balance import Balance
 from snakepit_port.supervisor.controls import Controls
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.memory import Sampler
-from snakepit_port.supervisor.output import MAX_LINE_BYTES
 from snakepit_port.supervisor.pools import Pools
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
@@ -21,7 +20,7 @@ from snakepit_port.supervisor.shm import SharedMemory
 from snakepit_port.supervisor.tools import Tools
 from snakepit_port.wire import envelopes, messages
 from snakepit_port.wire.framing import Frame, Oversized
-from snakepit_port.wire.grammar import MAX_ID, ProtocolError
+from snakepit_port.wire.grammar import MAX_ID, MAX_LINE_CHARS, ProtocolError
 from snakepit_port.wire.terms import show
 
 #: Characters of a session id. A pool remembers `max_sessions` of them.
@@ -123,8 +122,7 @@ class Host:
 
     def answer(self, call: Call, frame: bytes) -> None:
         self._calls.pop(call.id, None)
-        if self._tools.open:
-            self._tools.close(call.id)
+        self._tools.close(call.id)
         assert self._link is not None
         # Not `_send`: an answer is about its call, whatever else is told before or after.
         self._link.send(frame)
@@ -146,9 +144,9 @@ class Host:
         self._send(messages.event(name, dict(measurements), dict(metadata)))
 
     def log(self, pool: str | None, worker: str | None, source: str, level: str, line: str) -> None:
-        if len(line) > MAX_LINE_BYTES:
+        if len(line) > MAX_LINE_CHARS:
             # What a worker printed was cut before. Here it is the command of a process, say.
-            line = line[:MAX_LINE_BYTES] + "…"
+            line = line[:MAX_LINE_CHARS] + "…"
         entry = {"pool": pool, "worker": worker, "source": source, "level": level, "line": line}
         self._send(messages.log(entry))
 
@@ -335,6 +333,7 @@ class Host:
             if self.pools.leaving:
                 self._see_off()
         assert self._link is not None
+        self._balance.is_asked = bool(self._tools.open)
         self._balance.see(self._link, self.pools)
 
 

@@ -26,10 +26,7 @@ _READ_BYTES = 4 * 1024
 _READ_REST_BYTES = 64 * 1024
 
 
-#: The levels of a line, as the host knows them.
-LEVELS = frozenset(("debug", "info", "warning", "error"))
-
-#: Those of syslog(3) by their digits.
+#: Levels of syslog(3) by their digits, as the host knows them.
 _SYSLOG = dict(zip(b"01234567", ("error",) * 4 + ("warning", "info", "info", "debug"), strict=True))
 
 

@@ -10,23 +10,24 @@ from snakepit_port.wire import messages
 from snakepit_port.wire.grammar import FIRST_QUESTION
 
 
-class _Asker(NamedTuple):
-    """Whose question it is: the call, the worker's link, and the number it has there."""
+class _Question(NamedTuple):
+    """`told` is its number on the host's link, `number` the one that it has at the worker's."""
 
-    call_id: int
+    told: int
     link: Link
     number: int
 
 
 class Tools:
-    """The questions that the host has not answered.
+    """The questions that the host has not answered: one at a time for each call.
 
     On the host's link each has a number of the supervisor's own: a call that is run again asks
     anew, and the answer to what it asked before must not be taken for the new one.
     """
 
     def __init__(self) -> None:
-        self.open: dict[int, _Asker] = {}
+        #: By the call.
+        self.open: dict[int, _Question] = {}
         self._last = FIRST_QUESTION - 1
         self._refusal: dict[str, Any] | None = None
 
@@ -35,32 +36,30 @@ class Tools:
         if self._refusal is not None:
             link.send(messages.tool_error(call_id, number, self._refusal))
             return None
-        # It has one at a time: if it does not wait for the one before any more, nobody does.
-        self.close(call_id)
         self._last += 1
-        self.open[self._last] = _Asker(call_id, link, number)
+        # In the place of one that the call does not wait for any more.
+        self.open[call_id] = _Question(self._last, link, number)
         return messages.tool(call_id, self._last, name, args)
 
-    def answer(self, call_id: int, number: int, answer: bytes | Mapping[str, Any]) -> None:
+    def answer(self, call_id: int, told: int, answer: bytes | Mapping[str, Any]) -> None:
         """The host has answered: with a result, or with an error. Nothing happens if nobody waits
         for it."""
-        asker = self.open.get(number)
-        if asker is None or asker.call_id != call_id:
+        question = self.open.get(call_id)
+        if question is None or question.told != told:
             return
-        del self.open[number]
+        del self.open[call_id]
         if isinstance(answer, bytes):
-            frame = messages.tool_result(call_id, asker.number, answer)
+            frame = messages.tool_result(call_id, question.number, answer)
         else:
-            frame = messages.tool_error(call_id, asker.number, dict(answer))
-        asker.link.send(frame)
+            frame = messages.tool_error(call_id, question.number, dict(answer))
+        question.link.send(frame)
 
     def close(self, call_id: int) -> None:
         """The call is answered: nobody waits for what it asked."""
-        for number in [number for number, asker in self.open.items() if asker.call_id == call_id]:
-            del self.open[number]
+        self.open.pop(call_id, None)
 
     def refuse(self, message: str) -> None:
         """The host answers no more: neither what is open nor what comes."""
         self._refusal = {"type": "tool_error", "message": message}
-        for number, asker in list(self.open.items()):
-            self.answer(asker.call_id, number, self._refusal)
+        for call_id, question in list(self.open.items()):
+            self.answer(call_id, question.told, self._refusal)

@@ -48,6 +48,7 @@ _ANSWERS = {
 }
 _RESULT_HEAD = Struct(f">4x{len(RESULT) + 1}si")
 _SHORT_HEAD = Struct(f">4x{len(ERROR) + 1}si")
+_ENDS = (RESULT, ERROR, RESULT_WITH_FILES)
 _u32_at = Struct(">I").unpack_from
 
 
@@ -174,6 +175,11 @@ def read_answer(frame: Frame) -> tuple[str, int | None]:
         except ValueError as exc:
             raise ProtocolError(f"{tag}: {exc}") from None
     return tag, None
+
+
+def ends_a_call(frame: Frame) -> bool:
+    """Whether it is an answer, and no chunk, in the encoding that SPEC recommends."""
+    return frame.startswith(_ENDS, 4)
 
 
 def files_of(frame: Frame) -> list[str]:

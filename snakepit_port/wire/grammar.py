@@ -14,6 +14,10 @@ PROTOCOL_VERSION = 1
 #: Identifiers stay below what a BEAM keeps in one machine word.
 MAX_ID = 2**60 - 1
 
+#: How a line of a log may be meant, and its longest (SPEC, section 10).
+LOG_LEVELS = frozenset(("debug", "info", "warning", "error"))
+MAX_LINE_CHARS = 16 * 1024
+
 #: Numbers from here to 2^31 take as many bytes as each other on the wire. Questions have such, for
 #: the supervisor gives them other ones: no frame that fits grows by that.
 FIRST_QUESTION = 256

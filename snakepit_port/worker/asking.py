@@ -11,6 +11,7 @@ from snakepit_port import adapter, wire
 from snakepit_port.adapter import ToolError
 from snakepit_port.bulk.files import HOST, FileReader
 from snakepit_port.wire import messages
+from snakepit_port.wire.grammar import LOG_LEVELS, MAX_LINE_CHARS
 from snakepit_port.worker.held_signals import HeldSignals
 from snakepit_port.worker.outgoing import LateWriter
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 #: Seconds between what a call tells of its progress.
 _PROGRESS_EVERY = 0.1
-
-#: Characters of a log line: SPEC section 10.
-_MAX_LINE = 16 * 1024
-
-_LEVELS = ("debug", "info", "warning", "error")
 
 #: Makes arrays; there are no files in these frames.
 _READER = FileReader(None, HOST)
@@ -105,7 +101,13 @@ class Line:
         serving.ask(question, frame)
         error = question.error
         if error is not None:
-            raise ToolError(str(error.get("type")), str(error.get("message")), tool)
+            traceback = error.get("traceback")
+            raise ToolError(
+                str(error.get("type")),
+                str(error.get("message")),
+                tool,
+                None if traceback is None else str(traceback),
+            )
         try:
             return wire.decode(question.payload, reader=_READER)
         except wire.DecodeError as exc:
@@ -132,11 +134,11 @@ class Line:
     def log(self, message: str, level: str) -> None:
         if not isinstance(message, str):
             raise TypeError(f"a message is a text, not {type(message).__name__}")
-        if level not in _LEVELS:
-            raise ValueError(f"a level is one of {', '.join(_LEVELS)}, not {level!r}")
+        if level not in LOG_LEVELS:
+            raise ValueError(f"a level is one of {', '.join(sorted(LOG_LEVELS))}, not {level!r}")
         for line in message.splitlines() or [""]:
             # A longer one is cut by the supervisor, who marks that.
-            text = line[: _MAX_LINE + 1].encode("utf-8", "backslashreplace").decode()
+            text = line[: MAX_LINE_CHARS + 1].encode("utf-8", "backslashreplace").decode()
             self._tell(messages.log({"level": level, "line": text}))
 
     def _command(self, what: str) -> Serving:
@@ -171,7 +173,8 @@ def close_line() -> None:
 def _number(value: Any) -> float:
     """An `int` or a finite `float`, also of what only behaves like one, as NumPy's numbers do."""
     try:
-        return operator.index(value)
+        # Of True, 1.
+        return int(operator.index(value))
     except TypeError:
         number = float(value)
     if not math.isfinite(number):

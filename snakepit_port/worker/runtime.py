@@ -13,6 +13,7 @@ next one begins with the look that was missed. A stream is a command for each of
 
 from __future__ import annotations
 
+import atexit
 import os
 import select
 import signal
@@ -103,13 +104,7 @@ class Runtime(Serving):
         info = self._info
         where = {"pool": info["pool"], "worker": info["worker"]}
         gil.watch()
-        Line(
-            self._send,
-            self._late,
-            self._serving_here,
-            min(info["max_answer_bytes"], self._max_frame_bytes),
-            info["tools"],
-        ).open()
+        self._open_line()
         try:
             adapter = Adapter(
                 info["adapter"], info["adapter_args"], info["python_path"], info["direct_calls"]
@@ -150,8 +145,24 @@ class Runtime(Serving):
             adapter.close()
         except BaseException:
             traceback.print_exc()
-        self._flush()
         return _EX_OK
+
+    def _open_line(self) -> None:
+        """Have the adapter find the host, from when it is loaded to the end of this process."""
+        info = self._info
+        Line(
+            self._send,
+            self._late,
+            self._serving_here,
+            min(info["max_answer_bytes"], self._max_frame_bytes),
+            info["tools"],
+        ).open()
+        # The last of them to run: others may have something to say.
+        atexit.register(self._flush_quietly)
+
+    def _flush_quietly(self) -> None:
+        with suppress(OSError):
+            self._flush()
 
     def _fail(self, error: dict[str, Any]) -> int:
         self._send(messages.failed(fit_failure(error, self._info["max_answer_bytes"])))

@@ -203,4 +203,9 @@ class Serving:
                     self._late.ask()
             return answers.cancelled(id, command)
         finally:
-            close(values)
+            # What cleans up there is still the command.
+            self._serves = id
+            try:
+                close(values)
+            finally:
+                self._end()

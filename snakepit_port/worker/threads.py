@@ -147,7 +147,8 @@ class _Lane(Serving):
             _set_async_exc(threading.get_ident(), None)
 
     def ask(self, question: Question, frame: bytes) -> None:
-        if self._cancelled:
+        if not self._armed:
+            # It was cancelled, and goes on.
             raise CallCancelled
         # It waits in C, where no exception would reach it.
         self._disarm()
@@ -168,9 +169,13 @@ class _Lane(Serving):
             raise CallCancelled
 
     def tell(self, frame: bytes) -> None:
-        # Not where it was cancelled, and cleans up.
-        is_armed = self._armed
-        self._disarm()
+        with self._arming:
+            is_armed, self._armed = self._armed, False
+        if not is_armed:
+            # It was cancelled. What was left for it and is not raised yet is raised here, and not
+            # in the middle of a frame; where it was, it cleans up.
+            for _ in range(2):
+                pass
         try:
             self._send(frame)
             self._late.ask()

@@ -402,6 +402,7 @@ def test_check_prints_an_environment_with_its_sources(folder: Path) -> None:
 def test_check_names_what_else_workers_find_in_their_environment() -> None:
     told = run("check", "--help").stdout
     assert supervisor_run.MARK in told
+    assert supervisor_run.POOL_MARK in told
     assert orphans.MARK in told
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -289,10 +289,15 @@ def at_a_terminal(args: list[str]) -> str:
     try:
         command = [sys.executable, "-c", program, *args]
         subprocess.run(command, stdout=terminal, env=env, check=True)
-        return os.read(master, 4096).decode()
     finally:
-        os.close(master)
         os.close(terminal)
+    with os.fdopen(master, "rb", buffering=0) as screen:
+        shown = b""
+        # A terminal that nobody has open any more is an error, once all is read.
+        with suppress(OSError):
+            while more := screen.read(4096):
+                shown += more
+    return shown.decode()
 
 
 # -- none ------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,36 @@ async def test_commands_have_functions_of_the_host_run(profile: dict[str, Any]) 
         value = [None, True, 2**70, -1.5, "žluť", b"\xff\0", {"k": [1, {}]}]
         assert await host.call(None, "ask", ["give_back", value]) == value
         assert (await host.stats())["errors"] == 0
+
+
+async def test_a_function_that_is_not_async_holds_nobody_up() -> None:
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        let_go.wait()
+
+    async with open_host(config(pool_size=2), tools={"hold": hold}) as host:
+
+        def pid() -> int:
+            return trio.from_thread.run(host.call, None, "pid")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.call, None, "ask", ["hold"])
+            await trio.to_thread.run_sync(held.wait)
+            assert await host.call(None, "pid")
+            nursery.cancel_scope.cancel()
+        # The thread is left where it is.
+        host._tools._tools["pid"] = pid
+        assert await host.call(None, "ask", ["pid"]) in [w["os_pid"] for w in await host.workers()]
+        let_go.set()
+
+
+@pytest.mark.parametrize("tools", [[len], {"three": 3}, {3: len}])
+async def test_what_are_no_tools_is_told_before_anything_is_started(tools: Any) -> None:
+    with pytest.raises(TypeError, match="tools are functions by their names"):
+        async with open_host(config(), tools=tools):
+            pass
 
 
 async def test_many_at_once_get_their_own_answers() -> None:
@@ -197,8 +228,17 @@ async def test_a_call_has_one_open_question_at_a_time() -> None:
     """As where a signal of the adapter's has ended the waiting for the first."""
     desk = Desk()
     async with open_host(config(), tools={"desk": desk, "double": lambda n: 2 * n}) as host:
-        assert await host.call(None, "ask_twice", ["desk", "double", 21]) == 42
-        await desk.asked.receive()
+        pid = await host.call(None, "pid")
+        results: list[int] = []
+
+        async def call() -> None:
+            results.append(await host.call(None, "ask_twice", ["desk", "double", 21]))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            await desk.asked.receive()
+            os.kill(pid, signal.SIGALRM)
+        assert results == [42]
         await desk.cancelled.wait()
 
 

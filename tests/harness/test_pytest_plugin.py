@@ -46,7 +46,9 @@ ADAPTER = """
 
     @command
     def ask(tool, *args):
-        return host.call(tool, *args)
+        result = host.call(tool, *args)
+        host.progress(1, 1)
+        return result
 
     @command
     def greet(name):
@@ -129,7 +131,14 @@ def test_sync_tests_call_an_adapter(project: pytest.Pytester) -> None:
 
         def test_tools(snakepit_adapter):
             tools = {"double": lambda n: 2 * n}
-            assert snakepit_adapter("my_app.adapter", tools=tools).call("ask", ["double", 4]) == 8
+            adapter = snakepit_adapter("my_app.adapter", tools=tools)
+            assert adapter.call("ask", ["double", 4], session="s") == 8
+            tools["add"] = lambda: adapter.call("add", [1, 2])
+            adapter = snakepit_adapter("my_app.adapter", tools=tools, pool_size=2)
+            told = []
+            tell = lambda done, total: told.append((done, total))
+            assert adapter.call("ask", ["add"], progress=tell) == 3
+            assert told == [(1, 1)]
 
         def test_paths_and_an_interpreter_of_the_pool(
             snakepit_adapter, request, tmp_path, monkeypatch

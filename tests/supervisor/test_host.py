@@ -19,11 +19,11 @@ from snakepit_port.supervisor.balance import HOST_BEHIND_BYTES, MAX_FRAMES_HELD,
 from snakepit_port.supervisor.controls import MEMORY_PATIENCE
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.ledger import Ledger
-from snakepit_port.supervisor.output import MAX_LINE_BYTES
 from snakepit_port.supervisor.run import Run
 from snakepit_port.supervisor.source import Source
 from snakepit_port.wire import Atom, decode, encode, messages
 from snakepit_port.wire.framing import Oversized, pack
+from snakepit_port.wire.grammar import MAX_LINE_CHARS
 from snakepit_port.wire.terms import show
 
 MAX_FRAME_BYTES = 2**17
@@ -507,8 +507,8 @@ def test_nor_are_workers_that_are_started_meanwhile(
 
 
 def test_a_long_line_of_its_own_is_cut_and_one_that_was_cut_is_left(scene: Scene) -> None:
-    cut = "é" * MAX_LINE_BYTES + "…"
-    for line in (cut, "é" * 10 * MAX_LINE_BYTES):
+    cut = "é" * MAX_LINE_CHARS + "…"
+    for line in (cut, "é" * 10 * MAX_LINE_CHARS):
         scene.host.log(None, None, "supervisor", "warning", line)
         _, entry = messages.parse(scene.link.sent[-1])
         assert entry["line"] == cut
@@ -700,3 +700,14 @@ def test_a_host_that_runs_none_may_not_answer(scene: Scene) -> None:
     scene.say(messages.tool_result(300, 1, b""))
     said = messages.parse(scene.link.sent[-1])
     assert (said[0], said[1], said[2]["type"]) == ("error", None, "protocol_error")
+
+
+def test_a_host_that_was_asked_is_read_from_though_much_waits(asking: Scene) -> None:
+    """Its answer may be what frees a worker. What would have to wait is refused meanwhile."""
+    large = "x" * (MAX_FRAME_BYTES - 1000)
+    asking.say(*(call(n, args=[large, 1]) for n in range(301, 301 + MAX_FRAMES_HELD + 1)))
+    assert not asking.link.paused
+    refused = [said for said in asking.say(call(400, args=[large, 1])) if said[0] == "error"]
+    assert [(id, error["type"]) for _tag, id, error in refused] == [(400, "pool_saturated")]
+    asking.say(messages.cancel(300))
+    assert asking.link.paused

@@ -234,6 +234,16 @@ async def test_what_a_command_asks_and_tells_is_passed_on(stage: Stage) -> None:
     assert stage.logged == ["x"]
 
 
+async def test_what_a_command_tells_takes_no_part_of_its_time(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    stage.call(1)
+    stage.now += 8.0
+    channel.sendall(b"".join(messages.progress(1, n, 3) for n in range(3)))
+    channel.sendall(messages.result(1, b""))
+    await stage.turn()
+    assert stage.runner._processes["default-1"].worker.run_time == 8.0
+
+
 async def test_what_a_command_asks_whose_call_is_answered_is_dropped(stage: Stage) -> None:
     (channel,) = await stage.up()
     call = stage.call(1)

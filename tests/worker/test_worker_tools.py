@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from typing import Any
 
 import pytest
@@ -62,9 +64,10 @@ def test_every_question_has_a_number_of_its_own(worker: Worker) -> None:
 def test_why_there_is_no_result_is_raised_in_the_command(worker: Worker) -> None:
     call = worker.begin("failure", "lookup")
     id, number, _name, _args = question(worker)
-    worker.send(messages.tool_error(id, number, UNKNOWN))
+    worker.send(messages.tool_error(id, number, {**UNKNOWN, "traceback": "where"}))
     text = "tool lookup: there is none (unknown_tool)"
-    assert worker.answer(call) == ("ToolError", text, "unknown_tool", "there is none", "lookup")
+    why = "unknown_tool", "there is none", "lookup", "where"
+    assert worker.answer(call) == ("ToolError", text, *why)
 
 
 def test_a_command_that_does_not_catch_it_fails_with_it(worker: Worker) -> None:
@@ -81,7 +84,7 @@ def test_a_result_that_cannot_be_read(worker: Worker) -> None:
     call = worker.begin("failure", "lookup")
     id, number, _name, _args = question(worker)
     worker.send(messages.tool_result(id, number, b"\x83m\0\0\0\1\xff"))
-    kind, _text, type, message, _tool = worker.answer(call)
+    kind, _text, type, message, _tool, _where = worker.answer(call)
     assert (kind, type) == ("ToolError", "decode")
     assert "not UTF-8" in message
 
@@ -148,7 +151,24 @@ def test_a_stream_is_cancelled_while_it_waits(worker: Worker) -> None:
     call = worker.begin_stream(3, "ask_for_each", [1, 2])
     question(worker)
     worker.send(messages.cancel(call))
-    assert worker.chunks(call)[1] == "error"
+    _values, tag, error = worker.chunks(call)
+    assert (tag, error["type"]) == ("error", "cancelled")
+
+
+def test_a_generator_that_is_closed_may_tell_of_it(worker: Worker) -> None:
+    call = worker.begin_stream(1, "count_and_tell", PID)
+    assert worker.chunk(call) == 1
+    worker.send(messages.cancel(call))
+    assert worker.next() == ("progress", call, 1, 1)
+    assert wire.decode(worker.next()[2]) == "closed"
+    assert worker.failure_of(call)["type"] == "cancelled"
+
+
+def test_what_is_told_at_exit_is_told(worker: Worker) -> None:
+    worker.call("tell_at_exit")
+    worker.hang_up()
+    assert worker.next() == ("log", {"level": "info", "line": "the end"})
+    assert worker.exited() == 0
 
 
 def test_a_command_that_goes_on_when_it_is_cancelled_gets_no_answers(worker: Worker) -> None:
@@ -200,6 +220,7 @@ def test_the_adapters_own_signal_ends_the_waiting(worker: Worker) -> None:
     for _ in range(3):
         call = worker.begin("ask_until_alarm", "lookup")
         late = question(worker)
+        os.kill(worker.process.pid, signal.SIGALRM)
         id, number, name, _args = question(worker)
         assert name == "lookup"
         worker.send(result(late[0], late[1], "late"), result(id, number, "found"))
@@ -244,7 +265,7 @@ def test_before_there_is_a_call_only_messages_and_lines(start: Start) -> None:
 
 def test_a_host_that_runs_no_tools(start: Start) -> None:
     worker = start(tools=False).ready()
-    kind, text, type, _message, tool = worker.call("failure", "lookup")
+    kind, text, type, _message, tool, _where = worker.call("failure", "lookup")
     assert (kind, type, tool) == ("ToolError", "unknown_tool", "lookup")
     assert text == "tool lookup: this host runs none (unknown_tool)"
     assert worker.failure("send", PID, 1)["message"] == "this host takes no messages"
@@ -344,7 +365,7 @@ def test_progress_is_told_at_first_and_at_the_end(worker: Worker) -> None:
     assert worker.next()[2:] == (1, 1)
 
 
-@pytest.mark.parametrize("step", [(0.5, 2), (-1, 0), (10**30, 3)])
+@pytest.mark.parametrize("step", [(0.5, 2), (-1, 0), (10**30, 3), (True, 2)])
 def test_progress_in_numbers_of_any_kind(worker: Worker, step: tuple[float, float]) -> None:
     call = worker.begin("tell_progress", step)
     assert worker.next() == ("progress", call, *step)
@@ -396,7 +417,7 @@ def test_lines_are_logged_with_their_level(worker: Worker) -> None:
 def test_a_line_that_is_none(worker: Worker) -> None:
     assert worker.failure("log", 7)["message"] == "a message is a text, not int"
     assert worker.failure("log", "x", "loud")["message"] == (
-        "a level is one of debug, info, warning, error, not 'loud'"
+        "a level is one of debug, error, info, warning, not 'loud'"
     )
 
 

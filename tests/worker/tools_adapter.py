@@ -1,5 +1,6 @@
 """Commands that ask the host for something, and tell it."""
 
+import atexit
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ def failure(tool, *args):
     try:
         return host.call(tool, *args)
     except ToolError as exc:
-        return type(exc).__name__, str(exc), exc.type, exc.message, exc.tool
+        return type(exc).__name__, str(exc), exc.type, exc.message, exc.tool, exc.traceback
     except Exception as exc:
         return type(exc).__name__, str(exc)
 
@@ -40,6 +41,22 @@ def ask_without_a_term(tool):
 def ask_for_each(numbers):
     for number in numbers:
         yield host.call("double", number)
+
+
+@command
+def count_and_tell(pid):
+    """Tells when it is closed, and that it was."""
+    try:
+        yield 1
+        yield 2
+    finally:
+        host.progress(1, 1)
+        host.send(pid, "closed")
+
+
+@command
+def tell_at_exit():
+    atexit.register(host.log, "the end")
 
 
 @command
@@ -82,9 +99,8 @@ def _late(*_):
 
 @command
 def ask_until_alarm(tool):
-    """Gives up after a moment of its own choice; then asks once more."""
+    """Gives up when the signal comes; then asks once more."""
     signal.signal(signal.SIGALRM, _late)
-    signal.setitimer(signal.ITIMER_REAL, 0.01)
     try:
         host.call("never")
     except TimeoutError as exc:
@@ -141,8 +157,8 @@ def tell_when_cancelled(pid):
 def send_until_alarm(pid, size):
     """Sends until its own alarm ends that."""
     signal.signal(signal.SIGALRM, _late)
-    signal.setitimer(signal.ITIMER_REAL, 0.005)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.005)
         while True:
             host.send(pid, "x" * size)
     except TimeoutError:

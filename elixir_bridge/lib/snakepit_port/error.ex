@@ -25,7 +25,6 @@ defmodule SnakepitPort.Error do
   @type_of Map.new(@types, &{Atom.to_string(&1), &1})
 
   @longest_text 40_000
-  @kept_chars 10_000
 
   @problem_keys ~w(place message hint file line)a
 
@@ -110,7 +109,14 @@ defmodule SnakepitPort.Error do
   # An exception's message may hold any bytes, and any number of them; these fit into the smallest frame there is.
   defp utf8(text) do
     text = if String.valid?(text), do: text, else: inspect(text)
-    if byte_size(text) <= @longest_text, do: text, else: String.slice(text, 0, @kept_chars) <> "…"
+    if byte_size(text) <= @longest_text, do: text, else: beginning(text) <> "…"
+  end
+
+  defp beginning(text) do
+    case :unicode.characters_to_binary(binary_part(text, 0, @longest_text)) do
+      {:incomplete, whole, _} -> whole
+      whole -> whole
+    end
   end
 
   defp text(map, key) do
@@ -129,7 +135,9 @@ defmodule SnakepitPort.Error do
   defp problems(_), do: []
 
   defp headline(error) do
-    class = if error.exception, do: "#{error.exception}: ", else: ""
+    # Of others it is in the message, which says more than that.
+    raised? = error.exception && error.type in [:exception, :bad_arguments]
+    class = if raised?, do: "#{error.exception}: ", else: ""
 
     where =
       for {word, value} when value != nil <- [

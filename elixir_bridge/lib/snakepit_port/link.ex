@@ -7,7 +7,8 @@ defmodule SnakepitPort.Link do
   and against a writer process, this took a quarter off the BEAM's CPU time for a call and carried a
   fifth more calls: one message fewer per call, and callers write in parallel. What makes it safe:
 
-    * **Registered before answered.** The row `{id, alias}`, of a stream `{id, alias, chunks}`, is in the table before the first byte is
+    * **Registered before answered.** The row `{id, alias}`, of a stream `{id, alias, chunks}`, of a call whose
+      progress is told `{id, alias, :follows}`, is in the table before the first byte is
       written, so the owner always finds whom an answer belongs to. Whoever *takes* the row
       (the owner for an answer, the caller for its timeout, the owner for a dead caller) has settled
       the call; that is why it is settled once.
@@ -27,7 +28,8 @@ defmodule SnakepitPort.Link do
     * **A caller that dies** has its call cancelled. The owner monitors each calling process once, for
       as long as it lives, rather than once for each call; the row `{caller, id}` says what it last
       asked for. One is enough, because a process waits for one answer at a time. It can have any
-      number of streams besides, so those have rows of their own, `{caller, id}` in order.
+      number of streams besides, and calls whose progress it is told while it makes others; so those have rows of
+      their own, `{caller, id}` in order.
 
     * **Files of an answer** are named in the row `{{:received, id}, names}` before the answer is handed
       out. Whoever takes that row removes them: the caller when it has read them, or has given up; the

@@ -141,7 +141,7 @@ defmodule SnakepitPort.Tools do
     with {:ok, tool} <- find(link, name),
          {:ok, args} <- Terms.decode(args, nil, "its arguments hold"),
          :ok <- check_arity(tool, args),
-         {:ok, value} <- call(tool, args) do
+         {:ok, value} <- call(name, tool, args) do
       Terms.arguments(value, nil, "the result")
     end
   end
@@ -171,10 +171,11 @@ defmodule SnakepitPort.Tools do
     end
   end
 
-  defp call(tool, args) do
+  defp call(name, tool, args) do
     {:ok, apply(tool, args)}
   catch
     kind, reason ->
+      Logger.warning("tool #{name} failed: " <> Exception.format(kind, reason, __STACKTRACE__))
       banner = Exception.format_banner(kind, reason, __STACKTRACE__)
       {:error, %{failed(banner) | traceback: Exception.format_stacktrace(__STACKTRACE__)}}
   end
