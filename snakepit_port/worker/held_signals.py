@@ -9,9 +9,12 @@ from __future__ import annotations
 import signal
 from types import TracebackType
 
-#: Not those that C code of `stacks` handles, and not those of a fault, which come all the same.
+from snakepit_port.worker.stacks import FROM_C
+
+#: Not the one that C code handles, which raises nothing, and not those of a fault, which come all
+#: the same.
 _HELD = frozenset(signal.valid_signals()) - {
-    signal.SIGXFSZ,
+    FROM_C,
     signal.SIGSEGV,
     signal.SIGBUS,
     signal.SIGFPE,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import resource
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from terminal import shown_on_a_terminal
 
 ADAPTER = """
 import os
@@ -337,23 +336,15 @@ def test_progress_is_for_programs_that_ask_and_for_terminals(folder: Path) -> No
     process = call(folder, "default", "work", "[1]", "--json")
     told = [json.loads(line) for line in process.stdout.splitlines()]
     assert told == [{"progress": [0, 1]}, {"progress": [1, 1]}, {"result": "worked"}]
-    master, terminal = pty.openpty()
-    try:
-        subprocess.run(
+    shown = shown_on_a_terminal(
+        lambda terminal: subprocess.run(
             command("default", "work", "[1]"),
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=terminal,
             check=True,
         )
-    finally:
-        os.close(terminal)
-    with os.fdopen(master, "rb", buffering=0) as screen:
-        shown = b""
-        # A terminal that nobody has open any more is an error, once all is read.
-        with suppress(OSError):
-            while more := screen.read(4096):
-                shown += more
+    )
     assert shown == b"\r0 of 1\033[K\r1 of 1\033[K\r\n"
 
 

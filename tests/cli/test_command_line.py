@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from terminal import shown_on_a_terminal
 
 from snakepit_port import __version__
 from snakepit_port.supervisor import run as supervisor_run
@@ -443,18 +444,10 @@ def test_check_as_json(folder: Path) -> None:
 
 def test_colours_are_for_terminals(folder: Path) -> None:
     def stdout_of_check(env: dict[str, str]) -> bytes:
-        master, terminal = pty.openpty()
-        try:
-            subprocess.run(
-                [sys.executable, "-m", "snakepit_port", "check", "good.toml"],
-                stdout=terminal,
-                env=env,
-                check=True,
-            )
-            return os.read(master, 4096)
-        finally:
-            os.close(master)
-            os.close(terminal)
+        command = [sys.executable, "-m", "snakepit_port", "check", "good.toml"]
+        return shown_on_a_terminal(
+            lambda terminal: subprocess.run(command, stdout=terminal, env=env, check=True)
+        )
 
     env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     assert stdout_of_check(env).startswith(b"\033[32mok\033[0m\r\n")

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import select
 import signal
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from terminal import shown_on_a_terminal
 
 from snakepit_port import cli, processes
 from snakepit_port.cli.status import duration, size
@@ -285,19 +285,10 @@ def at_a_terminal(args: list[str]) -> str:
         "main(sys.argv[1:])"
     )
     env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    master, terminal = pty.openpty()
-    try:
-        command = [sys.executable, "-c", program, *args]
-        subprocess.run(command, stdout=terminal, env=env, check=True)
-    finally:
-        os.close(terminal)
-    with os.fdopen(master, "rb", buffering=0) as screen:
-        shown = b""
-        # A terminal that nobody has open any more is an error, once all is read.
-        with suppress(OSError):
-            while more := screen.read(4096):
-                shown += more
-    return shown.decode()
+    command = [sys.executable, "-c", program, *args]
+    return shown_on_a_terminal(
+        lambda terminal: subprocess.run(command, stdout=terminal, env=env, check=True)
+    ).decode()
 
 
 # -- none ------------------------------------------------------------------------------------------

@@ -44,7 +44,8 @@ defmodule SnakepitPort.Delivery do
     :ok
   end
 
-  # What a stream gets is numbered: its consumer sees when something was taken away.
+  # What a stream gets is numbered: its consumer sees when something was taken away. The answer to a call that has
+  # its progress told is marked, among what else comes to the same alias.
   defp hand_out([{_, alias}], frame), do: send(alias, {alias, frame})
 
   defp hand_out([{_, alias, n}], frame) do
