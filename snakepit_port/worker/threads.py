@@ -197,8 +197,10 @@ class _Lane(Serving):
 
     def cancel(self) -> None:
         """Its call is not wanted any more. Under the lock."""
-        if self._stream is not None:
-            self._stream.cancel()
+        # Looked at once: its own thread is done with it without the lock.
+        stream = self._stream
+        if stream is not None:
+            stream.cancel()
             self.wake()
         if self._question is not None:
             self.wake()
@@ -211,10 +213,11 @@ class _Lane(Serving):
 
     def grant(self, credit: int) -> None:
         """More chunks are wanted of the stream it serves, or is about to. Under the lock."""
-        if self._stream is None:
+        stream = self._stream
+        if stream is None:
             self._early_credit += credit
         else:
-            self._stream.grant(credit)
+            stream.grant(credit)
             self.wake()
 
     def _take_credit(self, stream: Stream) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter
+from snakepit_port.worker.streams import Stream
 from snakepit_port.worker.threads import ThreadedRuntime, _Lane
 
 
@@ -40,3 +41,26 @@ def test_one_that_takes_a_call_unasked_is_not_idle_any_more(runtime: ThreadedRun
     runtime._queue.append((301, "second", b"", None, 1))
     runtime._hand_over()
     assert not other._woken.locked()
+
+
+class Fleeting(_Lane):
+    """Its stream ends as soon as it was looked at."""
+
+    looks: list[Stream | None] = []  # noqa: RUF012 (each test sets its own)
+
+    @property
+    def _stream(self) -> Stream | None:
+        return self.looks.pop(0) if self.looks else None
+
+    @_stream.setter
+    def _stream(self, stream: Stream | None) -> None: ...
+
+
+def test_a_stream_may_end_while_it_is_granted_credit_or_cancelled(runtime: ThreadedRuntime) -> None:
+    lane, stream = Fleeting(runtime, 1), Stream(300, "count", 0)
+    lane.looks = [stream]
+    lane.grant(2)
+    assert stream.credit == 2
+    lane.looks = [stream]
+    lane.cancel()
+    assert stream.cancelled
