@@ -90,7 +90,7 @@ def tensor_bytes(type: tuple[str, int], shape: tuple[int, ...]) -> int:
 def is_number(value: Any) -> bool:
     """Whether this is one of NumPy's numbers, which are arrays in every other respect."""
     numpy = sys.modules.get("numpy")
-    return numpy is not None and isinstance(value, numpy.generic)
+    return numpy is not None and issubclass(type(value), numpy.generic)
 
 
 def is_masked(value: Any) -> bool:

@@ -85,6 +85,10 @@ class _Term(bytes):
 #: The types that the loop of `_parts` knows. Values of other types go through `_lower` first.
 _KNOWN = frozenset((str, int, float, bool, type(None), bytes, list, tuple, dict, Atom))
 
+# What a type inherits from, and what it defines; as attributes they could be its metaclass's.
+_mro_of = type.__dict__["__mro__"].__get__
+_dict_of = type.__dict__["__dict__"].__get__
+
 #: Keys of these types become different terms when they are different in Python.
 _DISTINCT_KEYS = frozenset((str, int, bytes, Atom))
 
@@ -350,54 +354,54 @@ def _pack_run(structs: list[Struct], tag: int, values: list[Any]) -> bytearray:
 
 
 def _lower(value: Any, limits: Limits) -> Any:
-    """As `_lowered`, which looks at values of types that may have code of their own for that: a
-    property of a metaclass, a `__class__`."""
+    """A value of a type that the loop of `_parts` does not know, as one that it does: a float or
+    container, bytes, a tensor, or a finished term.
+
+    Subclasses count as what they are built on (so an enum counts only if it is one of str or int),
+    and none of their code runs: what is raised meanwhile is a signal handler's, and passes.
+    """
+    kind = type(value)  # Not asked of the value, whose `__class__` may be code.
+    if issubclass(kind, Tensor):
+        return value
+    if issubclass(kind, Opaque):
+        return _Term(value.raw)
+    if issubclass(kind, FrozenList):
+        return list(value)
+    if issubclass(kind, FrozenMap):
+        return dict(value.items())
+    if _is_dataclass(kind):
+        return _fields(value)
+    if issubclass(kind, Atom):
+        return _Term(_checked_atom(Atom(str.__str__(value))))
+    if issubclass(kind, str):
+        return _Term(encode(str.__str__(value), limits=limits)[1:])
+    if issubclass(kind, int):
+        return _Term(encode(int.__index__(value), limits=limits)[1:])
+    if issubclass(kind, float):
+        return float.__float__(value)
+    if issubclass(kind, list):
+        return list.copy(value)
+    if issubclass(kind, tuple):
+        return tuple.__getitem__(value, slice(None))
+    if issubclass(kind, dict):
+        return dict(dict.items(value))
+    if issubclass(kind, bytes):
+        return bytes.__getitem__(value, slice(None))
+    if issubclass(kind, memoryview):
+        # What an array is where there is no NumPy: its type and shape are part of it.
+        return tensor_of_view(value) or flat(value)
+    if issubclass(kind, (bytearray, mmap)):
+        return flat(memoryview(value))
     try:
-        return _lowered(value, limits)
-    except (EncodeError, UnicodeEncodeError, MemoryError):
+        return _array(value, limits)
+    except (EncodeError, MemoryError):
         raise
     except Exception as exc:
         _fail(f"a value that raises {type(exc).__name__} when it is looked at")
 
 
-def _lowered(value: Any, limits: Limits) -> Any:
-    """A value of a type that the loop of `_parts` does not know, as one that it does: a float or
-    container, bytes, a tensor, or a finished term.
-
-    Subclasses count as what they are built on (so an enum counts only if it is one of str or int),
-    and none of their code runs.
-    """
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, Opaque):
-        return _Term(value.raw)
-    if isinstance(value, FrozenList):
-        return list(value)
-    if isinstance(value, FrozenMap):
-        return dict(value.items())
-    if hasattr(type(value), "__dataclass_fields__"):
-        return _fields(value)
-    if isinstance(value, Atom):
-        return _Term(_checked_atom(Atom(str.__str__(value))))
-    if isinstance(value, str):
-        return _Term(encode(str.__str__(value), limits=limits)[1:])
-    if isinstance(value, int):
-        return _Term(encode(int.__index__(value), limits=limits)[1:])
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, list):
-        return list.copy(value)
-    if isinstance(value, tuple):
-        return tuple.__getitem__(value, slice(None))
-    if isinstance(value, dict):
-        return dict(dict.items(value))
-    if isinstance(value, bytes):
-        return bytes.__getitem__(value, slice(None))
-    if isinstance(value, memoryview):
-        # What an array is where there is no NumPy: its type and shape are part of it.
-        return tensor_of_view(value) or flat(value)
-    if isinstance(value, (bytearray, mmap)):
-        return flat(memoryview(value))
+def _array(value: Any, limits: Limits) -> Any:
+    """A value that is nothing of Python's own. Its code runs, and may raise anything."""
     if is_number(value):
         return _number(value, limits)
     try:
@@ -441,6 +445,11 @@ def _no_term(kind: type) -> str:
     if kind.__module__ != "builtins":
         name = f"{kind.__module__}.{name}"
     return f"a value of type {name} has no term; {hint(kind)}"
+
+
+def _is_dataclass(kind: type) -> bool:
+    # As `hasattr`, which would run code of a metaclass.
+    return any("__dataclass_fields__" in _dict_of(base) for base in _mro_of(kind))
 
 
 def _fields(value: Any) -> dict[str, Any]:
