@@ -329,7 +329,7 @@ class Machine:
         self._recycling.reconfigure(before, now)
         if replaces:
             self._reloading.outdate()
-            for worker in list(self._roster.in_state(WorkerState.STARTING)):
+            for worker in self._roster.in_state(WorkerState.STARTING):
                 self._roster.kill(worker, Fate.OUTDATED)
             self._recycling.mark(self._roster.in_state(READY), "reload", now)
         if settings.health_check_interval != before.health_check_interval:

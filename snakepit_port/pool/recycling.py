@@ -74,7 +74,7 @@ class Recycling:
         # Those that a pool has too many, since it was made smaller, take no room from successors.
         leaving = sum(
             1
-            for worker in self._roster.workers.values()
+            for worker in self._roster.in_state(WorkerState.DRAINING, WorkerState.STOPPING)
             if worker.is_leaving and worker.recycled_for != "resized"
         )
         successors = min(len(due[spare:]), settings.max_surge)
@@ -85,7 +85,7 @@ class Recycling:
     def _let_go(self, count: int, now: float) -> None:
         """Drain so many that serve and have no successor: those first that are due anyway, and then
         those that have the least to do."""
-        serving = list(self._roster.in_state(WorkerState.READY))
+        serving = self._roster.in_state(WorkerState.READY)
         serving.sort(
             key=lambda worker: (
                 worker.recycled_for is None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
 
 from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.effects import Kill, Send
@@ -14,8 +13,9 @@ from snakepit_port.pool.worker import READY, Fate, Worker, WorkerState
 
 
 class Roster:
-    """`workers` has all that are not gone, by id, in the order they were started. Those that are
-    started from now on work on `capacity` calls at a time.
+    """`workers` has all that are not gone, by id, in the order they were started, and `_in` those
+    in each state, in the order they came into it: a pool of a thousand asks for that as often as it
+    starts. Those that are started from now on work on `capacity` calls at a time.
 
     It `judges_speed` unless `prefetch` is a number.
 
@@ -29,6 +29,7 @@ class Roster:
         self.speeds = Speeds()
         self._fast = self.speeds.fast
         self.workers: dict[str, Worker] = {}
+        self._in: dict[WorkerState, dict[Worker, None]] = {state: {} for state in WorkerState}
         self._idle: dict[Worker, None] = {}
         self._free: dict[Worker, None] = {}
         self._roomy: OrderedDict[Worker, None] = OrderedDict()
@@ -51,30 +52,46 @@ class Roster:
                 if len(worker.calls) >= worker.capacity:
                     self.fill_up(worker)
 
-    def in_state(self, *states: WorkerState) -> Iterator[Worker]:
-        return (worker for worker in self.workers.values() if worker.state in states)
+    def in_state(self, *states: WorkerState) -> list[Worker]:
+        return [worker for state in states for worker in self._in[state]]
+
+    def count(self, *states: WorkerState) -> int:
+        return sum(len(self._in[state]) for state in states)
 
     def serving(self) -> int:
         """How many take calls."""
-        return sum(1 for _ in self.in_state(READY))
+        return len(self._in[READY])
 
     @property
     def is_starting(self) -> bool:
         """Whether an attempt to start a worker is under way. One that was killed for being late, or
         for what it said, is over when it is gone, or cannot go."""
-        return any(worker.ready_at is None and not worker.held for worker in self.workers.values())
+        return any(
+            worker.ready_at is None and not worker.held
+            for worker in self.in_state(WorkerState.STARTING, WorkerState.STOPPING)
+        )
 
     # -- coming and going --------------------------------------------------------------------------
 
+    def begins(self, worker: Worker) -> None:
+        """It is being started."""
+        self.workers[worker.id] = worker
+        self._in[worker.state][worker] = None
+
+    def _enter(self, worker: Worker, state: WorkerState) -> None:
+        del self._in[worker.state][worker]
+        worker.state = state
+        self._in[state][worker] = None
+
     def is_ready(self, worker: Worker, now: float) -> None:
         """It takes calls from now on."""
-        worker.state = READY
+        self._enter(worker, READY)
         worker.ready_at = worker.busy_since = now
         self._idle[worker] = None
 
     def withhold(self, worker: Worker, state: WorkerState) -> None:
         """It takes no more calls."""
-        worker.state = state
+        self._enter(worker, state)
         self._record.timers.cancel(worker.ttl_timer)
         self._record.timers.cancel(worker.health_timer)
         self._idle.pop(worker, None)
@@ -105,7 +122,8 @@ class Roster:
     def remove(self, worker: Worker) -> None:
         """It is gone."""
         self.retire(worker, WorkerState.GONE)
-        self.workers.pop(worker.id, None)
+        del self._in[WorkerState.GONE][worker]
+        del self.workers[worker.id]
 
     @property
     def longest_idle(self) -> Worker | None:

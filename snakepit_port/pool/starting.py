@@ -62,8 +62,7 @@ class Starting:
         settled. After a failure none begins while workers are not read from: the host does not
         read then, and would be told of each that fails."""
         record, settings = self._record, self._settings
-        there = sum(1 for _ in self._roster.in_state(WorkerState.STARTING, WorkerState.READY))
-        missing = wanted - there
+        missing = wanted - self._roster.count(WorkerState.STARTING, WorkerState.READY)
         self.is_waiting = False
         if missing <= 0 or self._roster.is_starting:
             return
@@ -81,7 +80,7 @@ class Starting:
             worker = Worker(f"{record.name}-{self.next_number}", now, self._roster.capacity)
             self.next_number += 1
             record.counts["started"] += 1
-            self._roster.workers[worker.id] = worker
+            self._roster.begins(worker)
             due = now + settings.pool_startup_timeout
             worker.timer = record.timers.at(due, self._not_ready_in_time, worker)
             record.effects.append(Start(worker))

@@ -52,7 +52,7 @@ class Stopping:
 
     def wind_down(self, now: float) -> None:
         """Let go of every worker that has nothing left to do."""
-        if self._queue and not any(self._roster.in_state(*_TAKE_CALLS)):
+        if self._queue and not self._roster.count(*_TAKE_CALLS):
             self._fail_queue("and no worker is left for the call")
         workers = self._roster.workers
         if not self._queue:
