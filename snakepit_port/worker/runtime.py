@@ -257,11 +257,12 @@ class Runtime(Serving):
         except ConnectionError:
             question.is_cancelled = True
         finally:
-            try:
-                if id is not None and not question.is_cancelled:
-                    self._begin(id)
-            finally:
-                self._question = None
+            self._question = None
+            if id is not None and not question.is_cancelled:
+                # Nothing is called before that: handlers of signals run where something is.
+                self._running = id
+                if self._missed:
+                    self._look()
         if question.is_cancelled:
             raise CallCancelled
 
@@ -274,7 +275,10 @@ class Runtime(Serving):
                 self._late.ask()
         finally:
             if id is not None:
-                self._begin(id)
+                # As for a question.
+                self._running = id
+                if self._missed:
+                    self._look()
 
     def _told(
         self, id: int, number: int, payload: bytes = b"", error: dict[str, Any] | None = None

@@ -157,6 +157,8 @@ class Serving:
             else:
                 answer = answers.no_stream(id, command, value)
         except BaseException as exc:
+            # Again: a signal handler of the adapter's may have raised in its place.
+            self._end()
             answer = answers.raised(id, command, function, (positions, keywords), exc)
         if self._stream is not None:
             if values is not None:

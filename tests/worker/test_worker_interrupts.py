@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
+from contextlib import suppress
 
 import pytest
 from kinds import one_at_a_time
@@ -214,6 +216,31 @@ def test_an_alarm_that_rings_when_its_command_is_over_ends_the_worker_aloud(
     os.kill(worker.process.pid, signal.SIGALRM)
     assert os.waitstatus_to_exitcode(worker.exited()) == 70
     assert worker.stderr.rest().endswith("TimeoutError: too slow\n")
+
+
+def test_an_alarm_that_rings_late_leaves_a_worker_that_works_or_none(start: Start) -> None:
+    worker = start().ready()
+    answers, endings = [], 0
+    for step in itertools.count(1):
+        try:
+            for command, *args in (("alarm_at_step", step), ("lift",)):
+                call = worker.begin(command, *args)
+                tag, id, said = worker.next()
+                assert id == call
+                answers.append(wire.decode(said) if tag == "result" else said["exception"])
+                # Nothing to do for it: it must not read what the loop waits for.
+                with suppress(ProcessLookupError):
+                    worker.signal_urgent()
+        except EOFError as exc:
+            said = str(exc)
+            assert said.endswith("TimeoutError: too slow\n")
+            assert os.waitstatus_to_exitcode(worker.exited()) == 70
+            endings += 1
+            worker = start().ready()
+        if answers[-1] is True:
+            break
+    assert "TimeoutError" in answers
+    assert endings
 
 
 def test_an_alarm_that_rings_in_the_handler_does_not_pass_for_the_end_of_the_channel(

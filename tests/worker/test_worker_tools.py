@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import LANES, one_at_a_time, several_at_a_time
-from worker_driver import MAX_FRAME_BYTES, Start, Worker
+from worker_driver import MAX_FRAME_BYTES, Fifo, Start, Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import messages
@@ -327,6 +328,74 @@ def test_nor_does_a_signal_of_the_adapters_own(worker: Worker) -> None:
         sent, answer = until_answered(worker, call)
         assert {len(message) for message in sent} <= {100_000}
         assert answer == ("result", call, wire.encode("late"))
+    assert worker.call("held_signals") == []
+
+
+TOLD = [
+    ("send", [PID, {"a": [PID, b"b"]}], ["send"]),
+    ("progress", [1, 2], ["progress"]),
+    ("log", ["one\ntwo", "info"], ["log", "log"]),
+]
+
+
+@one_at_a_time
+@pytest.mark.parametrize(("what", "args", "frames"), [*TOLD, ("call", ["double", 3], ["tool"])])
+def test_nor_at_any_step_of_it(
+    worker: Worker, what: str, args: list[Any], frames: list[str]
+) -> None:
+    """Whole frames, none twice, none after the answer; and the command gets its own exception."""
+    for step in itertools.count(1):
+        call = worker.begin("late_at_step", step, what, *args)
+        told = []
+        while (said := worker.next())[0] != "result":
+            told.append(said[0])
+            if said[0] == "tool":
+                worker.send(result(call, said[2], 2 * wire.decode(said[4])[0]))
+        first, last = wire.decode(said[2])
+        assert last == 8
+        assert told.pop() == "tool"  # The question at the end.
+        assert told == frames[: len(told)]
+        if first != "late":
+            assert first == (6 if what == "call" else None)
+            assert told == frames
+            break
+    assert step > 10
+    assert worker.call("held_signals") == []
+
+
+@one_at_a_time
+@pytest.mark.parametrize(("what", "args", "frames"), TOLD)
+def test_a_cancel_comes_before_or_after_what_is_told(
+    worker: Worker, fifo: Fifo, what: str, args: list[Any], frames: list[str]
+) -> None:
+    for step in itertools.count(1):
+        call = worker.begin("interrupted_at_step", step, fifo.path, what, *args)
+        assert worker.stdout.line() == "in"
+        worker.send(messages.cancel(call))
+        fifo.release()
+        told = []
+        while (said := worker.next())[0] not in ("result", "error"):
+            told.append(said[0])
+        assert told == frames[: len(told)]
+        if said[0] == "result":
+            assert told == frames
+            break
+        assert said[2]["type"] == "cancelled"
+    assert step > 10
+    assert worker.call("held_signals") == []
+
+
+@one_at_a_time
+def test_a_cancel_ends_a_question_at_any_step(worker: Worker, fifo: Fifo) -> None:
+    for step in range(1, 150):
+        call = worker.begin("interrupted_at_step", step, fifo.path, "call", "never")
+        assert worker.stdout.line() == "in"
+        worker.send(messages.cancel(call))
+        fifo.release()
+        said = worker.next()
+        if said[0] == "tool":
+            said = worker.next()
+        assert (said[1], said[2]["type"]) == (call, "cancelled")
     assert worker.call("held_signals") == []
 
 

@@ -10,6 +10,9 @@ from snakepit_port.adapter import CallCancelled, ToolError, command, host
 
 thread_safe = True
 
+#: In the path of whatever is the package's.
+OURS = f"{os.sep}snakepit_port{os.sep}"
+
 
 @command
 def ask(tool, *args):
@@ -181,6 +184,47 @@ def send_in_a_handler_too(pid, size, times):
             host.send(pid, "x" * size)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _signalled(number, step, do):
+    """Has a signal come at that step: where a function of the package is entered, or one in C has
+    returned there, which is where Python runs handlers."""
+    taken = 0
+
+    def look(frame, event, _arg):
+        nonlocal taken
+        if event in ("call", "c_return") and OURS in frame.f_code.co_filename:
+            taken += 1
+            if taken == step:
+                sys.setprofile(None)
+                signal.raise_signal(number)
+
+    sys.setprofile(look)
+    try:
+        return do()
+    finally:
+        sys.setprofile(None)
+
+
+@command
+def late_at_step(step, what, *args):
+    """What a method of the host returns, or that it was late at that step; and then asks."""
+    signal.signal(signal.SIGALRM, _late)
+    try:
+        first = _signalled(signal.SIGALRM, step, lambda: getattr(host, what)(*args))
+    except TimeoutError:
+        first = "late"
+    return first, host.call("double", 4)
+
+
+@command
+def interrupted_at_step(step, fifo, what, *args):
+    """Waits until the call was cancelled, and takes notice only at that step."""
+    print("in", flush=True)
+    with open(fifo) as file:
+        file.readline()
+    _signalled(signal.SIGURG, step, lambda: getattr(host, what)(*args))
+    return "not interrupted"
 
 
 @command

@@ -18,6 +18,9 @@ from snakepit_port.adapter import CallCancelled, command
 #: What commands leave for a later call to see.
 seen: list[str] = []
 
+#: In the path of whatever is the package's.
+OURS = f"{os.sep}snakepit_port{os.sep}"
+
 
 @command
 def add(a: Any, b: Any = 1) -> Any:
@@ -419,6 +422,30 @@ def alarm(seconds: float, late: bool) -> None:
     signal.setitimer(signal.ITIMER_REAL, seconds)
     if not late:
         signal.pause()
+
+
+@command
+def alarm_at_step(step: int) -> None:
+    """Has the alarm ring at that step from its end on: where a function of the package is entered,
+    or one in C has returned there, which is where Python runs handlers."""
+    taken = 0
+
+    def look(frame: Any, event: str, _arg: Any) -> None:
+        nonlocal taken
+        if event in ("call", "c_return") and OURS in frame.f_code.co_filename:
+            taken += 1
+            if taken == step:
+                raise TimeoutError("too slow")
+
+    sys.setprofile(look)
+
+
+@command
+def lift() -> bool:
+    """Whether the alarm has not rung."""
+    looking = sys.getprofile() is not None
+    sys.setprofile(None)
+    return looking
 
 
 @command
