@@ -8,7 +8,11 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+from worker_adapter import lift, signal_at_step
+
 from snakepit_port.adapter import CallCancelled, command
+
+__all__ = ["lift", "signal_at_step"]
 
 #: What commands leave for a later call to see.
 seen: list[Any] = []

@@ -6,7 +6,9 @@ import itertools
 import os
 import random
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from kinds import one_at_a_time
@@ -220,10 +222,12 @@ def test_an_alarm_that_rings_when_its_command_is_over_ends_the_worker_aloud(
 
 def test_an_alarm_that_rings_late_leaves_a_worker_that_works_or_none(start: Start) -> None:
     worker = start().ready()
-    answers, endings = [], 0
+    worker.call("alarm", 0, True)
+    answers: list[Any] = []
+    endings = 0
     for step in itertools.count(1):
         try:
-            for command, *args in (("alarm_at_step", step), ("lift",)):
+            for command, *args in (("signal_at_step", signal.SIGALRM, step), ("lift",)):
                 call = worker.begin(command, *args)
                 tag, id, said = worker.next()
                 assert id == call
@@ -237,6 +241,7 @@ def test_an_alarm_that_rings_late_leaves_a_worker_that_works_or_none(start: Star
             assert os.waitstatus_to_exitcode(worker.exited()) == 70
             endings += 1
             worker = start().ready()
+            worker.call("alarm", 0, True)
         if answers[-1] is True:
             break
     assert "TimeoutError" in answers
@@ -256,6 +261,40 @@ def test_an_alarm_that_rings_in_the_handler_does_not_pass_for_the_end_of_the_cha
 
 
 # -- the race at the end of a command --------------------------------------------------------------
+
+
+def at_any_step(worker: Worker, fifo: Fifo, frame: Callable[[int], bytes]) -> set[str]:
+    """What becomes of a call that waits behind another, as the tag or error type of what is said of
+    it, when `frame` of its id is there and the signal comes at each step in turn: from the end of
+    the other to the beginning of a third."""
+    outcomes = set()
+    for step in itertools.count(1):
+        one, first = worker.frame("signal_at_step", signal.SIGURG, step, fifo.path)
+        two, second = worker.frame("add", 1, 2)
+        three, third = worker.frame("lift")
+        worker.send(first + second + third)
+        assert worker.stdout.line() == "in"
+        worker.send(frame(two))
+        fifo.release()
+        said = {}
+        for _ in range(3):
+            tag, id, *rest = worker.next()
+            said[id[0] if tag == "recalled" else id] = tag, *rest
+        assert said[one] == ("result", wire.encode(None))
+        tag, *rest = said[two]
+        outcomes.add(rest[0]["type"] if tag == "error" else tag)
+        if said[three] == ("result", wire.encode(True)):
+            break
+    return outcomes
+
+
+def test_a_call_is_cancelled_at_any_step_or_not_at_all(worker: Worker, fifo: Fifo) -> None:
+    assert at_any_step(worker, fifo, messages.cancel) == {"cancelled", "result"}
+
+
+def test_a_call_is_given_back_at_any_step_or_not_at_all(worker: Worker, fifo: Fifo) -> None:
+    outcomes = at_any_step(worker, fifo, lambda id: messages.recall([id]))
+    assert outcomes == {"recalled", "result"}
 
 
 @pytest.mark.parametrize("seed", range(4))

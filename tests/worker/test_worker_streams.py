@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
+import signal
 from typing import Any
 
 import pytest
@@ -347,3 +349,30 @@ def test_every_stream_has_one_answer_wherever_a_cancel_hits(worker: Worker, seed
     worker.send(messages.ping(seed))
     assert worker.next() == ("pong", seed)
     assert worker.begun == 150
+
+
+@one_at_a_time
+@pytest.mark.parametrize("credit", [2, PLENTY])
+def test_a_stream_is_cancelled_at_any_step(worker: Worker, fifo: Fifo, credit: int) -> None:
+    """From the end of the call before it to the beginning of the one behind."""
+    ends = set()
+    closed = 0
+    for step in itertools.count(1):
+        one, first = worker.frame("signal_at_step", signal.SIGURG, step, fifo.path)
+        two, second = worker.stream_frame(credit, "blobs", 1, 1, 1)
+        three, third = worker.frame("lift")
+        worker.send(first + second + third)
+        assert worker.stdout.line() == "in"
+        worker.send(messages.cancel(two))
+        fifo.release()
+        assert worker.answer(one) is None
+        values, tag, content = worker.chunks(two)
+        ends.add((len(values), tag if tag == "result" else content["type"]))
+        has_not_come = worker.answer(three)
+        before, closed = closed, len(worker.call("remembered"))
+        # One that has not begun has nothing to clean up.
+        assert closed - before in ({1} if values else {0, 1})
+        if has_not_come:
+            break
+    most = (3, "result") if credit == PLENTY else (2, "cancelled")
+    assert {(0, "cancelled"), (1, "cancelled"), most} <= ends

@@ -411,13 +411,13 @@ def remembered() -> list[str]:
     return seen
 
 
+def ring(*_: Any) -> None:
+    raise TimeoutError("too slow")
+
+
 @command
 def alarm(seconds: float, late: bool) -> None:
     """A time limit of the adapter's own, as people write it; `late` forgets to lift it."""
-
-    def ring(*_: Any) -> None:
-        raise TimeoutError("too slow")
-
     signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     if not late:
@@ -425,8 +425,8 @@ def alarm(seconds: float, late: bool) -> None:
 
 
 @command
-def alarm_at_step(step: int) -> None:
-    """Has the alarm ring at that step from its end on: where a function of the package is entered,
+def signal_at_step(number: int, step: int, fifo: str | None = None) -> None:
+    """Has a signal come at that step from its end on: where a function of the package is entered,
     or one in C has returned there, which is where Python runs handlers."""
     taken = 0
 
@@ -435,14 +435,17 @@ def alarm_at_step(step: int) -> None:
         if event in ("call", "c_return") and OURS in frame.f_code.co_filename:
             taken += 1
             if taken == step:
-                raise TimeoutError("too slow")
+                sys.setprofile(None)
+                signal.raise_signal(number)
 
+    if fifo is not None:
+        wait_for(fifo)
     sys.setprofile(look)
 
 
 @command
 def lift() -> bool:
-    """Whether the alarm has not rung."""
+    """Whether the signal has not come."""
     looking = sys.getprofile() is not None
     sys.setprofile(None)
     return looking
@@ -451,9 +454,6 @@ def lift() -> bool:
 @command
 def raise_in_handlers() -> None:
     """Once a handler of the worker's own runs, an alarm rings in it."""
-
-    def ring(*_: Any) -> None:
-        raise TimeoutError("too slow")
 
     def look(number: int, frame: Any) -> None:
         sys.settrace(ring_inside)

@@ -359,10 +359,15 @@ class Worker:
 
     def begin_stream(self, credit: int, command: str, *args: Any) -> int:
         """Send a stream call; returns its id."""
+        id, frame = self.stream_frame(credit, command, *args)
+        self.send(frame)
+        return id
+
+    def stream_frame(self, credit: int, command: str, *args: Any) -> tuple[int, bytes]:
+        """A new id, and a stream call."""
         id = next(self._ids)
         options = {"stream": credit}
-        self.send(messages.call(id, "default", command, wire.encode(list(args)), options))
-        return id
+        return id, messages.call(id, "default", command, wire.encode(list(args)), options)
 
     def chunk(self, id: int) -> Any:
         """A chunk of a stream, which has to be the next frame."""
