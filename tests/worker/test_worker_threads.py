@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -343,3 +345,50 @@ def test_without_a_gil_it_stays_off(start: Start, request: pytest.FixtureRequest
     """Nothing that a worker imports turns it on."""
     worker = start().ready()
     assert worker.call("has_gil") is ("free-threaded" not in request.node.callspec.params.values())
+
+
+PID = wire.Pid(b"\x58\x77\x0dnonode@nohost" + bytes(12))
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "tells"),
+    [
+        ("add", [1, 2], []),
+        ("counted", [3], ["chunk"] * 3),
+        ("tell", [PID], ["send", "progress", "log"]),
+    ],
+)
+def test_a_call_is_cancelled_at_any_step_of_its_thread(
+    start: Start, fifo: Fifo, command: str, args: list[Any], tells: list[str]
+) -> None:
+    """From the end of the call before it to the beginning of the one behind."""
+    worker = start(threads=1).ready()
+    outcomes = set()
+    for step in itertools.count(1):
+        one, first = worker.frame("pause_at_step", step, fifo.path)
+        frame_of = worker.frame if command != "counted" else partial(worker.stream_frame, 9)
+        two, second = frame_of(command, *args)
+        three, third = worker.frame("lift")
+        worker.send(first, second, third)
+        line = worker.stdout.line()
+        said = []
+        if line == "at it":
+            # Answered when the cancel was seen, too: by another thread.
+            worker.send(messages.cancel(two), messages.ping(step))
+            while (frame := worker.next()) != ("pong", step):
+                said.append(frame)
+            fifo.release()
+        while not said or said[-1][1] != three:
+            said.append(worker.next())
+        answer = said[-2]
+        assert [said[0], said[-1]] == [("result", id, wire.encode(None)) for id in (one, three)]
+        assert answer[1] == two
+        outcome = "result" if answer[0] == "result" else answer[2]["type"]
+        told = [frame[0] for frame in said[1:-2]]
+        assert told == tells[: len(told)]
+        assert told == tells or outcome == "cancelled"
+        outcomes.add(outcome)
+        if line == "passed":
+            break
+    assert outcomes == {"cancelled", "result"}
+    assert step > 20

@@ -7,8 +7,9 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 
-from snakepit_port.adapter import CallCancelled, command
+from snakepit_port.adapter import CallCancelled, command, host
 
 seen: list[str] = [json.dumps("loaded")]
 _gate = threading.Condition()
@@ -100,6 +101,13 @@ def remembered() -> list[str]:
 
 
 @command
+def tell(pid: object) -> None:
+    host.send(pid, "one")
+    host.progress(1, 2)
+    host.log("three")
+
+
+@command
 def counted(n: int) -> Iterator[int]:
     yield from range(n)
 
@@ -145,3 +153,46 @@ class Ill:
 
     def health(self) -> bool:
         return False
+
+
+@command
+def pause_at_step(step: int, fifo: str) -> None:
+    """Has this thread wait once, at that step from here on, until something is in the named pipe:
+    where a function of the package is entered, or one in C has returned there, and it holds no
+    lock."""
+    taken = 0
+
+    def look(frame: FrameType, event: str, _arg: object) -> None:
+        nonlocal taken
+        if event in ("call", "c_return") and _is_ours(frame) and not _holds_a_lock(frame):
+            taken += 1
+            if taken == step:
+                sys.setprofile(None)
+                say("at it")
+                read(fifo)
+
+    sys.setprofile(look)
+
+
+@command
+def lift() -> None:
+    """Says if this thread has not waited."""
+    if sys.getprofile() is not None:
+        sys.setprofile(None)
+        say("passed")
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return f"{os.sep}snakepit_port{os.sep}" in frame.f_code.co_filename
+
+
+def _holds_a_lock(frame: FrameType | None) -> bool:
+    """Or perhaps: another thread may."""
+    while frame is not None:
+        lane = frame.f_locals.get("self")
+        if type(lane).__name__ == "Outgoing":
+            return True
+        if type(lane).__name__ == "_Lane" and (lane._lock.locked() or lane._arming.locked()):
+            return True
+        frame = frame.f_back
+    return False
