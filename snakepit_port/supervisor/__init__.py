@@ -8,6 +8,7 @@ host.py            what the host says, and what is said to it
 controls.py        what it asks of the supervisor itself
 balance.py         each side is read from as fast as the other takes it
 runner.py          a pool's processes: carries out the effects of its machine
+listener.py        what its workers say, and what becomes of it
 source.py          where a pool's workers come from: its settings as they see them, and a starter
 pools.py           the pools: which run, which leave, what a reload makes of them
 asides.py          what commands ask of the host, and tell it

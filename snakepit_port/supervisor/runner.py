@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, effects, streams
 from snakepit_port.processes import lives
-from snakepit_port.supervisor import asides
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.ledger import Ledger
+from snakepit_port.supervisor.listener import Listener
 from snakepit_port.supervisor.outside import Outside
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.run import Run
@@ -23,15 +23,9 @@ from snakepit_port.supervisor.source import Source
 from snakepit_port.supervisor.starter import StarterError
 from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import envelopes, messages
-from snakepit_port.wire.framing import Frame, Oversized
-from snakepit_port.wire.grammar import MAX_CREDIT, ProtocolError
-from snakepit_port.wire.terms import show
+from snakepit_port.wire.grammar import MAX_CREDIT
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
-from snakepit_port.worker.starter_frames import is_process_id
-
-#: What a worker may tell the host of itself.
-WORKER_EVENTS = ("worker.gil_enabled", "worker.thread_safety")
 
 
 class Runner:
@@ -71,7 +65,7 @@ class Runner:
         self._stopping = False
         #: Whether what the pool's processes say is not read for now.
         self.paused = False
-        self._answer: bytes = b""
+        self.listener = Listener(self)
 
     # -- what happens to the pool ------------------------------------------------------------------
 
@@ -252,8 +246,9 @@ class Runner:
         self._processes[effect.worker.id].link.send(frame)
 
     def _forward(self, effect: effects.Forward) -> None:
-        self.outside.answer(effect.call, self._answer)
-        self._answer = b""
+        listener = self.listener
+        self.outside.answer(effect.call, listener.answer)
+        listener.answer = b""
 
     def _reply(self, effect: effects.Reply) -> None:
         self.outside.answer(effect.call, messages.error(effect.call.id, effect.error))
@@ -356,7 +351,11 @@ class Runner:
             self.stopped = True
             self.touch()
 
-    # -- what workers say --------------------------------------------------------------------------
+    # -- workers -----------------------------------------------------------------------------------
+
+    def has(self, process: WorkerProcess) -> bool:
+        """Whether a process is one of this pool's, and not gone."""
+        return self._processes.get(process.worker.id) is process
 
     def worker_hello(self, source: Source, worker: str, shm_writer: str) -> dict[str, Any]:
         shm = self.outside.shm
@@ -374,124 +373,6 @@ class Runner:
     @property
     def _max_answer_bytes(self) -> int:
         return min(self.max_frame_bytes, self.outside.host_max_frame_bytes)
-
-    def worker_said(self, process: WorkerProcess, frames: list[Frame]) -> None:
-        if process.condemned:
-            return
-        now = self.now()
-        worker = process.worker
-        answered, perform = self.machine.answered, self.perform
-        read_answer, ends_a_call = envelopes.read_answer, envelopes.ends_a_call
-        together = 1
-        if len(frames) > 1:
-            # What else a worker says takes no part of the time that its calls took.
-            together = sum(ends_a_call(f) for f in frames if type(f) is bytes) or 1
-        try:
-            for frame in frames:
-                if isinstance(frame, Oversized):
-                    raise _too_large(frame)
-                tag, id = read_answer(frame)
-                if id is None:
-                    self._worker_said_otherwise(process, messages.parse(frame), frame)
-                elif tag == "chunk":
-                    wanted = streams.chunk_came(worker, id)
-                    if wanted is None:
-                        raise ProtocolError(f"it sent a chunk of call {id} unasked")
-                    if wanted:
-                        self.outside.chunk(frame)
-                else:
-                    self._answer = frame
-                    todo = answered(worker, id, tag == "result", now, together)
-                    if todo is None:
-                        raise ProtocolError(f"it answered call {id}, which it has not")
-                    perform(todo)
-                    if self._answer:
-                        self._drop_answer()
-        except ProtocolError as exc:
-            self._condemn(process, exc.message, now)
-
-    def _drop_answer(self) -> None:
-        """The call was answered before: nobody will read the files."""
-        frame, self._answer = self._answer, b""
-        if self.outside.shm is not None:
-            self.outside.shm.discard(envelopes.files_of(frame))
-
-    def _worker_said_otherwise(
-        self, process: WorkerProcess, said: tuple[Any, ...], frame: bytes
-    ) -> None:
-        tag = said[0]
-        if tag == "hello":
-            process.python = said[2].get("python", "")
-            # It may be quicker than its starter, which says the same.
-            if process.os_pid is None and is_process_id(said[2].get("os_pid")):
-                process.os_pid = said[2]["os_pid"]
-        elif tag == "ready":
-            process.is_ready = True
-            process.gil = said[1].get("gil")
-            process.idempotent = _names(said[1].get("idempotent"))
-            self._may_be_ready(process)
-        elif tag == "event" and said[1] in WORKER_EVENTS:
-            if process.source.is_news(said[1], _message_of(said[3])):
-                where = {"pool": self.name, "worker": process.worker.id}
-                self.outside.event(said[1], said[2], {**said[3], **where})
-        elif tag == "failed":
-            # Of one that has served, its calls are told that it went, and how, as of any other.
-            if process.worker.ready_at is None:
-                process.failure = said[1]
-            message = f"it says: {_message_of(said[1])}"
-            self.perform(self.machine.unwell(process.worker, message, self.now()))
-        elif tag == "pong":
-            todo = self.machine.ponged(process.worker, said[1], self.now())
-            if todo is None:
-                raise ProtocolError("it sent a pong that nobody asked for")
-            self.perform(todo)
-        elif tag == "recalled":
-            todo = self.machine.gave_back(process.worker, said[1], self.now())
-            if todo is None:
-                raise ProtocolError("it gave back a call that nobody asked for")
-            self.perform(todo)
-        elif tag in asides.TAGS:
-            asides.told(self.outside, process, said, frame)
-        elif tag == "error":
-            line = _message_of(said[2])
-            self.outside.log(self.name, process.worker.id, "supervisor", "error", line)
-        else:
-            raise ProtocolError(f"it sent a {tag}, which is not a worker's to send")
-
-    def _may_be_ready(self, process: WorkerProcess) -> None:
-        """A worker takes calls when it has said so and its starter has said which process it is;
-        nothing orders the two. Where its memory is limited it is measured first, as it will be
-        again and again."""
-        if process.is_announced or not process.is_ready or process.os_pid is None:
-            return
-        process.is_announced = True
-        if self.settings.watches_memory:
-            self.outside.sampler.measure(process.os_pid, lambda size: self._is_ready(process, size))
-        else:
-            self._is_ready(process, None)
-
-    def _is_ready(self, process: WorkerProcess, memory: int | None) -> None:
-        if self._processes.get(process.worker.id) is not process:
-            return
-        metadata = {"os_pid": process.os_pid, "python": process.python, "gil": process.gil}
-        # Nothing comes of it, if it was killed while it was measured.
-        todo = self.machine.worker_ready(
-            process.worker, metadata, self.now(), memory, process.idempotent
-        )
-        self.perform(todo)
-
-    def _condemn(self, process: WorkerProcess, message: str, now: float) -> None:
-        process.condemned = True
-        process.pause(self.paused)
-        worker = process.worker
-        error = {
-            "type": "protocol_error",
-            "message": f"worker {worker.id} broke the protocol and was killed: {message}",
-            "pool": self.name,
-            "worker": worker.id,
-        }
-        self.outside.log(self.name, worker.id, "supervisor", "error", error["message"])
-        self.perform(self.machine.condemn(worker, error, now))
 
     def worker_hung_up(self, process: WorkerProcess) -> None:
         """Its exit is reported by the starter; a worker that only closed its channel is of no use.
@@ -527,7 +408,7 @@ class Runner:
             process = self._processes[said[1]]
             if tag == "started":
                 process.os_pid = said[2]
-                self._may_be_ready(process)
+                self.listener.may_be_ready(process)
             elif tag == "exited":
                 self._worker_exited(process, said[3])
             elif tag == "start_failed":
@@ -600,20 +481,3 @@ _PERFORM: dict[type, Callable[[Runner, Any], None]] = {
     effects.Settled: Runner._settled,
     effects.Stopped: Runner._stopped,
 }
-
-
-def _too_large(frame: Oversized) -> ProtocolError:
-    """A worker keeps to the limit it was told, so this one is broken, or not ours."""
-    return ProtocolError(f"it sent a frame of {frame.size} bytes")
-
-
-def _message_of(said: Mapping[str, Any]) -> str:
-    """The text that belongs there. What else a worker put in its place may be anything."""
-    message = said.get("message", "")
-    return str(message) if isinstance(message, str) else show(message)
-
-
-def _names(value: Any) -> frozenset[str]:
-    if not isinstance(value, list):
-        return frozenset()
-    return frozenset(str(name) for name in value if isinstance(name, str))

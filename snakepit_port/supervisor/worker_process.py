@@ -72,7 +72,7 @@ class WorkerProcess:
             self.stdout = Output(pump, out, "info", self._log("stdout"))
             self.stderr = Output(pump, err, "warning", self._log("stderr"))
             self.stacks = Stacks(pump, stacks)
-            received = partial(runner.worker_said, self)
+            received = partial(runner.listener.said, self)
             self.link = Link(pump, fd, fd, limit, received, self._closed)
             undo.pop_all()
         self._socket = ours

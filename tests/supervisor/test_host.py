@@ -159,7 +159,7 @@ def test_a_call_goes_to_its_worker_byte_for_byte(scene: Scene) -> None:
 def test_an_answer_goes_to_the_host_byte_for_byte(scene: Scene) -> None:
     scene.say(call(1))
     answer = messages.result(1, encode("any"))
-    scene.host.pools.running["one"].worker_said(scene.process("one"), [answer])
+    scene.host.pools.running["one"].listener.said(scene.process("one"), [answer])
     assert scene.link.sent[-1] is answer
 
 
@@ -394,7 +394,7 @@ def test_chunks_go_to_the_host_byte_for_byte_and_credit_to_the_worker(scene: Sce
     process = scene.process("one")
     assert process.link.sent == [call(1, stream=1), messages.credit(1, 2)]
     chunks = [messages.chunk(1, encode(n)) for n in range(3)]
-    scene.host.pools.running["one"].worker_said(process, chunks)
+    scene.host.pools.running["one"].listener.said(process, chunks)
     assert all(sent is chunk for sent, chunk in zip(scene.link.sent[-3:], chunks, strict=True))
 
 
@@ -402,7 +402,7 @@ def test_credit_of_a_call_that_is_queued_follows_it_to_its_worker(scene: Scene) 
     process = scene.process("one")
     assert scene.say(call(1), call(2, stream=0), messages.credit(2, 5), messages.credit(2, 1)) == []
     assert process.link.sent == [call(1)]
-    scene.host.pools.running["one"].worker_said(process, [messages.result(1, encode(None))])
+    scene.host.pools.running["one"].listener.said(process, [messages.result(1, encode(None))])
     assert process.link.sent == [call(1), call(2, stream=0), messages.credit(2, 6)]
 
 
@@ -423,7 +423,7 @@ def test_chunks_of_a_call_that_was_answered_are_dropped(scene: Scene) -> None:
     process = scene.process("one")
     before = len(scene.link.sent)
     late = [messages.chunk(1, encode(1)), messages.error(1, {"type": "cancelled", "message": "x"})]
-    scene.host.pools.running["one"].worker_said(process, late)
+    scene.host.pools.running["one"].listener.said(process, late)
     assert len(scene.link.sent) == before
     assert not process.link.paused
 
@@ -435,7 +435,7 @@ def test_a_worker_that_sends_chunks_nobody_asked_for_is_killed(scene: Scene, id:
     pool = "two" if id == 2 else "one"
     process = scene.process(pool)
     frames = [messages.chunk(id, encode(n)) for n in range(2)]
-    scene.host.pools.running[pool].worker_said(process, frames)
+    scene.host.pools.running[pool].listener.said(process, frames)
     log = messages.parse(scene.link.sent[-1])
     assert log[0] == "log"
     assert f"a chunk of call {id}" in log[1]["line"]
@@ -459,7 +459,7 @@ def test_what_a_worker_says_may_have_anything_in_its_maps(scene: Scene, value: A
         messages.failed({"type": value, "message": value}),
     ):
         process.condemned = False
-        runner.worker_said(process, [frame])
+        runner.listener.said(process, [frame])
     # It is told of as far as it could be read.
     tags = [messages.parse(frame)[0] for frame in scene.link.sent]
     assert tags.count("log") >= 2
@@ -600,7 +600,7 @@ def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> Non
     scene.say()
     assert scene.link.paused
     for id in range(2):
-        scene.host.pools.running["one"].worker_said(worker, [messages.result(id, encode(None))])
+        scene.host.pools.running["one"].listener.said(worker, [messages.result(id, encode(None))])
         worker.link.written()
     scene.say()
     assert not scene.link.paused

@@ -37,11 +37,10 @@ class FakeRunner:
         self.ledger = Ledger()
         self.max_frame_bytes = 1000
         self.outside = SimpleNamespace(shm=None)
+        self.listener = SimpleNamespace(said=lambda *_: None)
 
     def worker_hello(self, *_: Any) -> dict[str, Any]:
         return {}
-
-    def worker_said(self, *_: Any) -> None: ...
 
 
 @pytest.fixture
