@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+import steps
+
 from snakepit_port.adapter import CallCancelled, command, host
 
 seen: list[str] = [json.dumps("loaded")]
@@ -157,33 +159,21 @@ class Ill:
 
 @command
 def pause_at_step(step: int, fifo: str) -> None:
-    """Has this thread wait once, at that step from here on, until something is in the named pipe:
-    where a function of the package is entered, or one in C has returned there, and it holds no
-    lock."""
-    taken = 0
+    """Has this thread wait once, at that step from its end on, where it holds no lock, until
+    something is in the named pipe."""
 
-    def look(frame: FrameType, event: str, _arg: object) -> None:
-        nonlocal taken
-        if event in ("call", "c_return") and _is_ours(frame) and not _holds_a_lock(frame):
-            taken += 1
-            if taken == step:
-                sys.setprofile(None)
-                say("at it")
-                read(fifo)
+    def wait() -> None:
+        say("at it")
+        read(fifo)
 
-    sys.setprofile(look)
+    steps.call_at(step, wait, counts=lambda frame: not _holds_a_lock(frame))
 
 
 @command
 def lift() -> None:
     """Says if this thread has not waited."""
-    if sys.getprofile() is not None:
-        sys.setprofile(None)
+    if not steps.have_passed():
         say("passed")
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return f"{os.sep}snakepit_port{os.sep}" in frame.f_code.co_filename
 
 
 def _holds_a_lock(frame: FrameType | None) -> bool:

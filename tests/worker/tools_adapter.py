@@ -6,12 +6,11 @@ import signal
 import sys
 import threading
 
+import steps
+
 from snakepit_port.adapter import CallCancelled, ToolError, command, host
 
 thread_safe = True
-
-#: In the path of whatever is the package's.
-OURS = f"{os.sep}snakepit_port{os.sep}"
 
 
 @command
@@ -187,23 +186,12 @@ def send_in_a_handler_too(pid, size, times):
 
 
 def _signalled(number, step, do):
-    """Has a signal come at that step: where a function of the package is entered, or one in C has
-    returned there, which is where Python runs handlers."""
-    taken = 0
-
-    def look(frame, event, _arg):
-        nonlocal taken
-        if event in ("call", "c_return") and OURS in frame.f_code.co_filename:
-            taken += 1
-            if taken == step:
-                sys.setprofile(None)
-                signal.raise_signal(number)
-
-    sys.setprofile(look)
+    """Has a signal come at that step."""
+    steps.call_at(step, lambda: signal.raise_signal(number))
     try:
         return do()
     finally:
-        sys.setprofile(None)
+        steps.have_passed()
 
 
 @command

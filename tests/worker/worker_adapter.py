@@ -13,13 +13,12 @@ import sys
 import threading
 from typing import Any
 
+import steps
+
 from snakepit_port.adapter import CallCancelled, command
 
 #: What commands leave for a later call to see.
 seen: list[str] = []
-
-#: In the path of whatever is the package's.
-OURS = f"{os.sep}snakepit_port{os.sep}"
 
 
 @command
@@ -426,29 +425,16 @@ def alarm(seconds: float, late: bool) -> None:
 
 @command
 def signal_at_step(number: int, step: int, fifo: str | None = None) -> None:
-    """Has a signal come at that step from its end on: where a function of the package is entered,
-    or one in C has returned there, which is where Python runs handlers."""
-    taken = 0
-
-    def look(frame: Any, event: str, _arg: Any) -> None:
-        nonlocal taken
-        if event in ("call", "c_return") and OURS in frame.f_code.co_filename:
-            taken += 1
-            if taken == step:
-                sys.setprofile(None)
-                signal.raise_signal(number)
-
+    """Has a signal come at that step from its end on."""
     if fifo is not None:
         wait_for(fifo)
-    sys.setprofile(look)
+    steps.call_at(step, lambda: signal.raise_signal(number))
 
 
 @command
 def lift() -> bool:
     """Whether the signal has not come."""
-    looking = sys.getprofile() is not None
-    sys.setprofile(None)
-    return looking
+    return not steps.have_passed()
 
 
 @command
