@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -356,6 +357,7 @@ PID = wire.Pid(b"\x58\x77\x0dnonode@nohost" + bytes(12))
         ("add", [1, 2], []),
         ("counted", [3], ["chunk"] * 3),
         ("tell", [PID], ["send", "progress", "log"]),
+        ("ask", [], ["tool"]),
     ],
 )
 def test_a_call_is_cancelled_at_any_step_of_its_thread(
@@ -370,16 +372,16 @@ def test_a_call_is_cancelled_at_any_step_of_its_thread(
         two, second = frame_of(command, *args)
         three, third = worker.frame("lift")
         worker.send(first, second, third)
-        line = worker.stdout.line()
-        said = []
-        if line == "at it":
-            # Answered when the cancel was seen, too: by another thread.
-            worker.send(messages.cancel(two), messages.ping(step))
-            while (frame := worker.next()) != ("pong", step):
+        with Cancel(worker, two) as cancel:
+            said: list[Any] = []
+            while not said or said[-1][1] != three:
+                frame = worker.next()
+                if frame[0] == "pong":
+                    fifo.release()
+                    continue
                 said.append(frame)
-            fifo.release()
-        while not said or said[-1][1] != three:
-            said.append(worker.next())
+                if frame[0] == "tool":
+                    worker.send(messages.tool_result(two, frame[2], wire.encode(None)))
         answer = said[-2]
         assert [said[0], said[-1]] == [("result", id, wire.encode(None)) for id in (one, three)]
         assert answer[1] == two
@@ -388,7 +390,30 @@ def test_a_call_is_cancelled_at_any_step_of_its_thread(
         assert told == tells[: len(told)]
         assert told == tells or outcome == "cancelled"
         outcomes.add(outcome)
-        if line == "passed":
+        if cancel.line == "passed":
             break
     assert outcomes == {"cancelled", "result"}
     assert step > 20
+
+
+class Cancel(threading.Thread):
+    """Sends the cancel of a call when the worker's thread is at its step, and a ping: that is
+    answered when the cancel was seen, by another thread. `line` is what it said of the step."""
+
+    def __init__(self, worker: Worker, id: int) -> None:
+        super().__init__()
+        self.worker = worker
+        self.id = id
+        self.line = ""
+
+    def run(self) -> None:
+        self.line = self.worker.stdout.line()
+        if self.line == "at it":
+            self.worker.send(messages.cancel(self.id), messages.ping(1))
+
+    def __enter__(self) -> Cancel:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.join()

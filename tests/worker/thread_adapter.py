@@ -110,6 +110,11 @@ def tell(pid: object) -> None:
 
 
 @command
+def ask() -> None:
+    return host.call("any")
+
+
+@command
 def counted(n: int) -> Iterator[int]:
     yield from range(n)
 
