@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from kinds import one_at_a_time
+from kinds import THREADS, one_at_a_time
 from worker_driver import BOOT, Fifo, Pipe, Process, Start, Starter, Worker
 
 from snakepit_port.wire import messages
@@ -91,6 +92,40 @@ def test_sigterm_ends_a_worker(worker: Worker) -> None:
 
 
 # -- crashes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("starter", ["forkserver", *THREADS], indirect=True, scope="session")
+def test_what_a_killed_worker_has_begun_is_known_at_any_step(
+    starter: Starter, start: Start
+) -> None:
+    """What is answered has begun, and what has run has; the others may be run elsewhere."""
+    one_thread = {"threads": 1} if starter.threads else {}
+    begun = set()
+    for step in itertools.count(1):
+        worker = start(**one_thread).ready()
+        calls = [
+            worker.frame("signal_at_step", signal.SIGKILL, step),
+            *(worker.frame("say", text, "") for text in ("2", "3")),
+            worker.frame("lift"),
+        ]
+        worker.send(b"".join(frame for _, frame in calls))
+        worker.hang_up()
+        answers = list(worker.frames())
+        status = worker.exited()
+        first_ids = [id for id, _ in calls[: worker.begun]]
+        assert [(tag, id) for tag, id, _ in answers] == [
+            ("result", id) for id in first_ids[: len(answers)]
+        ]
+        ran = worker.stdout.rest()
+        assert ran in ("", "2\n", "2\n3\n")
+        # Each is counted before it runs, and just before.
+        assert worker.begun - 1 - len(ran.split()) in (0, 1)
+        begun.add(worker.begun)
+        if os.waitstatus_to_exitcode(status) == 0:
+            break
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert len(answers) == worker.begun == 4
+    assert begun == {1, 2, 3, 4}
 
 
 @one_at_a_time
