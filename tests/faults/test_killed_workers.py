@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -56,3 +59,39 @@ async def test_only_what_had_started_on_a_killed_worker_fails(seed: int, tmp_pat
     started = Counter(int(line) for line in starts.read_text().split())
     assert set(started.values()) == {1}, "a call was started twice"
     assert set(results) <= set(started) <= set(results) | set(failures)
+
+
+async def test_no_file_stays_of_a_worker_killed_at_any_step() -> None:
+    """From the end of the call before to the beginning of the one behind."""
+    data = bytes(100_000)
+    outcomes: Counter[str] = Counter()
+    here = Path(__file__).parent
+    folders = [str(here), str(here.parent / "worker")]
+    pool = {"adapter": "steps_adapter", "python_path": folders, "max_restarts": 1_000_000}
+    settings = config(pool_size=1, **pool)
+    settings["supervisor"] = {"shm_threshold": "64KiB"}
+    async with open_host(settings) as host:
+        folder = folder_of_run(host.os_pid)
+        for step in itertools.count(1):
+            await outcome_of(host, "kill_at_step", [step])
+            outcome = await outcome_of(host, "echo", [data])
+            assert outcome in (data, "worker_crashed")
+            outcomes["echo" if outcome == data else "error"] += 1
+            assert os.listdir(folder) == []
+            if await outcome_of(host, "lift", []) is True:
+                break
+    assert outcomes["echo"] > 5
+    assert outcomes["error"] > 5
+
+
+def folder_of_run(supervisor: int) -> Path:
+    (folder,) = Path("/dev/shm").glob(f"snakepit-port-{supervisor}-*")
+    return folder
+
+
+async def outcome_of(host: Host, command: str, args: list[Any]) -> Any:
+    """What a call returns, or the type of its error."""
+    try:
+        return await host.call(None, command, args)
+    except CallError as exc:
+        return exc.type
