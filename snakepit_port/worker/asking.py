@@ -12,7 +12,7 @@ from snakepit_port.adapter import ToolError
 from snakepit_port.bulk.files import HOST, FileReader
 from snakepit_port.wire import messages
 from snakepit_port.wire.grammar import LOG_LEVELS, MAX_LINE_CHARS
-from snakepit_port.worker.held_signals import HeldSignals
+from snakepit_port.worker.held_signals import with_signals_held
 from snakepit_port.worker.outgoing import LateWriter
 
 if TYPE_CHECKING:
@@ -160,9 +160,11 @@ class Line:
         if serving is not None:
             serving.tell(frame)
         else:
-            with HeldSignals():
-                self._put(frame)
-                self._late.ask()
+            with_signals_held(lambda: self._leave(frame))
+
+    def _leave(self, frame: bytes) -> None:
+        self._put(frame)
+        self._late.ask()
 
 
 def close_line() -> None:

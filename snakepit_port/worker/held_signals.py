@@ -7,7 +7,7 @@ in the middle of a frame that is being written, say, of which the rest would be 
 from __future__ import annotations
 
 import signal
-from types import TracebackType
+from typing import Callable
 
 from snakepit_port.worker.stacks import FROM_C
 
@@ -23,23 +23,17 @@ _HELD = frozenset(signal.valid_signals()) - {
 }
 
 
-class HeldSignals:
-    """A context in which signals to the calling thread wait for its end. What their handlers raise
-    is raised there, or before it begins."""
+def with_signals_held(run: Callable[[], None]) -> None:
+    """Call this, and have signals to the calling thread wait for its end. What their handlers raise
+    is raised there, or before it begins.
 
-    def __enter__(self) -> None:
-        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-        except BaseException:
-            # Raised by the handler of one that came just before.
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
-            raise
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _value: BaseException | None,
-        _traceback: TracebackType | None,
-    ) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+    One to the whole process may be taken by another thread, which does not hold it, and then its
+    handler runs here all the same: `run` has to be ready for that.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    # No context manager: its end is a function of Python, and could be interrupted as it begins.
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+        run()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

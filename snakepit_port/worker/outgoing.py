@@ -13,7 +13,7 @@ import threading
 from contextlib import suppress
 from time import perf_counter
 
-from snakepit_port.worker.held_signals import HeldSignals
+from snakepit_port.worker.held_signals import with_signals_held
 
 #: Frames are written when there are this many bytes of them, or when they took this long.
 FLUSH_BYTES = 64 * 1024
@@ -96,11 +96,14 @@ class LateWriter:
             if self._thread is not None:
                 return
             thread = threading.Thread(target=self._run, name="late writer", daemon=True)
+
+            def start() -> None:
+                thread.start()
+                self._thread = thread
+
             try:
                 # It inherits what is held, for good.
-                with HeldSignals():
-                    thread.start()
-                    self._thread = thread
+                with_signals_held(start)
             except RuntimeError:
                 # There may be no more threads: then nothing is left to be late.
                 self._look_away()

@@ -22,7 +22,7 @@ import traceback
 from collections import deque
 from contextlib import suppress
 from threading import get_ident
-from typing import Any
+from typing import Any, Callable
 
 from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import Folder
@@ -33,7 +33,7 @@ from snakepit_port.worker import gil, linux, stacks
 from snakepit_port.worker.asking import Line, Question, close_line
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
-from snakepit_port.worker.held_signals import HeldSignals
+from snakepit_port.worker.held_signals import with_signals_held
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
@@ -245,14 +245,11 @@ class Runtime(Serving):
             if id is None:
                 # It was cancelled, and goes on.
                 raise CallCancelled
-            with HeldSignals():
-                self._send(frame)
-                self._flush()
+            with_signals_held(lambda: self._say(frame, self._flush))
             while not question.is_over and not question.is_cancelled:
                 # May end by an exception of the adapter's own handlers, and nothing is lost.
                 poller.poll()
-                with HeldSignals():
-                    with_spare_frames(self._take_in)
+                with_signals_held(lambda: with_spare_frames(self._take_in))
                 question.is_cancelled = question.is_cancelled or self._ended
         except ConnectionError:
             question.is_cancelled = True
@@ -270,15 +267,27 @@ class Runtime(Serving):
         # A cancel, too, waits until all of it is out.
         id, self._running = self._running, None
         try:
-            with HeldSignals():
-                self._send(frame)
-                self._late.ask()
+            with_signals_held(lambda: self._say(frame, self._late.ask))
         finally:
             if id is not None:
                 # As for a question.
                 self._running = id
                 if self._missed:
                     self._look()
+
+    def _say(self, frame: bytes, have_written: Callable[[], None]) -> None:
+        """Send a frame while a command runs. Raises `ConnectionError`."""
+
+        def say() -> None:
+            try:
+                self._send(frame)
+                have_written()
+            except ConnectionError:
+                raise
+            except BaseException:
+                self.give_up()
+
+        with_spare_frames(say)
 
     def _told(
         self, id: int, number: int, payload: bytes = b"", error: dict[str, Any] | None = None

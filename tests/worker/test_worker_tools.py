@@ -363,6 +363,35 @@ def test_nor_at_any_step_of_it(
     assert worker.call("held_signals") == []
 
 
+@pytest.mark.parametrize("starter", ["forkserver"], indirect=True, scope="session")
+@pytest.mark.parametrize(("what", "args", "frames"), [*TOLD, ("call", ["double", 3], ["tool"])])
+def test_a_signal_that_another_thread_takes_leaves_a_worker_that_works_or_none(
+    start: Start, what: str, args: list[Any], frames: list[str]
+) -> None:
+    worker = start().ready()
+    for step in itertools.count(1):
+        call = worker.begin("late_at_step_all_the_same", step, what, *args)
+        told = []
+        first: Any = "ended"
+        for said in worker.frames():
+            if said[0] == "result":
+                first, last = wire.decode(said[2])
+                assert last == 8
+                assert told.pop() == "tool"
+                break
+            told.append(said[0])
+            if said[0] == "tool":
+                worker.send(result(call, said[2], 2 * wire.decode(said[4])[0]))
+        assert told == frames[: len(told)]
+        if first == "ended":
+            assert os.waitstatus_to_exitcode(worker.exited()) == 70
+            worker = start().ready()
+        elif first != "late":
+            break
+        else:
+            assert worker.call("held_signals") == []
+
+
 @one_at_a_time
 @pytest.mark.parametrize(("what", "args", "frames"), TOLD)
 def test_a_cancel_comes_before_or_after_what_is_told(

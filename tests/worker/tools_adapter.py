@@ -206,6 +206,20 @@ def late_at_step(step, what, *args):
 
 
 @command
+def late_at_step_all_the_same(step, what, *args):
+    """The same where another thread takes the signal: what is held here does not matter then."""
+    try:
+        steps.call_at(step, _late)
+        try:
+            first = getattr(host, what)(*args)
+        finally:
+            steps.have_passed()
+    except TimeoutError:
+        first = "late"
+    return first, host.call("double", 4)
+
+
+@command
 def interrupted_at_step(step, fifo, what, *args):
     """Waits until the call was cancelled, and takes notice only at that step."""
     print("in", flush=True)
