@@ -5,7 +5,7 @@ defmodule SnakepitPort.ExamplesTest do
 
   @examples Path.expand("../examples", __DIR__)
 
-  # The only test that uses a server of the default name.
+  # Of the tests that run beside others, the only one with a server of the default name.
   test "the quickstart says hello, shows a traceback, and stops what it started" do
     output = capture_io(fn -> Code.eval_file(Path.join(@examples, "quickstart.exs")) end)
     assert "Hello Ada\nTypeError: " <> _ = output

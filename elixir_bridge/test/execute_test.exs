@@ -207,20 +207,6 @@ defmodule SnakepitPort.ExecuteTest do
     end
   end
 
-  test "arguments may be left out, and the server is SnakepitPort then" do
-    for call <- [
-          fn -> SnakepitPort.execute("pid") end,
-          fn -> SnakepitPort.execute_stream("endless", & &1) end,
-          fn -> SnakepitPort.execute_in_session("s", "pid") end,
-          fn -> SnakepitPort.execute_in_session_stream("s", "endless", & &1) end,
-          fn -> SnakepitPort.recycle(:default) end
-        ] do
-      assert {:error, %Error{type: :supervisor_down, message: message}} = call.()
-      assert message =~ "no SnakepitPort server"
-      assert message =~ "option, pool: :default;" == (message =~ ":default is running")
-    end
-  end
-
   test "pools are chosen by name, as text or atom", %{opts: opts} do
     other = SnakepitPort.execute!("pid", [], opts ++ [pool: :other])
     assert SnakepitPort.execute!("pid", [], opts ++ [pool: "other"]) == other

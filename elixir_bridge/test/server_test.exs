@@ -148,6 +148,20 @@ defmodule SnakepitPort.ServerTest do
     assert Process.whereis(server) == pid
   end
 
+  test "arguments may be left out, and the server is SnakepitPort then" do
+    for call <- [
+          fn -> SnakepitPort.execute("pid") end,
+          fn -> SnakepitPort.execute_stream("endless", & &1) end,
+          fn -> SnakepitPort.execute_in_session("s", "pid") end,
+          fn -> SnakepitPort.execute_in_session_stream("s", "endless", & &1) end,
+          fn -> SnakepitPort.recycle(:default) end
+        ] do
+      assert {:error, %Error{type: :supervisor_down, message: message}} = call.()
+      assert message =~ "no SnakepitPort server"
+      assert message =~ "option, pool: :default;" == (message =~ ":default is running")
+    end
+  end
+
   test "what is asked of the default server can come without it" do
     start_supervised!({SnakepitPort, logs: false, config: config()})
     assert SnakepitPort.await_ready(60_000) == :ok
