@@ -13,9 +13,9 @@ from snakepit_port.pool.worker import READY, Fate, Worker, WorkerState
 
 
 class Roster:
-    """`workers` has all that are not gone, by id, in the order they were started, and `_in` those
-    in each state, in the order they came into it: a pool of a thousand asks for that as often as it
-    starts. Those that are started from now on work on `capacity` calls at a time.
+    """`workers` has all that are not gone, by id, in the order they were started. `_in` has those
+    in each state, in the order they came into it: that is asked for with each worker that starts.
+    Those that are started from now on work on `capacity` calls at a time.
 
     It `judges_speed` unless `prefetch` is a number.
 
@@ -68,7 +68,8 @@ class Roster:
         for what it said, is over when it is gone, or cannot go."""
         return any(
             worker.ready_at is None and not worker.held
-            for worker in self.in_state(WorkerState.STARTING, WorkerState.STOPPING)
+            for state in (WorkerState.STARTING, WorkerState.STOPPING)
+            for worker in self._in[state]
         )
 
     # -- coming and going --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from kinds import LANES, several_at_a_time
-from worker_driver import Fifo, Start, Worker
+from worker_driver import PID, Fifo, Start, Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import messages
@@ -346,9 +346,6 @@ def test_without_a_gil_it_stays_off(start: Start, request: pytest.FixtureRequest
     """Nothing that a worker imports turns it on."""
     worker = start().ready()
     assert worker.call("has_gil") is ("free-threaded" not in request.node.callspec.params.values())
-
-
-PID = wire.Pid(b"\x58\x77\x0dnonode@nohost" + bytes(12))
 
 
 @pytest.mark.parametrize(

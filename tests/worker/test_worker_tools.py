@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kinds import LANES, one_at_a_time, several_at_a_time
-from worker_driver import MAX_FRAME_BYTES, Fifo, Start, Worker
+from worker_driver import MAX_FRAME_BYTES, PID, Fifo, Start, Worker
 
 from snakepit_port import wire
 from snakepit_port.wire import messages
 from snakepit_port.worker.asking import Telling
 
-PID = wire.Pid(b"\x58\x77\x0dnonode@nohost" + (50).to_bytes(4, "big") + bytes(8))
 UNKNOWN = {"type": "unknown_tool", "message": "there is none"}
 
 
@@ -338,58 +337,65 @@ TOLD = [
 ]
 
 
+#: A question, too.
+SAID = [*TOLD, ("call", ["double", 3], ["tool"])]
+
+
+def late_at_step(
+    worker: Worker, step: int, is_held: bool, what: str, args: list[Any], frames: list[str]
+) -> Any:
+    """What a method of the host returned, "late" where the alarm rang in it, "ended" where that
+    ended the worker. Its frames are whole, none comes twice, and the question after it is
+    answered."""
+    call = worker.begin("late_at_step", step, is_held, what, *args)
+    told = []
+    first: Any = "ended"
+    for said in worker.frames():
+        if said[0] == "result":
+            first, last = wire.decode(said[2])
+            assert last == 8
+            assert told.pop() == "tool"
+            break
+        told.append(said[0])
+        if said[0] == "tool":
+            worker.send(result(call, said[2], 2 * wire.decode(said[4])[0]))
+    assert told == frames[: len(told)]
+    if first not in ("late", "ended"):
+        assert first == (6 if what == "call" else None)
+        assert told == frames
+    return first
+
+
 @one_at_a_time
-@pytest.mark.parametrize(("what", "args", "frames"), [*TOLD, ("call", ["double", 3], ["tool"])])
+@pytest.mark.parametrize(("what", "args", "frames"), SAID)
 def test_nor_at_any_step_of_it(
     worker: Worker, what: str, args: list[Any], frames: list[str]
 ) -> None:
-    """Whole frames, none twice, none after the answer; and the command gets its own exception."""
     for step in itertools.count(1):
-        call = worker.begin("late_at_step", step, what, *args)
-        told = []
-        while (said := worker.next())[0] != "result":
-            told.append(said[0])
-            if said[0] == "tool":
-                worker.send(result(call, said[2], 2 * wire.decode(said[4])[0]))
-        first, last = wire.decode(said[2])
-        assert last == 8
-        assert told.pop() == "tool"  # The question at the end.
-        assert told == frames[: len(told)]
+        first = late_at_step(worker, step, True, what, args, frames)
+        assert first != "ended", worker.stderr.rest()
         if first != "late":
-            assert first == (6 if what == "call" else None)
-            assert told == frames
             break
     assert step > 10
     assert worker.call("held_signals") == []
 
 
 @pytest.mark.parametrize("starter", ["forkserver"], indirect=True, scope="session")
-@pytest.mark.parametrize(("what", "args", "frames"), [*TOLD, ("call", ["double", 3], ["tool"])])
+@pytest.mark.parametrize(("what", "args", "frames"), SAID)
 def test_a_signal_that_another_thread_takes_leaves_a_worker_that_works_or_none(
     start: Start, what: str, args: list[Any], frames: list[str]
 ) -> None:
     worker = start().ready()
     for step in itertools.count(1):
-        call = worker.begin("late_at_step_all_the_same", step, what, *args)
-        told = []
-        first: Any = "ended"
-        for said in worker.frames():
-            if said[0] == "result":
-                first, last = wire.decode(said[2])
-                assert last == 8
-                assert told.pop() == "tool"
-                break
-            told.append(said[0])
-            if said[0] == "tool":
-                worker.send(result(call, said[2], 2 * wire.decode(said[4])[0]))
-        assert told == frames[: len(told)]
+        first = late_at_step(worker, step, False, what, args, frames)
         if first == "ended":
             assert os.waitstatus_to_exitcode(worker.exited()) == 70
             worker = start().ready()
-        elif first != "late":
-            break
-        else:
+        elif first == "late":
             assert worker.call("held_signals") == []
+        else:
+            break
+    assert step > 10
 
 
 @one_at_a_time

@@ -185,9 +185,13 @@ def send_in_a_handler_too(pid, size, times):
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _signalled(number, step, do):
-    """Has a signal come at that step."""
-    steps.call_at(step, lambda: signal.raise_signal(number))
+def _signal(number):
+    return lambda: signal.raise_signal(number)
+
+
+def _at_step(step, act, do):
+    """What `do` returns, with `act` called at that step of it."""
+    steps.call_at(step, act)
     try:
         return do()
     finally:
@@ -195,25 +199,13 @@ def _signalled(number, step, do):
 
 
 @command
-def late_at_step(step, what, *args):
-    """What a method of the host returns, or that it was late at that step; and then asks."""
+def late_at_step(step, is_held, what, *args):
+    """What a method of the host returns, or that it was late at that step; and then asks. What is
+    held here does not matter where another thread takes the signal: then not `is_held`."""
     signal.signal(signal.SIGALRM, _late)
+    act = _signal(signal.SIGALRM) if is_held else _late
     try:
-        first = _signalled(signal.SIGALRM, step, lambda: getattr(host, what)(*args))
-    except TimeoutError:
-        first = "late"
-    return first, host.call("double", 4)
-
-
-@command
-def late_at_step_all_the_same(step, what, *args):
-    """The same where another thread takes the signal: what is held here does not matter then."""
-    try:
-        steps.call_at(step, _late)
-        try:
-            first = getattr(host, what)(*args)
-        finally:
-            steps.have_passed()
+        first = _at_step(step, act, lambda: getattr(host, what)(*args))
     except TimeoutError:
         first = "late"
     return first, host.call("double", 4)
@@ -225,7 +217,7 @@ def interrupted_at_step(step, fifo, what, *args):
     print("in", flush=True)
     with open(fifo) as file:
         file.readline()
-    _signalled(signal.SIGURG, step, lambda: getattr(host, what)(*args))
+    _at_step(step, _signal(signal.SIGURG), lambda: getattr(host, what)(*args))
     return "not interrupted"
 
 

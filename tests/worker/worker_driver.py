@@ -33,6 +33,10 @@ BOOT = Path(snakepit_port.__file__).parent / "worker" / "boot.py"
 TIMEOUT = 30.0
 
 MAX_FRAME_BYTES = 1024 * 1024
+
+#: A process of the host's.
+PID = wire.Pid(b"\x58\x77\x0dnonode@nohost" + (50).to_bytes(4, "big") + bytes(8))
+
 SLOTS = 1024
 
 
