@@ -26,7 +26,7 @@ from snakepit_port.cli.status import duration, size
 from snakepit_port.harness import Host, open_host
 from snakepit_port.processes import look_at
 from snakepit_port.supervisor import run as runs
-from snakepit_port.testing_processes import Run
+from snakepit_port.testing.processes import Run
 
 ADAPTER = """
 import subprocess

@@ -18,7 +18,7 @@ import trio
 from fault_settings import config, times
 
 from snakepit_port.harness import CallError, Host, open_host
-from snakepit_port.testing_processes import Run
+from snakepit_port.testing.processes import Run
 
 HERE = Path(__file__).parent
 

@@ -18,7 +18,7 @@ import trio
 import trio.testing
 
 from snakepit_port.harness import CallError, Host, RawFrame, Subscription, host_over, open_host
-from snakepit_port.harness_process import SupervisorProcess, start_supervisor
+from snakepit_port.harness.process import SupervisorProcess, start_supervisor
 from snakepit_port.supervisor.link import READ_BYTES, READ_MORE_BYTES
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.framing import Framer, pack

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from snakepit_port import harness, harness_link
-from snakepit_port.harness import CallError, open_host
+from snakepit_port.harness import CallError, link, open_host, opening
 from snakepit_port.wire import messages
 
 HELLO = f"os.write(1, {messages.hello({'software': 'fake'})!r})"
@@ -133,7 +132,7 @@ async def test_command_line_environment_folder_and_stderr(fake: Fake, tmp_path: 
 async def test_a_process_that_holds_stdout_does_not_hide_the_exit(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness_link, "LAST_WORDS", 0)
+    monkeypatch.setattr(link, "LAST_WORDS", 0)
     program = fake(f"{HELLO}\nprint(subprocess.Popen(['sleep', '600']).pid, file=sys.stderr)")
     read, write = os.pipe()
     try:
@@ -149,7 +148,7 @@ async def test_a_process_that_holds_stdout_does_not_hide_the_exit(
 async def test_a_supervisor_that_closes_its_output_is_said_to_run_still(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness_link, "LAST_WORDS", 0)
+    monkeypatch.setattr(link, "LAST_WORDS", 0)
     async with open_host(
         {}, python=fake(f"{HELLO}\nos.close(1)\nos.read(0, 2**20)\nsignal.pause()")
     ) as host:
@@ -166,7 +165,7 @@ STUBBORN = f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{HELLO}\nsignal.paus
 async def test_a_supervisor_that_does_not_stop_is_killed_after_an_error(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "KILL_GRACE", 0)
+    monkeypatch.setattr(opening, "KILL_GRACE", 0)
     with pytest.raises(KeyError):
         async with open_host({}, python=fake(STUBBORN)) as host:
             raise KeyError
@@ -176,7 +175,7 @@ async def test_a_supervisor_that_does_not_stop_is_killed_after_an_error(
 async def test_a_supervisor_that_does_not_stop_is_killed_after_a_cancellation(
     fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness, "KILL_GRACE", 0)
+    monkeypatch.setattr(opening, "KILL_GRACE", 0)
     with trio.CancelScope() as scope:
         async with open_host({}, python=fake(STUBBORN)) as host:
             scope.cancel()

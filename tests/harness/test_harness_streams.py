@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakepit_port.harness import CallError, Host, LogLine, Stream, open_host
-from snakepit_port.harness_stream import FIRST_WINDOW, WINDOW, WINDOW_BYTES, Window
+from snakepit_port.harness.stream import FIRST_WINDOW, WINDOW, WINDOW_BYTES, Window
 from snakepit_port.wire import encode, messages
 
 HERE = Path(__file__).parent

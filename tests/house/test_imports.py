@@ -45,9 +45,8 @@ IMPURE = {
 
 
 def room_of(path: Path) -> str:
-    """The room of a file of the package; harness_link is of harness."""
-    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return next((room for room in ("harness", "testing") if name.startswith(f"{room}_")), name)
+    """The room of a file of the package."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports(source: str, package: str) -> set[str]:
@@ -87,8 +86,7 @@ def forbidden(room: str, module: str) -> bool:
     """Whether a room must not import a module of ours."""
     name = module.removeprefix(PACKAGE.name).removeprefix(".")
     return not any(
-        name == start or (start and name.startswith((f"{start}.", f"{start}_")))
-        for start in ALLOWED[room]
+        name == start or (start and name.startswith(f"{start}.")) for start in ALLOWED[room]
     )
 
 
@@ -134,7 +132,7 @@ def test_pools_neither_act_nor_know_the_time() -> None:
         ("pool", "from snakepit_port.config.model import PoolSettings", False),
         ("pool", "from ..wire import messages", True),
         ("harness", "def late():\n    from snakepit_port import supervisor", True),
-        ("harness", "from snakepit_port.harness_link import Link", False),
+        ("harness", "from snakepit_port.harness.link import Link", False),
         ("cli", "from snakepit_port import supervisor", False),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from snakepit_port.harness_reports import CallError
+from snakepit_port.harness.reports import CallError
 from snakepit_port.wire.grammar import ProtocolError
 
 #: Chunks under way at most, unless the consumer says otherwise: what a worker makes of small ones

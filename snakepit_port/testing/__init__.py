@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import trio
 
     from snakepit_port.harness import Host, LogLine
-    from snakepit_port.testing_processes import Run
+    from snakepit_port.testing.processes import Run
 
     HostFactory = Callable[..., AbstractAsyncContextManager[Host]]
 
@@ -231,7 +231,7 @@ class AdapterRun:
 @pytest.fixture
 def _snakepit_run() -> Iterator[Run]:
     """Fails the test if a process that a supervisor of its own started outlives it."""
-    from snakepit_port.testing_processes import Run
+    from snakepit_port.testing.processes import Run
 
     run = Run()
     yield run

@@ -8,9 +8,9 @@ from typing import Any
 import trio
 
 from snakepit_port.bulk.files import FileReader, Folder, remove_folder
-from snakepit_port.harness_pools import Pools
-from snakepit_port.harness_process import SupervisorProcess
-from snakepit_port.harness_reports import (
+from snakepit_port.harness.pools import Pools
+from snakepit_port.harness.process import SupervisorProcess
+from snakepit_port.harness.reports import (
     CallError,
     Event,
     Feed,
@@ -19,8 +19,8 @@ from snakepit_port.harness_reports import (
     RawFrame,
     call_error,
 )
-from snakepit_port.harness_stream import Stream
-from snakepit_port.harness_tools import Tool, Tools
+from snakepit_port.harness.stream import Stream
+from snakepit_port.harness.tools import Tool, Tools
 from snakepit_port.processes import signal_name
 from snakepit_port.wire import DecodeError, Pid, Tensor, decode, envelopes, messages
 from snakepit_port.wire.framing import Framer, Oversized
