@@ -88,7 +88,7 @@ def _name(text: str) -> str:
 
 
 def _seconds(text: str) -> float:
-    from snakepit_port.config.kinds import MAX_SECONDS
+    from snakepit_port.config.amounts import MAX_SECONDS
 
     try:
         seconds = float(text)

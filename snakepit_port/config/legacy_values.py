@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from snakepit_port.config.kinds import TERM_UNITS, as_table
+from snakepit_port.config.amounts import TERM_UNITS
+from snakepit_port.config.kinds import as_table
 
 #: What Snakepit appends to an adapter's arguments, or needs for its own Python server.
 _SERVER_OPTIONS = ("--port", "--elixir-address", "--snakepit-run-id", "--mode")

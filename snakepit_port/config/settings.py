@@ -10,20 +10,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
+from snakepit_port.config.amounts import Duration, Integer, Size
 from snakepit_port.config.kinds import (
     ENV_NAME,
     Arguments,
     Choice,
-    Duration,
     Either,
     EnvTable,
     FilePath,
     Flag,
-    Integer,
     Kind,
     Listing,
     Reference,
-    Size,
     Text,
 )
 from snakepit_port.config.model import (

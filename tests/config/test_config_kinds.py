@@ -10,7 +10,8 @@ from config_trees import quick, zero_or_durations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snakepit_port.config.kinds import Duration, Either, Integer, Size
+from snakepit_port.config.amounts import Duration, Integer, Size
+from snakepit_port.config.kinds import Either
 from snakepit_port.config.report import INVALID, At
 
 # More digits than Python is willing to print.
