@@ -199,7 +199,6 @@ def run(args: argparse.Namespace) -> int:
         trio.run(call)
     except CallError as exc:
         progress.end_line()
-        status = BAD_CONFIG if exc.type == "config" and exc.problems else FAILED
         if args.json:
             print_json_line({"error": to_json(exc.details)})
         elif exc.problems:
@@ -209,7 +208,7 @@ def run(args: argparse.Namespace) -> int:
             complain(str(CallError({**exc.details, "stderr": None})))
         else:
             complain(str(exc))
-        return status
+        return BAD_CONFIG if exc.type == "config" and exc.problems else FAILED
     except EncodeError as exc:
         message = f"the arguments cannot be sent: {exc}"
         if args.json:

@@ -124,7 +124,6 @@ class Starter:
         self._is_broken = False
         #: Whether it lived when its link closed.
         self.left = False
-        python = settings.python
         with ExitStack() as undo, ExitStack() as inherited:
             try:
                 ours, theirs = socket.socketpair()
@@ -136,31 +135,9 @@ class Starter:
             except OSError as exc:
                 message = f"no descriptors for a starter: {exc.strerror}; raise `ulimit -n`"
                 raise StarterError(message) from None
-            try:
-                python = find_python(python, env)
-                # From the main thread, and nothing runs between fork and exec: a thread of Trio's
-                # would take a child armed with PR_SET_PDEATHSIG along when it ends.
-                self.process = subprocess.Popen(
-                    [python, str(BOOT), "starter", str(theirs.fileno()), str(ledger_fd)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=their_out,
-                    stderr=their_out,
-                    env={**env, **run.marks(settings.name)},
-                    pass_fds=(theirs.fileno(), ledger_fd),
-                    process_group=0,
-                )
-            except OSError as exc:
-                hint = what_to_do(exc) or "check the pool's `python` setting"
-                if not os.path.lexists(python) and Path(python).parent.name == "bin":
-                    hint += (
-                        ", or have `scripts/setup_python FILE` of a checkout make the environments"
-                        " that a configuration names"
-                    )
-                raise StarterError(f"{why_not_run(python, exc)}; {hint}") from None
-            except ValueError as exc:
-                # Nothing can have such a name.
-                message = f"the interpreter {python!r} cannot be started: {exc}"
-                raise StarterError(f"{message}; check the pool's `python` setting") from None
+            marked = {**env, **run.marks(settings.name)}
+            fds = theirs.fileno(), ledger_fd
+            self.process = _execute(settings.python, marked, fds, their_out)
             for fd in (ours.fileno(), out):
                 undo.callback(pump.forget, fd)
             undo.callback(self._end)
@@ -234,6 +211,38 @@ class Starter:
         self._socket.close()
         self.output.close()
         self._gone()
+
+
+def _execute(
+    python: str, env: Mapping[str, str], fds: tuple[int, int], output: int
+) -> subprocess.Popen[bytes]:
+    """Have an interpreter be a starter, which inherits its end of the link and the ledger. Raises
+    `StarterError`."""
+    try:
+        python = find_python(python, env)
+        # From the main thread, and nothing runs between fork and exec: a thread of Trio's would
+        # take a child armed with PR_SET_PDEATHSIG along when it ends.
+        return subprocess.Popen(
+            [python, str(BOOT), "starter", *map(str, fds)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            pass_fds=fds,
+            process_group=0,
+        )
+    except OSError as exc:
+        hint = what_to_do(exc) or "check the pool's `python` setting"
+        if not os.path.lexists(python) and Path(python).parent.name == "bin":
+            hint += (
+                ", or have `scripts/setup_python FILE` of a checkout make the environments that a"
+                " configuration names"
+            )
+        raise StarterError(f"{why_not_run(python, exc)}; {hint}") from None
+    except ValueError as exc:
+        # Nothing can have such a name.
+        message = f"the interpreter {python!r} cannot be started: {exc}"
+        raise StarterError(f"{message}; check the pool's `python` setting") from None
 
 
 def _close_all(fds: tuple[int, ...]) -> None:
