@@ -236,7 +236,8 @@ POOL = _section(
         Setting(
             "startup_batch_delay_ms",
             Integer(0, what="a number of milliseconds", unit="ms"),
-            "The pause between one batch of starting workers and the next.",
+            "The pause between one batch of starting workers and the next, while a pool starts or "
+            "is given another configuration. Later, workers that went are replaced at once.",
         ),
         Setting(
             "pool_startup_timeout",

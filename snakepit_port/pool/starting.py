@@ -39,6 +39,9 @@ class Starting:
         self._crashes = Backoff(rng)
         self._crashed_until = now
         self._may_start_at = now
+        #: Until every worker has been there once: of what goes later only what is missing is
+        #: started, and that need not be spread over time.
+        self._is_starting_up = True
         #: The number of the next worker that is started.
         self.next_number = first_number
         self._timer: Any = None
@@ -64,7 +67,12 @@ class Starting:
         record, settings = self._record, self._settings
         missing = wanted - self._roster.count(WorkerState.STARTING, WorkerState.READY)
         self.is_waiting = False
-        if missing <= 0 or self._roster.is_starting:
+        if self._roster.is_starting:
+            return
+        if missing <= 0:
+            if self._is_starting_up and not self._starts.failures:
+                self._is_starting_up = False
+                self._may_start_at = now
             return
         may_start_at = max(self._may_start_at, self._crashed_until)
         if self._starts.failures and record.is_deaf:
@@ -102,6 +110,7 @@ class Starting:
             attempts.succeeded()
         self._crash_times.clear()
         self._may_start_at = self._crashed_until = now
+        self._is_starting_up = True
         self.cannot_start = self.is_waiting = self.is_pausing = False
 
     def stop(self) -> None:
@@ -138,7 +147,8 @@ class Starting:
     def _attempt_ended(self, now: float) -> None:
         self.attempts_ended += 1
         if not self._roster.is_starting:
-            self._may_start_at = now + self._settings.startup_batch_delay_ms / 1000
+            pause = self._settings.startup_batch_delay_ms / 1000 if self._is_starting_up else 0.0
+            self._may_start_at = now + pause
 
     def why_none_starts(self, now: float) -> str | None:
         """Why no worker is being started where some are missing, and when one will be."""

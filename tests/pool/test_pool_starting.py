@@ -56,6 +56,19 @@ class TestBatches:
         pool.wait(0.02)
         assert len(pool.started) == 3
 
+    def test_there_is_none_once_all_have_been_there(self) -> None:
+        pool = Driver(pool_size=2, startup_batch_size=1, startup_batch_delay_ms=500)
+        pool.start()
+        pool.ready(pool.workers[0])
+        pool.wait(0.5)
+        pool.ready(pool.workers[1])
+        one = pool.workers[0]
+        pool.perform(pool.machine.recycle(pool.workers, "manual", pool.now))
+        assert len(pool.started) == 3
+        pool.ready(pool.workers[-1])
+        pool.gone(one)
+        assert len(pool.started) == 4
+
     def test_after_a_failure_one_worker_goes_ahead(self) -> None:
         pool = Driver(pool_size=4, startup_batch_size=4)
         pool.start()
