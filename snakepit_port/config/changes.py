@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["kept", "renamed", "converted", "overridden", "not_needed", "unsupported"]
+Outcome = Literal[
+    "kept", "renamed", "converted", "overridden", "not_needed", "unsupported", "not_set"
+]
 
 _WORDS: dict[Outcome, str] = {
     "kept": "kept",
@@ -14,12 +16,14 @@ _WORDS: dict[Outcome, str] = {
     "overridden": "overridden",
     "not_needed": "no longer needed",
     "unsupported": "not supported by this version",
+    "not_set": "not set",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key that was found and what became of it.
+    """One key that was found and what became of it, or one that was not, where that makes a
+    difference.
 
     ``key`` is its place, ``to`` the settings it became (texts such as ``queue_timeout = 300``;
     none for what is left out) and ``note`` the reason, or what to know (or empty).

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from snakepit_port.config import legacy, meant
+from snakepit_port.config import legacy, legacy_python, meant
 from snakepit_port.config.kinds import as_table
 from snakepit_port.config.model import (
     PROFILE_KINDS,
@@ -56,7 +56,9 @@ def check(
 
     Raises ConfigError with every mistake, those of a file in the order of its lines.
     """
-    old = legacy.convert(tree) if legacy.recognised(tree) else None
+    old = None
+    if legacy.recognised(tree):
+        old = legacy.convert(tree, legacy_python.find(base_dir))
 
     def source_of(path: Path) -> Path:
         return path if old is None else old.source_of(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tomlkit
 
-from snakepit_port.config import legacy
+from snakepit_port.config import legacy, legacy_python
 from snakepit_port.config.changes import Change
 from snakepit_port.config.legacy_toml import write
 from snakepit_port.config.model import ConfigError, Problem
@@ -35,7 +35,7 @@ def convert_toml(
     tree = tomlkit.parse(text).unwrap()
     if not legacy.recognised(tree):
         return text, ()
-    conversion = legacy.convert(tree)
+    conversion = legacy.convert(tree, legacy_python.find(home))
     return write(_moved(conversion, home, folder), text), conversion.changes
 
 
@@ -49,7 +49,7 @@ def convert_terms(term: Any, home: str | os.PathLike[str], folder: Path | None =
     if not legacy.recognised(tree):
         message = "this is not a configuration of Snakepit: there is nothing to convert"
         raise ConfigError([Problem("", message)])
-    conversion = legacy.convert(_names_first(tree))
+    conversion = legacy.convert(_names_first(tree), legacy_python.find(home))
     return write(_moved(conversion, Path(os.path.abspath(home)), folder)), conversion.changes
 
 

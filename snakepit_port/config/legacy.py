@@ -26,6 +26,7 @@ from snakepit_port.config.legacy_rules import (
     GROUPS,
     PYTHON_MODULES,
     READ_BY_V05,
+    READ_OF_POOLS,
     RULES,
     rule_for,
 )
@@ -50,6 +51,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """A key that is not there, where Snakepit did then what this does not: ``path`` is the setting
+    that it would become."""
+
+    path: Path
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class Conversion:
     """A converted configuration. ``added`` are settings without a key, with the reason for each;
     ``pools_at`` is where the source has its pools, if it names any;
@@ -59,12 +69,14 @@ class Conversion:
     pools_at: Path | None
     entries: tuple[Entry, ...]
     added: tuple[tuple[Path, Any, str], ...]
+    silences: tuple[Silence, ...]
     mistakes: tuple[Mistake, ...]
 
     @property
     def changes(self) -> tuple[Change, ...]:
-        """What became of each key, in the order of the source."""
-        return tuple(entry.change for entry in self.entries)
+        """What became of each key, in the order of the source, and of those that are not there."""
+        entries = (entry.change for entry in self.entries)
+        return (*entries, *(silence.change for silence in self.silences))
 
     def settings(self) -> Iterator[tuple[Path, Any]]:
         """Every setting: those added first, then in the order of the source."""
@@ -96,7 +108,8 @@ class Conversion:
             )
             for entry in self.entries
         )
-        return replace(self, entries=tuple(entries))
+        added = ((path, value_of(path[-1], value), why) for path, value, why in self.added)
+        return replace(self, entries=tuple(entries), added=tuple(added))
 
     def source_of(self, path: Path) -> Path:
         """The path in the source of what is at *path* in the tree, or of what is around it."""
@@ -133,9 +146,12 @@ def _has_command_line(pool: Mapping[str, Any]) -> bool:
     return "adapter" in settings and not has_adapter(pool)
 
 
-def convert(tree: Mapping[str, Any]) -> Conversion:
-    """What *tree*, a configuration of Snakepit as plain dicts, lists and scalars, is as ours."""
-    return _Converter(tree, read_keys(tree)).result()
+def convert(tree: Mapping[str, Any], python: str | None = None) -> Conversion:
+    """What *tree*, a configuration of Snakepit as plain dicts, lists and scalars, is as ours.
+
+    *python* is the interpreter that Snakepit would find by itself, see ``legacy_python``.
+    """
+    return _Converter(tree, read_keys(tree), python).result()
 
 
 @dataclass(slots=True)
@@ -150,11 +166,13 @@ class _Fate:
 
 
 class _Converter:
-    def __init__(self, tree: Mapping[str, Any], keys: Keys) -> None:
+    def __init__(self, tree: Mapping[str, Any], keys: Keys, python: str | None) -> None:
         self._tree = tree
         self._keys = keys
+        self._python = python
         self._fates = {key: _Fate(remark=key.remark) for key in keys.all}
         self._added: list[tuple[Path, Any, str]] = []
+        self._silences: dict[str, Silence] = {}
         self._mistakes = list(keys.mistakes)
         # Other versions ignored other keys, so of those it is not told.
         self._is_v05 = not keys.pools and not any(key.rule.new for key in keys.all)
@@ -177,7 +195,11 @@ class _Converter:
         self._limit_threads(pools)
         entries = tuple(self._entry(key, fate) for key, fate in self._fates.items())
         pools_at = (*self._keys.top, "pools") if self._keys.pools else None
-        return Conversion(pools, pools_at, entries, tuple(self._added), tuple(self._mistakes))
+        return Conversion(
+            *(pools, pools_at, entries, tuple(self._added)),
+            tuple(self._silences.values()),
+            tuple(self._mistakes),
+        )
 
     # -- deciding -----------------------------------------------------------------------------
 
@@ -191,7 +213,7 @@ class _Converter:
 
     def _decide(self, pool: int) -> None:
         """Which key each setting of *pool* comes from."""
-        keys = [key for key in self._keys.all if key.pool in (None, pool)]
+        keys = self._keys_of(pool)
         names = dict.fromkeys(name for key in keys for name in key.gives)
         for name in names:
             if name.startswith(_OTHER_TABLES):
@@ -209,6 +231,23 @@ class _Converter:
                 self._fates[winner].became.append((("pools", pool, name), value))
         if "adapter" not in names:
             self._default_adapter(pool, keys)
+        if "pool_size" not in names:
+            place = ("pools", pool, "pool_size") if self._keys.pools else ("pool_size",)
+            why = "Snakepit started two workers for each CPU, where this starts one"
+            self._not_set(("pools", pool, "pool_size"), place, why)
+        if "python" not in names:
+            self._default_python(("pools", pool, "python"))
+
+    def _keys_of(self, pool: int) -> list[Key]:
+        """The keys that *pool* goes by: the heartbeat is on or off, as the nearest of them says."""
+        keys = [key for key in self._keys.all if key.pool in (None, pool)]
+        rule = RULES["heartbeat.enabled"]
+        switches = [key for key in keys if key.rule is rule and key.value is not None]
+        switches.sort(key=lambda key: key.rank)
+        overruled = [key for key in switches[1:] if key.gives]
+        for key in overruled:
+            self._fates[key].lost_to.append(switches[0])
+        return [key for key in keys if key not in overruled]
 
     def _default_adapter(self, pool: int, keys: list[Key]) -> None:
         target = ("pools", pool, "adapter")
@@ -226,6 +265,21 @@ class _Converter:
             self._mistakes.append((module.path, message, hint))
             # Any will do: what has mistakes is not used.
             self._added.append((target, DEFAULT_ADAPTER, ""))
+
+    def _default_python(self, target: Path) -> None:
+        if self._python is None:
+            why = "Snakepit took the python3 of the PATH, where this takes the supervisor's own"
+        else:
+            why = f"Snakepit took {self._python} then, and so does this"
+            self._added.append((target, self._python, "Snakepit found it by itself"))
+        self._not_set(target, ("python_executable",), why)
+
+    def _not_set(self, target: Path, place: Path, why: str) -> None:
+        """Tell of a key that is not there, unless it is and is nil, which is told."""
+        path = (*self._keys.top, *place)
+        key = place_of(path, self._tree)
+        if not any(there.path == path for there in self._keys.all):
+            self._silences.setdefault(key, Silence(target, Change(key, "not_set", note=why)))
 
     def _limit_threads(self, pools: int) -> None:
         """Thread limits become a profile for each kind of profile that the pools have."""
@@ -287,6 +341,8 @@ class _Converter:
         documented = key.name in RULES and not key.rule.new
         if self._is_v05 and documented and place not in READ_BY_V05:
             notes.append(_IGNORED)
+        if self._keys.pools and key.pool is None and fate.became and key.name in READ_OF_POOLS:
+            notes.append("Snakepit ignored it beside pools")
         change = Change(
             place_of(key.path, self._tree),
             outcome,

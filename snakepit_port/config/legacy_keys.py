@@ -78,7 +78,7 @@ class _Reader:
     def read(self, source: Mapping[str, Any]) -> None:
         for key, value in source.items():
             path = (*self.top, key)
-            if key == "pools":
+            if key == "pools" and value is not None:
                 self._pools(path, value)
             elif key == POOL_CONFIG and value is not None:
                 self._table(path, value, IN_POOL_CONFIG)
@@ -135,7 +135,7 @@ class _Reader:
             rule = RULES["adapter_module"]
         elif name in POOL.settings and rule is None:
             rule = Rule(name)
-        elif name == POOL_CONFIG and rank == AT_TOP:
+        elif name in (POOL_CONFIG, "pools") and rank == AT_TOP:
             rule = Rule(note="it is empty")
         if rule is None or (rule.at_top and rank != AT_TOP):
             hint = "it belongs to the top level" if rule else _hint(name)

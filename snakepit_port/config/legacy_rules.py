@@ -42,6 +42,14 @@ READ_BY_V05 = frozenset(
     }
 )
 
+#: What v0.6 read of each pool, and of the top level only where there are no `pools`.
+READ_OF_POOLS = frozenset(
+    {
+        *("pool_size", "worker_profile", "adapter_env", "memory_threshold_mb"),
+        *("worker_ttl", "worker_max_requests", "threads_per_worker", "thread_safety_checks"),
+    }
+)
+
 #: The adapter that v0.5 and v0.6 started where none was named; it comes with Snakepit.
 DEFAULT_ADAPTER = "snakepit_bridge.adapters.showcase:ShowcaseAdapter"
 
@@ -133,7 +141,11 @@ RULES: Mapping[str, Rule] = {
     "python_adapter": _becomes("adapter", values.adapter),
     "python_path": Rule(split=values.split_python_path),
     "startup_timeout": _becomes("pool_startup_timeout", values.duration),
-    "worker_init_timeout": _becomes("pool_startup_timeout", values.duration),
+    "worker_init_timeout": _becomes(
+        "pool_startup_timeout",
+        values.duration,
+        note="it covers the imports of the adapter, for which Snakepit allowed 30 s",
+    ),
     "max_queue_size": _becomes("max_queue_size"),
     "max_overflow": _needless(
         "a pool has no more workers than pool_size, but while some are recycled (max_surge); calls"
@@ -142,12 +154,12 @@ RULES: Mapping[str, Rule] = {
     "strategy": _FIFO,
     "pool_strategy": _FIFO,
     "worker_restart_delay": _RESTARTS,
-    "heartbeat.enabled": Rule(
-        split=values.split_heartbeat, note="workers are asked whether they are well", new=True
-    ),
     "worker_health_check_interval": _becomes("health_check_interval", values.duration),
     "health_check_interval": _becomes("health_check_interval", values.duration),
     "grpc_config.health_check_interval": _becomes("health_check_interval", values.duration),
+    "heartbeat.enabled": Rule(
+        split=values.split_heartbeat, note="workers are asked whether they are well", new=True
+    ),
     "worker_shutdown_grace_period": _becomes("worker_shutdown_grace_period", values.duration),
     "session_config.ttl": _becomes("session_ttl", values.seconds),
     "session_config.cleanup_interval": _needless("sessions end when their time is over"),
@@ -177,7 +189,9 @@ RULES: Mapping[str, Rule] = {
     "heartbeat.max_missed_heartbeats": _HEARTBEAT,
     "heartbeat.initial_delay_ms": _HEARTBEAT,
     "heartbeat.dependent": _HEARTBEAT,
-    "crash_barrier.max_restarts": _becomes("max_restarts", new=True),
+    "crash_barrier.max_restarts": _becomes(
+        "max_restarts", note="of all workers of the pool together", new=True
+    ),
     "crash_barrier.window_seconds": _becomes("max_seconds", values.seconds, new=True),
     "crash_barrier.enabled": _needless("a pool always limits restarts", new=True),
     "crash_barrier.max_retries": _becomes("max_retries", new=True),
@@ -212,6 +226,8 @@ RULES: Mapping[str, Rule] = {
     "process_registry_dets_flush_interval_ms": _needless(_ORPHANS.note, new=True),
     "instance_name": _ONE_RUN,
     "instance_token": _ONE_RUN,
+    "environment": _needless("nothing behaves differently in development or tests", new=True),
+    "bootstrap_project_root": _needless("there is nothing to bootstrap", new=True),
     "data_dir": _needless("nothing is kept on disk", new=True),
     "python_runtime.*": _missing("name the interpreter with python_executable", new=True),
     # All of gRPC, whatever the version.

@@ -43,13 +43,34 @@ def lower(value: Any) -> Any:
 
 
 def environment(value: Any) -> Any:
-    """A list of pairs of strings as a table; the last of a name wins, as in a port."""
-    if isinstance(value, list) and value:
-        pairs = [tuple(item) for item in value if isinstance(item, list | tuple)]
-        if len(pairs) == len(value) and all(
-            len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
-        ):
-            return dict(pairs)
+    """A list of pairs as a table; the last of a name wins, as in a port. Snakepit made text of
+    names and values as Elixir does."""
+    table = as_table(value)
+    pairs = list(table.items()) if table is not None else value
+    if not isinstance(pairs, list) or not all(_is_pair(item) for item in pairs):
+        return value
+    converted = {_to_string(name): _to_string(item) for name, item in pairs}
+    return value if converted == value else converted
+
+
+def _is_pair(item: Any) -> bool:
+    return (
+        isinstance(item, list | tuple) and len(item) == 2 and isinstance(_to_string(item[0]), str)
+    )
+
+
+def _to_string(value: Any) -> Any:
+    """As Elixir's `to_string/1`: of nil, which is what a variable holds that was not set, nothing;
+    of a charlist its text."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case float():
+            return repr(value)
+        case [_, *_] if all(type(char) is int and 0 < char < 0x110000 for char in value):
+            return "".join(map(chr, value))
     return value
 
 

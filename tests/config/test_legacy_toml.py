@@ -3,11 +3,13 @@ each key changed."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from snakepit_port.config import ConfigError, load_toml
+from snakepit_port.config import ConfigError, load_terms, load_toml
 from snakepit_port.config.convert import convert_terms, convert_toml
 
 OLD = """\
@@ -99,6 +101,8 @@ queue_timeout = "2s"  # was snakepit.pool_queue_timeout; for all
 name = "a"  # the first
 adapter = "my:A"  # was snakepit.pools[0].adapter_spec
 adapter_env = { X = "1" }
+# pool_size is not set: Snakepit started two workers for each CPU, where this starts one
+# python is not set: Snakepit took the python3 of the PATH, where this takes the supervisor's own
 
 [[pools]]
 # Larger.
@@ -107,6 +111,7 @@ adapter = "my:B"  # was snakepit.pools[1].adapter_spec
 queue_timeout = "5s"  # was snakepit.pools[1].pool_queue_timeout
 # two
 adapter_env = {Y = "2"}
+# pool_size is not set: Snakepit started two workers for each CPU, where this starts one
 """
 
 
@@ -176,6 +181,7 @@ adapter = "a:B"  # was pool_config.adapter_args
 #   no longer needed: each pool names its own adapter; Snakepit v0.5.1 ignored it
 # heartbeat  # six
 #   no longer needed: it is empty
+# python is not set: Snakepit took the python3 of the PATH, where this takes the supervisor's own
 """
 
 
@@ -183,6 +189,47 @@ adapter = "a:B"  # was pool_config.adapter_args
 def test_tables_in_all_their_forms(old: Path, newline: str) -> None:
     old.write_text(ODD, newline=newline)
     assert convert_toml(old)[0] == NEW_ODD
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ([".venv", "../.venv", "active"], ".venv/bin/python3"),
+        (["../.venv", "active"], "../.venv/bin/python3"),
+        (["active"], "{home}/active/bin/python3"),
+        ([], None),
+    ],
+)
+def test_the_interpreter_that_snakepit_found_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[str], found: str | None
+) -> None:
+    home = tmp_path / "home"
+    for place in [".", *there]:
+        (home / place / "bin").mkdir(parents=True)
+        (home / place / "bin/python3").touch()
+    monkeypatch.setenv("VIRTUAL_ENV", str(home / "active"))
+    source = {"pools": [{"name": name, "adapter_spec": "a.B", "pool_size": 1} for name in "ab"]}
+    expected = found and found.format(home=home)
+    for pool in load_terms(source, home).pools:
+        assert pool.python == (str(home / expected) if expected else sys.executable)
+    text, _ = convert_terms(source, home)
+    line = f'python = "{expected}"  # Snakepit found it by itself'
+    assert text.count(line) == (2 if found else 0)
+    assert text.count("# python is not set: ") == 1
+    moved, _ = convert_terms(source, home, tmp_path)
+    if expected and not os.path.isabs(expected):
+        expected = os.path.normpath(f"home/{expected}")
+    assert moved.count(f'python = "{expected}"') == (2 if found else 0)
+
+
+def test_the_interpreter_that_the_environment_names_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SNAKEPIT_PYTHON", "/opt/bin/python3.12")
+    source = {"adapter_spec": "a.B"}
+    assert load_terms(source, tmp_path).pools[0].python == "/opt/bin/python3.12"
+    source["python_executable"] = "/opt/bin/python3.13"
+    assert load_terms(source, tmp_path).pools[0].python == "/opt/bin/python3.13"
 
 
 def test_relative_paths_follow_the_file(old: Path, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ async def test_toml(folder: Path) -> None:
     assert await served(folder / "old.toml", folder) == [
         *("pooling_enabled", "adapter_module", "grpc_port", "pool_config.pool_size"),
         *("pool_config.python_path", "pool_config.adapter_args", "python_thread_limits.omp"),
+        "python_executable",
     ]
     (folder / "new.toml").write_text(convert_toml(folder / "old.toml")[0])
     assert await served(folder / "new.toml", folder) == []
