@@ -58,6 +58,15 @@ class Health:
         self.watch(worker, now)
         return True
 
+    def has_answered_a_call(self, worker: Worker, now: float) -> None:
+        """Perhaps it is the turn of its ping now, which has its time from then."""
+        checkup = worker.checkup
+        if checkup is not None and not checkup.due:
+            self._see_turn(worker, checkup)
+            if checkup.due:
+                self._record.timers.cancel(worker.health_timer)
+                self._wait(worker, now)
+
     def _ping(self, worker: Worker, now: float) -> None:
         if worker.state is WorkerState.READY:
             self._number += 1
@@ -79,6 +88,11 @@ class Health:
             limit = in_words(self._record.settings.health_check_timeout)
             self._unwell(worker, f"it did not answer a ping within {limit}", now)
         else:
-            first = worker.running
-            checkup.due = first is None or first.sequence >= checkup.turn
+            # Calls that were taken back are not answered here.
+            self._see_turn(worker, checkup)
             self._wait(worker, now)
+
+    @staticmethod
+    def _see_turn(worker: Worker, checkup: Checkup) -> None:
+        first = worker.running
+        checkup.due = first is None or first.sequence >= checkup.turn

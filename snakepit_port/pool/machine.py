@@ -153,6 +153,8 @@ class Machine:
         call.worker = None
         if worker.stuck:
             worker.stuck.discard(call.id)
+        if worker.checkup is not None:
+            self._health.has_answered_a_call(worker, now)
         self._freed(worker, now)
         if worker.answered >= worker.max_requests and worker.recycled_for is None:
             self._recycling.mark([worker], "max_requests", now)
@@ -256,6 +258,10 @@ class Machine:
             return []
         self._roster.remove(worker)
         error = worker.verdict or error
+        has_crashed = worker.ready_at is not None and worker.fate is None
+        if has_crashed:
+            # Before its calls come back, which may have another worker started.
+            self._starting.may_have_died_young(worker, now)
         begun = self._returns.let_go(worker, started, error, now)
         self._lose_sessions(worker)
         if worker.ready_at is not None or worker.fate is Fate.SHUTDOWN:
@@ -263,11 +269,10 @@ class Machine:
             commands = [call.command for call in begun]
             about = {"reason": reason, "status": status, "commands": commands}
             self._record.emit("worker.stopped", age(worker, now), worker, **about)
-        if worker.ready_at is not None and worker.fate is None:
+        if has_crashed:
             self._record.counts["worker_crashes"] += 1
-            self._starting.may_have_died_young(worker, now)
             if not self._standing.is_stopping and self._starting.crashed(error, now):
-                self._standing.become_unavailable()
+                self._standing.become_unavailable(now)
         if not self._standing.is_stopping:
             if worker.ready_at is not None:
                 reason = self._recycling.reason_of(worker)
@@ -297,7 +302,7 @@ class Machine:
     def condemn(self, worker: Worker, error: Mapping[str, Any], now: float) -> list[Effect]:
         """The worker broke the protocol: kill it. When it is gone, what it had started is answered
         with `error`."""
-        if worker.state is not WorkerState.GONE and worker.fate is None:
+        if worker.state is not WorkerState.GONE and not worker.killed:
             worker.verdict = error
             self._roster.kill(worker, Fate.PROTOCOL_ERROR)
             self._starting.may_have_died_young(worker, now)

@@ -29,8 +29,7 @@ class Queue:
         #: None of them is empty.
         self.lines: dict[Worker, Line] = {}
         self.bytes = 0
-        #: Whether calls that wait may take more memory, in all pools together.
-        self.has_bytes_left = True
+        self._has_bytes_left = True
 
     def __len__(self) -> int:
         waiting = len(self.waiting)
@@ -52,7 +51,13 @@ class Queue:
 
     @property
     def is_full(self) -> bool:
-        return not self.has_bytes_left or len(self) >= self._record.settings.max_queue_size
+        return not self._has_bytes_left or len(self) >= self._record.settings.max_queue_size
+
+    def allow_bytes(self, allowed: bool) -> None:
+        """Whether calls that wait may take more memory, in all pools together."""
+        self._has_bytes_left = allowed
+        if allowed and not len(self):
+            self._refusing = False
 
     def refuse(self, call: Call) -> None:
         """Answer a call for which there is no room. An event tells when that begins."""
@@ -61,7 +66,7 @@ class Queue:
         if not self._refusing:
             self._refusing = True
             record.emit("pool.saturated", {"queued": count})
-        if self.has_bytes_left:
+        if self._has_bytes_left:
             message = (
                 f"pool {record.name!r} already has {count} calls queued (max_queue_size);"
                 " try again later, or raise pool_size or max_queue_size"

@@ -20,7 +20,7 @@ from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.speed import OVERDUE_SECONDS, STALL_SECONDS
 from snakepit_port.pool.standing import Standing
 from snakepit_port.pool.timers import Timer
-from snakepit_port.pool.worker import Worker
+from snakepit_port.pool.worker import READY, Worker
 
 
 class Recalling:
@@ -57,8 +57,8 @@ class Recalling:
         """Ask every worker that has answered nothing for too long for what waits there, once, and
         look again when the next one may have."""
         self._timer = None
-        grows = self._recycling.may_grow
-        if not self._roster.judges_speed or (self._roster.serving() < 2 and not grows):
+        grows, serving = self._recycling.may_grow, self._roster.serving()
+        if not self._roster.judges_speed or not (serving or grows):
             return
         is_the_time = (
             not self._record.is_deaf
@@ -68,6 +68,9 @@ class Recalling:
         next_due = math.inf
         for worker in self._roster.workers.values():
             if not worker.listens or len(worker.calls) <= worker.capacity:
+                continue
+            if serving == (worker.state is READY) and not grows:
+                # Nobody else takes calls. When somebody does, it is looked again.
                 continue
             due = worker.busy_since + STALL_SECONDS
             if due > now:

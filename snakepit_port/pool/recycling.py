@@ -78,7 +78,8 @@ class Recycling:
             if worker.is_leaving and worker.recycled_for != "resized"
         )
         successors = min(len(due[spare:]), settings.max_surge)
-        room = settings.pool_size + settings.max_surge - leaving
+        # Where a reload has lowered what there may be, those that leave may be more than that.
+        room = max(settings.pool_size + settings.max_surge - leaving, self.wanted)
         self._starting.fill(min(self.wanted + successors, room), now)
         self._watch_idle(now)
 
@@ -110,6 +111,9 @@ class Recycling:
         self._idle_timer = self._memory_timer = None
         if settings.watches_memory:
             self._measure_all(None, now)
+        if settings.session_ttl != before.session_ttl:
+            for worker in self._roster.in_state(WorkerState.DRAINING):
+                self._wait_for_sessions(worker, now)
         if _limits_of(settings) != _limits_of(before):
             for worker in self._roster.in_state(WorkerState.READY):
                 timers.cancel(worker.ttl_timer)
@@ -161,10 +165,14 @@ class Recycling:
 
     def _drain(self, worker: Worker, now: float) -> None:
         self._roster.withhold(worker, WorkerState.DRAINING)
+        self._wait_for_sessions(worker, now)
+        self.has_drained(worker, now)
+
+    def _wait_for_sessions(self, worker: Worker, now: float) -> None:
+        self._record.timers.cancel(worker.ttl_timer)
         if worker.sessions and self._settings.session_ttl != math.inf:
             due = now + self._settings.session_ttl
             worker.ttl_timer = self._record.timers.at(due, self._waited_for_sessions, worker)
-        self.has_drained(worker, now)
 
     def _waited_for_sessions(self, worker: Worker, now: float) -> None:
         self._lose_sessions(worker, "worker_recycled")

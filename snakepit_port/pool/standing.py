@@ -65,7 +65,7 @@ class Standing:
         elif self.state is PoolState.UNAVAILABLE and serving and not self._starting.is_pausing:
             self._become_ready(serving, now)
         elif self.takes_calls and failed and not serving:
-            self.become_unavailable()
+            self.become_unavailable(now)
 
     def begin_anew(self, now: float) -> bool:
         """The settings have changed: a pool that has no worker starts, as at first. Returns whether
@@ -76,10 +76,11 @@ class Standing:
         self._began_at = now
         return True
 
-    def become_unavailable(self) -> None:
+    def become_unavailable(self, now: float) -> None:
         if self.state is PoolState.UNAVAILABLE:
             return
         self.state = PoolState.UNAVAILABLE
+        self._began_at = now
         self._record.emit("pool.unavailable", {}, **self._starting.cause_for_people())
         self._note_settled()
         for call in self._queue.take_all():

@@ -50,6 +50,8 @@ class Starting:
         self._crash_times: deque[float] = deque()
         #: Why the last one did.
         self._last_words = ""
+        #: A worker that failed while others of its batch go on, which tell how the batch went.
+        self._untold: Worker | None = None
         self.cause: dict[str, Any] = {}
         self.attempts_ended = 0
         self.cannot_start = False
@@ -125,6 +127,9 @@ class Starting:
         self._starts.succeeded()
         self.cannot_start = False
         self._attempt_ended(now)
+        if self._untold is not None and not self._roster.is_starting:
+            # Not all of them: what is missing is started as if none had.
+            self._tell_failure(self._untold, 1, max(0.0, self._may_start_at - now))
 
     def failed(self, worker: Worker, error: Mapping[str, Any], now: float) -> None:
         """A worker went before it was ready."""
@@ -137,12 +142,18 @@ class Starting:
                 f"worker {worker.id} was not ready within {limit} and was killed;"
                 " see what it logged, or raise pool_startup_timeout"
             )
-        if not self._roster.is_starting:
+        if self._roster.is_starting:
+            self._untold = worker
+        else:
             # Once for each batch: its workers fail together and for the same reason.
             delay = self._starts.failed()
             self._may_start_at = max(self._may_start_at, now + delay)
-            attempt = {"attempt": self._starts.failures, "retry_in_ms": milliseconds(delay)}
-            self._record.emit("worker.start_failed", attempt, worker, **self.cause_for_people())
+            self._tell_failure(worker, self._starts.failures, delay)
+
+    def _tell_failure(self, worker: Worker, attempt: int, delay: float) -> None:
+        self._untold = None
+        told = {"attempt": attempt, "retry_in_ms": milliseconds(delay)}
+        self._record.emit("worker.start_failed", told, worker, **self.cause_for_people())
 
     def _attempt_ended(self, now: float) -> None:
         self.attempts_ended += 1

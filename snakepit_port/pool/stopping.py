@@ -71,6 +71,9 @@ class Stopping:
             for call in worker.calls.values():
                 if call.state is SENT:
                     self._record.fail(call, "shutting_down", f"{self._standing.why}, {late}")
+                    if worker.is_running(call):
+                        seconds = self._roster.running_for(worker, call, now)
+                        self._record.executed(worker, call, "shutting_down", seconds, now)
             if worker.calls and worker.listens:
                 self._roster.kill(worker, Fate.SHUTDOWN)
         self.wind_down(now)

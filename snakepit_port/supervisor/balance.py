@@ -76,7 +76,7 @@ class Balance:
         if refuses or self._refuses:
             self._refuses = refuses
             for runner in pools:
-                runner.machine.queue.has_bytes_left = not refuses
+                runner.machine.queue.allow_bytes(not refuses)
         # What it asks is answered at once where it is refused: a host that does not read is not
         # asked for more.
         is_held = is_behind or (is_full and not refuses)

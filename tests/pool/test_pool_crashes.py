@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pool_driver import Driver, at, ids
 
+from snakepit_port.pool import WorkerState
 from snakepit_port.pool.backoff import FIRST_SECONDS, MAX_SECONDS
 
 PROTOCOL_ERROR = {"type": "protocol_error", "message": "it sent nonsense"}
@@ -122,6 +123,24 @@ class TestReplacement:
         pool.answer(worker)
         pool.gone(worker, started=1)
         assert pool.started == ["p-1", "p-2"]
+
+    def test_calls_that_come_back_from_it_have_no_other_started_before(self) -> None:
+        pool = Driver(pool_size=4, min_workers=1, idle_timeout=10.0, prefetch=4)
+        pool.up()
+        pool.wait(30.0)
+        for worker in [w for w in pool.workers if w.state is WorkerState.STOPPING]:
+            pool.gone(worker)
+        (old,) = pool.workers
+        pool.perform(pool.machine.recycle([old], "manual", pool.now))
+        pool.ready(pool.workers[-1])
+        pool.gone(old)
+        (young,) = pool.workers
+        pool.calls(2)
+        before = list(pool.started)
+        pool.gone(young, started=1)
+        assert pool.started == before
+        pool.wait(FIRST_SECONDS)
+        assert len(pool.started) > len(before)
 
     def test_one_that_had_not_is_replaced_after_a_growing_pause(self) -> None:
         pool = Driver()
@@ -387,3 +406,23 @@ class TestBrokenProtocol:
             pool.wait(MAX_SECONDS)
         assert pool.state == "unavailable"
         assert pool.error(call)["message"] == "pool 'p' has no worker: it sent nonsense"
+
+
+def test_a_worker_that_is_stopping_and_breaks_the_protocol_is_killed() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    pool.perform(pool.machine.recycle([worker], "manual", pool.now))
+    pool.ready(pool.workers[-1])
+    assert pool.finished == [worker.id]
+    pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
+    assert pool.killed == [worker.id]
+
+
+def test_a_pool_that_is_ready_again_after_a_pause_tells_how_long_that_took() -> None:
+    pool = Driver(max_restarts=0, max_seconds=10.0)
+    (worker,) = pool.up()
+    pool.wait(5000.0)
+    pool.gone(worker)
+    pool.wait(10.0)
+    pool.ready(pool.workers[-1])
+    assert pool.heard("pool.ready")[-1].measurements == {"workers": 1, "startup_ms": 10_000.0}

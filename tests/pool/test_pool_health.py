@@ -138,11 +138,27 @@ def test_calls_before_the_ping_may_take_their_time() -> None:
     driver.wait(100)
     assert driver.killed == []
     driver.answer(worker)
-    driver.wait(2)
+    driver.wait(1.9)
     pong(driver, 1)
     driver.wait(9)
     assert driver.killed == []
     assert driver.answers[first] == driver.answers[second] == ["forwarded"]
+
+
+def test_its_time_counts_from_the_answer_to_the_last_call_before_the_ping() -> None:
+    driver = pool()
+    driver.wait(9.9)
+    driver.calls(2)
+    driver.wait(0.1)
+    assert driver.pinged == [("p-1", 1)]
+    (worker,) = driver.machine.workers.values()
+    driver.answer(worker)
+    driver.wait(1.9)
+    driver.answer(worker)
+    driver.wait(1.9)
+    assert driver.killed == []
+    driver.wait(0.1)
+    assert driver.killed == ["p-1"]
 
 
 def test_calls_after_the_ping_are_no_excuse() -> None:

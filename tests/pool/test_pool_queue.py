@@ -112,6 +112,18 @@ def test_a_pool_whose_queue_was_empty_meanwhile_says_it_again(how: str) -> None:
     assert len(pool.heard("pool.saturated")) == 2
 
 
+def test_a_pool_that_refused_for_bytes_says_it_again_once_there_were_some_left() -> None:
+    pool = Driver()
+    (worker,) = pool.up()
+    for _ in range(2):
+        pool.call()
+        pool.machine.queue.allow_bytes(False)
+        assert pool.outcomes(pool.calls(2)) == ["pool_saturated"] * 2
+        pool.machine.queue.allow_bytes(True)
+        pool.answer(worker)
+    assert len(pool.heard("pool.saturated")) == 2
+
+
 def test_bytes_that_wait_are_counted() -> None:
     pool = Driver()
     (worker,) = pool.up()

@@ -285,3 +285,45 @@ def test_a_pool_that_stops_takes_no_other_settings() -> None:
     pool.stop()
     reload(pool, pool_size=4)
     assert len(pool.started) == 2
+
+
+def with_sessions(**settings: Any) -> tuple[Driver, list[Worker]]:
+    """A pool of four workers that each have a session."""
+    pool = Driver(pool_size=4, affinity="strict_queue", **settings)
+    workers = pool.up()
+    for session in "abcd":
+        call = pool.call(session=session)
+        assert call.worker is not None
+        pool.answer(call.worker)
+    return pool, workers
+
+
+def test_those_that_leave_a_pool_made_smaller_leave_it_not_without_a_worker() -> None:
+    pool, old = with_sessions(max_surge=4)
+    pool.perform(pool.machine.recycle(old, "manual", pool.now))
+    for worker in starting(pool):
+        pool.ready(worker)
+    reload(pool, replaces=False, pool_size=1, max_surge=1)
+    (last,) = [worker for worker in pool.workers if worker.state is WorkerState.READY]
+    pool.answer(last, pool.call())
+    before = len(pool.started)
+    pool.gone(last)
+    assert len(pool.started) == before + 1
+    assert [worker.state for worker in old] == [WorkerState.DRAINING] * 4
+
+
+def test_a_shorter_life_of_sessions_holds_for_workers_that_wait_for_them() -> None:
+    pool, _ = with_sessions(session_ttl=math.inf)
+    call = pool.call(session="a")
+    worker = call.worker
+    assert worker is not None
+    pool.answer(worker, call)
+    pool.perform(pool.machine.recycle([worker], "manual", pool.now))
+    pool.ready(pool.workers[-1])
+    reload(pool, replaces=False, session_ttl=10.0)
+    pool.wait(8.0)
+    pool.answer(worker, pool.call(session="a"))
+    pool.wait(1.9)
+    assert worker.state is WorkerState.DRAINING
+    pool.wait(0.1)
+    assert worker.state is WorkerState.STOPPING

@@ -58,3 +58,14 @@ def test_calls_that_no_worker_has_worked_on_are_not_told() -> None:
     pool.cancel(queued)
     pool.cancel(ahead)
     assert told(pool) == []
+
+
+def test_a_call_that_the_end_of_the_pool_cuts_short_is_told() -> None:
+    pool = Driver(request_events=True, prefetch=2)
+    pool.up()
+    calls = pool.calls(2)
+    pool.wait(1.0)
+    pool.stop(grace=1.0)
+    pool.wait(1.0)
+    assert pool.outcomes(calls) == ["shutting_down"] * 2
+    assert told(pool) == [(0, 2_000_000, "shutting_down")]

@@ -537,6 +537,35 @@ class TestWhatIsLearned:
         assert not self.is_fast(pool, "a")
 
 
+def test_what_waits_at_a_worker_that_leaves_goes_to_its_successor() -> None:
+    pool = Driver()
+    (old,) = pool.up()
+    pool.learn("c")
+    first, *others = pool.calls(4)
+    pool.perform(pool.machine.recycle([old], "manual", pool.now))
+    pool.wait(2 * STALL_SECONDS)
+    assert pool.recalled == []
+    new = pool.workers[-1]
+    pool.ready(new)
+    pool.wait(STALL_SECONDS)
+    assert pool.recalled == [(old.id, ids(others))]
+    pool.perform(pool.machine.gave_back(old, ids(others), pool.now))
+    assert (at(old), at(new)) == ([first.id], ids(others))
+
+
+def test_what_waits_behind_a_call_that_does_not_stop_goes_to_a_successor() -> None:
+    pool = Driver(capacity=2, cancel_grace_period=1.0)
+    (old,) = pool.up()
+    pool.learn("c")
+    stuck, _other, *behind = pool.calls(6)
+    pool.cancel(stuck)
+    pool.wait(1.0)
+    assert old.state is WorkerState.DRAINING
+    pool.ready(pool.workers[-1])
+    pool.wait(STALL_SECONDS)
+    assert pool.recalled == [(old.id, ids(behind))]
+
+
 @given(
     st.lists(st.sampled_from(["fast", "fast", "fast", "slow"]), min_size=1, max_size=200),
     st.randoms(use_true_random=False),

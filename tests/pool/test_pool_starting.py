@@ -79,6 +79,20 @@ class TestBatches:
         assert pool.started[5:] == ["p-6", "p-7", "p-8"]
 
 
+def test_a_failure_is_told_even_if_others_of_its_batch_are_ready_after_it() -> None:
+    pool = Driver(pool_size=3)
+    pool.start()
+    one, two, three = pool.workers
+    pool.gone(one, error=IMPORT_ERROR)
+    pool.ready(two)
+    assert pool.heard("worker.start_failed") == []
+    pool.ready(three)
+    (event,) = pool.heard("worker.start_failed")
+    assert event.measurements == {"attempt": 1, "retry_in_ms": 0.0}
+    assert event.metadata["worker"] == one.id
+    assert pool.started[3:] == ["p-4"]
+
+
 class TestReady:
     def test_a_pool_is_ready_when_its_first_workers_are(self) -> None:
         pool = Driver(pool_size=2)
