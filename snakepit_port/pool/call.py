@@ -24,11 +24,11 @@ QUEUED, SENT, ANSWERED = CallState
 class Session:
     """What ties calls to a worker: `worker` is the one that took the first of them.
 
-    `unanswered` counts its calls that are not answered yet, `requests` all of them. It `is_lost`
-    when its worker went, and `is_told` once a call of it was answered with that.
+    `unanswered` counts its calls that are not answered yet, `requests` all of them. It
+    `is_told` once a call of it was answered with the loss of its worker.
     """
 
-    __slots__ = ("id", "is_lost", "is_told", "requests", "unanswered", "used_at", "worker")
+    __slots__ = ("id", "is_told", "requests", "unanswered", "used_at", "worker")
 
     def __init__(self, id: str) -> None:
         self.id = id
@@ -36,7 +36,6 @@ class Session:
         self.unanswered = 0
         self.requests = 0
         self.used_at = 0.0
-        self.is_lost = False
         self.is_told = False
 
 

@@ -90,12 +90,9 @@ class Dispatch:
         have the call now. If not, the call waits for any no longer."""
         worker = self._sessions.worker_of(call)
         assert worker is not None
-        if self._sessions.is_lost(call):
-            self._queue.remove(call)
-            self._sessions.refuse_lost(call)
-        elif self._has_turn(worker, call, now):
+        if self._has_turn(worker, call, now):
             return worker
-        elif self._sessions.fail_fast:
+        if self._sessions.fail_fast:
             self._queue.remove(call)
             self._sessions.refuse_busy(call)
         else:

@@ -439,8 +439,9 @@ class Machine:
 
     def _lose_sessions(self, worker: Worker, reason: str = "worker_gone") -> None:
         """A worker takes no more calls of its sessions."""
-        for call in self.queue.take_line(worker):
-            self._sessions.refuse_lost(call)
+        if self._sessions.are_strict:
+            for call in self.queue.take_tied(worker):
+                self._sessions.refuse_lost(call)
         self._sessions.lose(worker, reason)
 
     def _was_withdrawn(self, now: float) -> None:

@@ -129,9 +129,13 @@ class Queue:
         for call in calls:
             self._stand(call, None)
 
-    def take_line(self, worker: Worker) -> list[Call]:
-        """Empty the line of a worker."""
+    def take_tied(self, worker: Worker) -> list[Call]:
+        """Take out those whose session is bound to a worker: its line, and those that have stood
+        among the others since before that."""
         calls = list(self.lines.get(worker, {}).values())
+        for call in self.waiting.values():
+            if call.session is not None and call.session.worker is worker:
+                calls.append(call)
         for call in calls:
             self.remove(call)
         return calls

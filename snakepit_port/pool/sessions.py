@@ -28,6 +28,8 @@ class Sessions:
         self._read_settings()
         #: By id, the least recently used first; so it is also the order in which they expire.
         self._sessions: OrderedDict[str, Session] = OrderedDict()
+        #: Those whose worker went, and of which nobody has been told yet, the first one first.
+        self._lost: OrderedDict[str, Session] = OrderedDict()
         self._timer: Timer | None = None
 
     def _read_settings(self) -> None:
@@ -44,6 +46,7 @@ class Sessions:
         were_strict = self.are_strict
         self._read_settings()
         if self.are_strict is not were_strict:
+            self._lost.clear()
             for session in list(self._sessions.values()):
                 self._untie(session, now)
             for call in calls:
@@ -59,9 +62,7 @@ class Sessions:
 
     def _untie(self, session: Session, now: float) -> None:
         worker, session.worker = session.worker, None
-        if session.is_lost:
-            del self._sessions[session.id]
-        elif worker is not None and session in worker.sessions:
+        if worker is not None and session in worker.sessions:
             del worker.sessions[session]
             self._left(worker, now)
 
@@ -72,11 +73,11 @@ class Sessions:
 
     def join(self, call: Call, id: str, now: float) -> bool:
         """Make the call one of a session's; whether it was not answered instead."""
-        session = self._sessions.get(id)
-        if session is not None and session.is_lost:
-            del self._sessions[id]
-            self._tell_lost(call, session)
+        lost = self._lost.pop(id, None) if self._lost else None
+        if lost is not None and lost.used_at + self._ttl > now:
+            self._tell_lost(call, lost)
             return False
+        session = self._sessions.get(id)
         if session is None:
             if len(self._sessions) >= self._most and not self._make_room(call, now):
                 return False
@@ -123,13 +124,6 @@ class Sessions:
         """Whether the call can go to one worker only."""
         return call.session is not None and self.are_strict and call.session.worker is not None
 
-    def is_lost(self, call: Call) -> bool:
-        """Whether the worker that a tied call was made for takes no more calls of its session."""
-        session = call.session
-        assert session is not None
-        assert session.worker is not None
-        return session.is_lost or session.worker.state is WorkerState.GONE
-
     def taken(self, call: Call, worker: Worker) -> None:
         """A worker takes a call: the session of a first one is bound to it."""
         session = call.session
@@ -152,17 +146,16 @@ class Sessions:
 
     def close(self, id: str, now: float) -> bool:
         """End a session; whether there was one. Calls of it that wait or run are not affected."""
+        self._lost.pop(id, None)
         session = self._sessions.get(id)
-        if session is None or session.is_lost:
-            self._sessions.pop(id, None)
+        if session is None:
             return False
         self._close(session, "closed", now)
         return True
 
     def _close(self, session: Session, reason: str, now: float) -> None:
         del self._sessions[session.id]
-        if not session.is_lost:
-            self._tell_closed(session, reason)
+        self._tell_closed(session, reason)
         worker = session.worker
         if worker is not None and session in worker.sessions:
             del worker.sessions[session]
@@ -172,19 +165,21 @@ class Sessions:
         """The worker goes, or no longer takes calls: end its sessions. Who uses one is told by its
         next call, if not by one that `refuse_lost` has answered."""
         for session in worker.sessions:
-            session.is_lost = True
             self._tell_closed(session, reason)
-            if session.is_told:
-                del self._sessions[session.id]
+            del self._sessions[session.id]
+            if not session.is_told:
+                self._lost[session.id] = session
         worker.sessions.clear()
+        while len(self._lost) > self._most:
+            self._lost.popitem(last=False)
 
     def refuse_lost(self, call: Call) -> None:
         """A call that was made for a worker that has gone since."""
         session = call.session
         assert session is not None
         session.is_told = True
-        if session.is_lost and self._sessions.get(session.id) is session:
-            del self._sessions[session.id]
+        if self._lost.get(session.id) is session:
+            del self._lost[session.id]
         self._tell_lost(call, session)
 
     def _tell_lost(self, call: Call, session: Session) -> None:

@@ -78,7 +78,8 @@ class _Lane(Serving):
         self._recent = worker.recent
         self._lock = worker.lock
         self._arming = threading.Lock()
-        #: The call it holds, whether that was cancelled, and credit that came before its stream.
+        #: The call it took up last, whether that was cancelled, and credit that came before its
+        #: stream.
         self.id: int | None = None
         self.command = ""
         self._cancelled = False
@@ -254,6 +255,8 @@ class ThreadedRuntime(Runtime):
         self.closing = False
         self._lanes: list[_Lane] = []
         self._idle: list[_Lane] = []
+        #: The lane that took up a call of this id last.
+        self._holders: dict[int, _Lane] = {}
         #: The lanes by the thread that each is.
         self.by_thread: dict[int, _Lane] = {}
         #: The numbers of pings; None at the end.
@@ -319,6 +322,8 @@ class ThreadedRuntime(Runtime):
     def take(self, lane: _Lane) -> _Waiting | None:
         """The next call, which counts as started from now on; None if there is none yet."""
         with self.lock:
+            if lane.id is not None and self._holders.get(lane.id) is lane:
+                del self._holders[lane.id]
             lane.id = None
             lane.inside = False
             if not self._queue:
@@ -332,6 +337,7 @@ class ThreadedRuntime(Runtime):
             self._ledger[self._slot] += 1
             waiting = self._queue.popleft()
             lane.take(waiting[0], waiting[1])
+            self._holders[waiting[0]] = lane
             if self._queue and self._idle:
                 self._idle.pop().wake()
             return waiting
@@ -411,21 +417,30 @@ class ThreadedRuntime(Runtime):
 
     # -- credit and cancelling ---------------------------------------------------------------------
 
+    def _lane_of(self, id: int) -> _Lane | None:
+        """The lane that works on a call; None where it waits yet. Under the lock.
+
+        A lane is done with its call a moment after the answer is out, when the host may have used
+        the id again: then the call that waits is meant, or the one that was taken up last."""
+        if any(waiting[0] == id for waiting in self._queue):
+            return None
+        return self._holders.get(id)
+
     def _grant(self, id: int, credit: int) -> None:
         with self.lock:
-            for lane in self._lanes:
-                if lane.id == id:
-                    lane.grant(credit)
-                    return
-            super()._grant(id, credit)
+            lane = self._lane_of(id)
+            if lane is not None:
+                lane.grant(credit)
+            else:
+                super()._grant(id, credit)
 
     def _cancel(self, id: int) -> None:
         with self.lock:
-            for lane in self._lanes:
-                if lane.id == id:
-                    lane.cancel()
-                    return
-            super()._cancel(id)
+            lane = self._lane_of(id)
+            if lane is not None:
+                lane.cancel()
+            else:
+                super()._cancel(id)
 
     def _give_back(self, ids: list[int]) -> None:
         with self.lock:
@@ -441,9 +456,9 @@ class ThreadedRuntime(Runtime):
         self, id: int, number: int, payload: bytes = b"", error: dict[str, Any] | None = None
     ) -> None:
         with self.lock:
-            for lane in self._lanes:
-                if lane.id == id:
-                    lane.told(number, payload, error)
+            lane = self._lane_of(id)
+            if lane is not None:
+                lane.told(number, payload, error)
 
     def _forked(self) -> None:
         """The child has the one thread that forked it, and no use for locks that others held."""

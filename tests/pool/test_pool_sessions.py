@@ -237,10 +237,17 @@ class TestWorkerGone:
         pool = Driver(pool_size=2, affinity=affinity, session_ttl=60.0)
         pool.up()
         pool.gone(done(pool, pool.call(session="s")), started=1)
-        assert pool.machine.stats()["sessions"] == 1
-        pool.wait(60.0)
         assert pool.machine.stats()["sessions"] == 0
+        pool.wait(60.0)
         assert closed(pool) == [("s", "worker_gone")]
+        assert pool.call(session="s").worker is not None
+
+    def test_one_that_is_lost_takes_no_place_of_another(self, affinity: str) -> None:
+        pool = Driver(pool_size=2, affinity=affinity, max_sessions=1)
+        pool.up()
+        pool.gone(done(pool, pool.call(session="s")), started=1)
+        assert pool.call(session="t").worker is not None
+        assert pool.outcome(pool.call(session="s")) == "session_worker_unavailable"
 
 
 def test_calls_that_were_made_for_a_worker_that_went_are_told_and_none_is_moved() -> None:
@@ -257,6 +264,19 @@ def test_calls_that_were_made_for_a_worker_that_went_are_told_and_none_is_moved(
     assert pool.queued == []
     # They were told; the session starts anew.
     assert pool.call(session="s").worker is not None
+
+
+def test_a_call_behind_others_is_told_at_once_that_its_worker_went() -> None:
+    pool = Driver(affinity="strict_queue")
+    pool.start()
+    first, other, second = pool.call(session="s"), pool.call(), pool.call(session="s")
+    (worker,) = pool.workers
+    pool.ready(worker)
+    pool.gone(worker, started=1)
+    lost = "session_worker_unavailable"
+    assert pool.outcomes([first, other, second]) == ["worker_crashed", None, lost]
+    # Once: it starts anew.
+    assert pool.outcome(pool.call(session="s")) is None
 
 
 class TestRecycling:

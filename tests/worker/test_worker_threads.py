@@ -393,6 +393,25 @@ def test_a_call_is_cancelled_at_any_step_of_its_thread(
     assert step > 20
 
 
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_an_id_that_is_used_again_at_once_is_the_new_calls(
+    start: Start, fifo: Fifo, is_wanted: bool
+) -> None:
+    """Though the thread that had the call before has not gone on yet."""
+    worker = start(threads=2).ready()
+    id = worker.begin("linger", fifo.path)
+    assert worker.answer(id) is None
+    frame = messages.call(id, "default", "counted", wire.encode([3]), {"stream": 0})
+    worker.send(frame, messages.credit(id, 9) if is_wanted else messages.cancel(id))
+    values, tag, content = worker.chunks(id)
+    if is_wanted:
+        assert (values, tag) == ([0, 1, 2], "result")
+    else:
+        assert (values, tag, content["type"]) == ([], "error", "cancelled")
+    fifo.release()
+    assert worker.call("add", 1) == 2
+
+
 class Cancel(threading.Thread):
     """Sends the cancel of a call when the worker's thread is at its step, and a ping: that is
     answered when the cancel was seen, by another thread. `line` is what it said of the step."""
