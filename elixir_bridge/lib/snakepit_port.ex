@@ -69,7 +69,8 @@ defmodule SnakepitPort do
 
   Errors: of type `:config` (with `problems`) for a configuration that is wrong or an interpreter
   that is missing, `:protocol_version`, `:timeout`, `:supervisor_down`, `:protocol_error`. Unlike with
-  `GenServer.start_link/3` a caller that does not trap exits survives them.
+  `GenServer.start_link/3` a caller that does not trap exits survives them. Each is logged as well, with every attempt:
+  where an OTP supervisor starts a server again nobody else would say why that fails.
   """
   @spec start_link([Server.option()]) :: {:ok, pid} | {:error, Error.t() | {:already_started, pid}}
   def start_link(opts \\ []), do: Server.start_link(opts)

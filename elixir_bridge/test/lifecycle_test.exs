@@ -1,6 +1,7 @@
 defmodule SnakepitPort.LifecycleTest do
   @moduledoc "Starting, stopping, dying, and what is left afterwards, with a real supervisor."
   use ExUnit.Case, async: true
+  import ExUnit.CaptureLog
   import SnakepitPort.Support
   alias SnakepitPort.{Error, Frames, Link, LinkStream, Terms}
 
@@ -216,6 +217,26 @@ defmodule SnakepitPort.LifecycleTest do
       :ok = SnakepitPort.await_ready(server)
       assert SnakepitPort.execute("add", [1, 2], server: server) == {:ok, 3}
       Enum.each(workers, &await_gone/1)
+    end
+
+    test "that cannot be started again says why in the log, once for each attempt", context do
+      Process.flag(:trap_exit, true)
+      path = temporary_path("pools.toml")
+      on_exit(fn -> File.rm!(path) end)
+      File.write!(path, "[[pools]]\nname = \"default\"\nadapter = \"none\"\n")
+      children = [{SnakepitPort, name: name(context), logs: false, config: path}]
+
+      log =
+        capture_log(fn ->
+          {:ok, otp} = Supervisor.start_link(children, strategy: :one_for_one, max_restarts: 1)
+          File.write!(path, "[[pools]]\nname = \"default\"\n")
+          kill(os_pid(name(context)), "KILL")
+          # It has tried once.
+          assert_receive {:EXIT, ^otp, :shutdown}, 20_000
+        end)
+
+      assert [_, told] = String.split(log, "#{inspect(name(context))} could not start: ")
+      assert told =~ "adapter: missing"
     end
 
     # Both servers number their calls alike.

@@ -147,7 +147,7 @@ defmodule SnakepitPort.Server do
   Starts the supervisor and returns when it has said hello.
 
   Failing to start is `{:error, %SnakepitPort.Error{}}` for every caller, linked or not: unlike
-  `GenServer.start_link/3`, this does not take a caller with it that does not trap exits.
+  `GenServer.start_link/3`, this does not take a caller with it that does not trap exits. Logger gets the error, too.
   """
   @spec start_link([option]) :: {:ok, pid} | {:error, Error.t() | {:already_started, pid}}
   def start_link(opts), do: :proc_lib.start_link(__MODULE__, :boot, [self(), options(opts)])
@@ -166,6 +166,10 @@ defmodule SnakepitPort.Server do
             :gen_server.enter_loop(__MODULE__, [], state, {:local, opts[:name]})
 
           {:error, error} ->
+            # An OTP supervisor that starts it again tells nobody why that has failed, but in reports that Elixir's
+            # Logger leaves out.
+            text = "#{inspect(opts[:name])} could not start: #{Exception.message(error)}"
+            Logger.error(text, server: opts[:name])
             # The name is free by the time the caller tries again.
             Process.unregister(opts[:name])
             Process.unlink(parent)
