@@ -102,6 +102,17 @@ defmodule SnakepitPort.LegacyTest do
     assert message =~ ~r/there is no configuration: give config:.*or set config :snakepit/
   end
 
+  test "what a release's sys.config sets is found, and what was set since wins", context do
+    path = Path.join(context.folder, "sys.config")
+    File.write!(path, "[{snakepit, [{pool_size, 1}, {grpc_port, 2}]}].")
+
+    code =
+      "Application.put_env(:snakepit, :grpc_port, 3); IO.inspect(Enum.sort(SnakepitPort.Legacy.config()))"
+
+    args = ["--erl", "-config #{path}", "-pa", Mix.Project.compile_path(), "-e", code]
+    assert System.cmd("elixir", args) == {"[grpc_port: 3, pool_size: 1]\n", 0}
+  end
+
   test "a reload finds none either when the application's is gone", context do
     # A report of its own: another test's is to be the first of its kind.
     Application.put_all_env([{:snakepit, v05(context.folder) ++ [pool_queue_timeout: 1_234]}])

@@ -10,10 +10,22 @@ defmodule SnakepitPort.Legacy do
   @doc "What `config :snakepit, ...` set, or `nil` if nothing."
   @spec config() :: keyword | nil
   def config do
-    case Application.get_all_env(:snakepit) do
+    load()
+
+    # OTP adds the other key for itself.
+    case Keyword.delete(Application.get_all_env(:snakepit), :included_applications) do
       [] -> nil
       config -> config
     end
+  end
+
+  # What a release's sys.config sets for an application is there once that is loaded. Snakepit itself is gone, so
+  # an empty application of its name is; what was set since the start goes on to count.
+  defp load do
+    set = Application.get_all_env(:snakepit)
+
+    with :ok <- :application.load({:application, :snakepit, []}),
+         do: Application.put_all_env(snakepit: set)
   end
 
   @doc """
