@@ -364,8 +364,10 @@ defmodule SnakepitPort do
 
       :ok = SnakepitPort.register_tool("user_name", fn id -> Repo.get!(User, id).name end)
 
-  It runs in a process of its own, for as long as it likes: only the deadline of the command's own call ends it, by
-  an exit with the reason `:shutdown`. What it raises, throws or exits with is raised in the command, as `ToolError`, and
+  It runs in a process of its own, whose `$callers` are the process that called the command, and the callers of that: so
+  what Ecto's sandbox and Mox allow that process, they allow the tool. It may take its time. When nobody waits for it
+  any more, it is told to exit with the reason `:shutdown`: when the command's call is past its deadline, when the calling
+  process or the worker dies, when the server stops. What it raises, throws or exits with is raised in the command, as `ToolError`, and
   a warning for Logger (`Logger.put_module_level(SnakepitPort.Tools, :none)` silences these).
   Arguments and results travel as those of commands do. A tool may make calls; one to the pool that waits for it takes a
   worker that is free.

@@ -31,7 +31,7 @@ defmodule SnakepitPort.LinkTest do
     pid = request(link, 1_000)
     [{^pid, id}] = :ets.lookup(link.table, pid)
     # Taken by the owner, but not sent yet.
-    [{^id, alias}] = :ets.take(link.table, id)
+    [{^id, alias, _}] = :ets.take(link.table, id)
     assert_receive {:done, :timeout}
     send(alias, {alias, "late"})
     assert Process.info(pid, :messages) == {:messages, []}

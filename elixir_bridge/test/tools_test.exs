@@ -81,6 +81,23 @@ defmodule SnakepitPort.ToolsTest do
       assert run(server, "ask", ["add", 1, 2]) == {:ok, 3}
     end
 
+    test "know who called their command, and for whom", %{server: server} do
+      test = self()
+      register(server, "callers", fn -> send(test, {:callers, Process.get(:"$callers")}) && 1 end)
+
+      for call <- [
+            fn -> run(server, "ask", ["callers"]) end,
+            fn -> run(server, "ask", ["callers"], progress: fn _, _ -> :ok end) end,
+            fn -> Enum.to_list(SnakepitPort.stream("ask_each", ["callers"], server: server)) end
+          ] do
+        call.()
+        assert_receive {:callers, [^test]}
+        %Task{pid: pid} = task = Task.async(call)
+        Task.await(task, 10_000)
+        assert_receive {:callers, [^pid, ^test]}
+      end
+    end
+
     test "that fail raise in the command, with the reason", %{server: server} do
       register(server, "raises", fn -> raise ArgumentError, "no such luck" end)
       register(server, "throws", fn -> throw(:ball) end)

@@ -38,7 +38,7 @@ defmodule SnakepitPort.Delivery do
   @doc "Tells how far a call is, if its caller wants to know."
   @spec progress(Link.t(), Frames.id(), number, number) :: :ok
   def progress(link, id, done, total) do
-    with [{_, alias, :follows}] <- :ets.lookup(link.table, id),
+    with [{_, alias, :follows, _}] <- :ets.lookup(link.table, id),
          do: send(alias, {alias, {:progress, done, total}})
 
     :ok
@@ -46,9 +46,9 @@ defmodule SnakepitPort.Delivery do
 
   # What a stream gets is numbered: its consumer sees when something was taken away. The answer to a call that has
   # its progress told is marked, among what else comes to the same alias.
-  defp hand_out([{_, alias}], frame), do: send(alias, {alias, frame})
+  defp hand_out([{_, alias, _}], frame), do: send(alias, {alias, frame})
 
-  defp hand_out([{_, alias, n}], frame) do
+  defp hand_out([{_, alias, n, _}], frame) do
     send(alias, {alias, n, frame})
     n
   end

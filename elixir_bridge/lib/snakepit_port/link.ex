@@ -7,8 +7,8 @@ defmodule SnakepitPort.Link do
   and against a writer process, this took a quarter off the BEAM's CPU time for a call and carried a
   fifth more calls: one message fewer per call, and callers write in parallel. What makes it safe:
 
-    * **Registered before answered.** The row `{id, alias}`, of a stream `{id, alias, chunks}`, of a call whose
-      progress is told `{id, alias, :follows}`, is in the table before the first byte is
+    * **Registered before answered.** The row `{id, alias, callers}`, of a stream `{id, alias, chunks, callers}`, of a
+      call whose progress is told `{id, alias, :follows, callers}`, is in the table before the first byte is
       written, so the owner always finds whom an answer belongs to. Whoever *takes* the row
       (the owner for an answer, the caller for its timeout, the owner for a dead caller) has settled
       the call; that is why it is settled once.
@@ -323,6 +323,18 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
+  @doc "The process that waits for a call, and whom it works for (`$callers`); nobody if the call is settled."
+  @spec callers(t, Frames.id()) :: [pid]
+  def callers(link, id) do
+    case :ets.lookup(link.table, id) do
+      [row] -> elem(row, tuple_size(row) - 1)
+      [] -> []
+    end
+  rescue
+    # The owner is gone, and with it whoever asks.
+    ArgumentError -> []
+  end
+
   @doc "Takes `note_besides/2` back."
   @spec forget_besides(t, Frames.id()) :: :ok
   def forget_besides(link, id) do
@@ -393,12 +405,13 @@ defmodule SnakepitPort.Link do
     ArgumentError -> :ok
   end
 
-  @doc "Has the answer to a frame find `row`, and writes the frame. Never waits."
+  @doc "Has the answer to a frame find `row`, to which the callers are added, and writes the frame. Never waits."
   @spec register_and_write(t, tuple, iodata) :: :ok
   def register_and_write(link, row, frame) do
     watch(link)
     id = elem(row, 0)
-    :ets.insert(link.table, [row, {self(), id}])
+    callers = [self() | Process.get(:"$callers", [])]
+    :ets.insert(link.table, [:erlang.append_element(row, callers), {self(), id}])
     write(link, id, frame)
   rescue
     # The table or the port is gone, so the owner is going too: the monitor will say why.

@@ -61,7 +61,7 @@ defmodule SnakepitPort.LinkStream do
 
   defp sent?(link, {id, _alias}, n) do
     case :ets.lookup(link.table, id) do
-      [{_, _, sent}] -> sent > n
+      [{_, _, sent, _}] -> sent > n
       # It was answered.
       [] -> true
     end

@@ -4,7 +4,7 @@ defmodule SnakepitPort.Tools do
   `protocol/SPEC.md`).
 
   A process of its own, linked with the port's owner, which is not held up by what has to be decoded. Each tool
-  runs in another one, linked with this, whose end without an answer is an answer like any other. When its call is over,
+  runs in another one, which has the caller of its command among its `$callers`, linked with this, whose end without an answer is an answer like any other. When its call is over,
   or asks for the next one, or the server ends, it is told to exit with the reason `:shutdown`; one that traps exits is
   then left to itself.
   """
@@ -72,6 +72,7 @@ defmodule SnakepitPort.Tools do
 
         pid =
           spawn_link(fn ->
+            Process.put(:"$callers", Link.callers(link, id))
             answer(link, id, number, result(link, name, args))
             send(tools, {:answered, self()})
           end)

@@ -156,6 +156,12 @@ def ask(tool, *args):
 
 
 @command
+def ask_each(*tools):
+    for tool in tools:
+        yield host.call(tool)
+
+
+@command
 def why_not(tool, *args):
     """Why a tool has no result: what the exception says."""
     try:
