@@ -64,8 +64,9 @@ defmodule SnakepitPort do
       "Logs and telemetry" above
     * `:tools` - functions that commands may call, by their names; see `register_tool/3`
     * `:start_timeout` - ms until the supervisor must have said hello, default 15,000
-    * `:stop_timeout` - ms it may take to stop before it is killed, default 10,000; make it longer than
-      the configuration's `shutdown_grace_period`
+    * `:stop_timeout` - ms it may take to stop before it is killed, which is logged. Default: `:auto`, 3 s more than
+      the configuration lets it take by `shutdown_grace_period` and the longest `worker_shutdown_grace_period`:
+      together 10 s where these are not set. A shorter one cuts them short
 
   Errors: of type `:config` (with `problems`) for a configuration that is wrong or an interpreter
   that is missing, `:protocol_version`, `:timeout`, `:supervisor_down`, `:protocol_error`. Unlike with
@@ -427,7 +428,11 @@ defmodule SnakepitPort do
 
   @doc """
   Stops the supervisor and all its workers, and returns when they are gone. Calls that are running, or wait for a
-  worker, may finish within the configuration's `shutdown_grace_period`. Does nothing if none is running.
+  worker, may finish within the configuration's `shutdown_grace_period`, or the `:stop_timeout` of `start_link/1` where
+  that is shorter. Does nothing if none is running.
+
+  A server that is the child of an OTP supervisor is started again by that. To stop it for good:
+  `Supervisor.terminate_child(MyApp.Supervisor, SnakepitPort)`, with the name of the server where it has another one.
   """
   @spec stop(server) :: :ok
   def stop(server \\ SnakepitPort) do

@@ -50,7 +50,12 @@ defmodule SnakepitPort.LifecycleTest do
     end
 
     test "an OTP supervisor gives it as long as it takes to be killed, as far as it can" do
-      for {stop, shutdown} <- [{10, 1_010}, {0xFFFFFFFF, 0xFFFFFFFF}, {:infinity, :infinity}] do
+      for {stop, shutdown} <- [
+            {10, 1_010},
+            {0xFFFFFFFF, 0xFFFFFFFF},
+            {:infinity, :infinity},
+            {:auto, :infinity}
+          ] do
         assert %{shutdown: ^shutdown} = SnakepitPort.child_spec(stop_timeout: stop)
       end
     end
@@ -315,6 +320,14 @@ defmodule SnakepitPort.LifecycleTest do
       assert Task.await(stop, 15_000) == :ok
       refute alive?(os_pid) or alive?(worker)
       assert Process.whereis(server) == nil
+    end
+
+    test "says how long it may take to stop, of a new configuration, too", context do
+      config = fn grace -> [supervisor: [shutdown_grace_period: grace]] ++ config() end
+      server = start!(context, [[]], config: config.("30s"))
+      assert %{stop_timeout: :auto, stop_time: 32_000} = :sys.get_state(server)
+      {:ok, _} = SnakepitPort.reload(server, config: config.("2m"))
+      assert :sys.get_state(server).stop_time == 122_000
     end
 
     test "that is stopped does not wait for the call of a caller that died", context do

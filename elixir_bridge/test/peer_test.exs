@@ -477,7 +477,17 @@ defmodule SnakepitPort.PeerTest do
     server = start_peer!(context, "stubborn", stop_timeout: 50)
     os_pid = os_pid(server)
     assert alive?(os_pid)
-    assert SnakepitPort.stop(server) == :ok
+    {:ok, link} = Link.find(server)
+    call = Task.async(fn -> SnakepitPort.execute("never", [], server: server) end)
+    await(fn -> in_progress(link) == 1 end)
+    log = capture_log(fn -> assert SnakepitPort.stop(server) == :ok end)
+
+    assert log =~
+             ~r/the supervisor has not stopped within 50 ms, .* configuration lets it take 60000 ms/
+
+    assert {:error, %Error{message: "the SnakepitPort server was stopped before" <> _}} =
+             Task.await(call)
+
     await_gone(os_pid)
   end
 end

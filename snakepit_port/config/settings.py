@@ -100,7 +100,8 @@ SUPERVISOR = _section(
             "shutdown_grace_period",
             Duration(zero=True),
             "How long calls that run, or wait for a worker, may take to finish when the host "
-            "closes stdin, or on SIGTERM.",
+            "closes stdin, or on SIGTERM. The Elixir bridge waits for that, and longer, unless its "
+            "`stop_timeout:` is shorter.",
         ),
         Setting(
             "shm_threshold",

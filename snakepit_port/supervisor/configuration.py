@@ -50,6 +50,13 @@ def _check_that_it_is_regular(file: str) -> None:
         raise ConfigError([Problem("", message, "", encodable(file))])
 
 
+def stop_time(config: Config) -> int:
+    """What a host is told of how long an orderly stop may take, in milliseconds: calls finish, and
+    then workers."""
+    workers = [pool.worker_shutdown_grace_period for pool in config.enabled_pools]
+    return round((config.supervisor.shutdown_grace_period + max(workers, default=0.0)) * 1000)
+
+
 def call_timeouts(config: Config) -> dict[str, int | None]:
     """What a host is told of the deadlines of calls that bring none: by pool, in milliseconds; None
     where there is none."""

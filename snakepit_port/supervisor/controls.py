@@ -230,6 +230,7 @@ class Controls:
         return {
             "pools": done,
             "call_timeouts": configuration.call_timeouts(config),
+            "stop_time": configuration.stop_time(config),
             **({"converted": converted} if converted else {}),
         }
 

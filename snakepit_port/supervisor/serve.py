@@ -331,6 +331,7 @@ class Supervisor:
                 for pool in config.enabled_pools
             ],
             "call_timeouts": configuration.call_timeouts(config),
+            "stop_time": configuration.stop_time(config),
             **({"converted": converted} if converted else {}),
         }
 

@@ -130,6 +130,7 @@ async def test_a_file_configures_as_terms_do(tmp_path: Path) -> None:
     (tmp_path / "adapters").symlink_to(HERE)
     async with open_host(file) as host:
         assert [pool["name"] for pool in host.info["pools"]] == ["one"]
+        assert host.info["stop_time"] == 7_000
         assert await host.call(None, "add", [1, 2]) == 3
 
 

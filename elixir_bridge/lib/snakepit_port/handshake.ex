@@ -8,6 +8,9 @@ defmodule SnakepitPort.Handshake do
   # The largest frame that {packet, 4} takes.
   @max_frame_bytes 0x7FFFFFFF
 
+  # What a stop may take by the defaults of the configuration, in ms: of a supervisor that does not say.
+  @stop_time 7_000
+
   # How long a supervisor that closed its input may take to exit, in ms.
   @last_words 1_000
 
@@ -16,13 +19,14 @@ defmodule SnakepitPort.Handshake do
           shm: SharedMemory.t() | nil,
           capabilities: [String.t()],
           call_timeouts: map,
+          stop_time: non_neg_integer,
           base_dir: String.t() | nil
         }
 
   @doc """
   Starts a supervisor, whose port belongs to the calling process, and waits for its hello. What is
-  offered there are the largest frame that it accepts, shared memory, its capabilities, and how long calls may take
-  that do not say; with it is where
+  offered there are the largest frame that it accepts, shared memory, its capabilities, how long calls may take
+  that do not say, and how long a stop may; with it is where
   relative paths of a configuration in terms start from. If `parent`
   ends before that, so does the calling process, which traps exits, and the program with it.
   """
@@ -130,6 +134,7 @@ defmodule SnakepitPort.Handshake do
          shm: SharedMemory.new(info["shm"]),
          capabilities: capabilities,
          call_timeouts: with(timeouts when not is_map(timeouts) <- info["call_timeouts"], do: %{}),
+         stop_time: stop_time(info, @stop_time),
          base_dir: nil
        }}
     else
@@ -147,4 +152,9 @@ defmodule SnakepitPort.Handshake do
     message = "what was started does not say hello as a supervisor does"
     {:error, %Error{type: :protocol_error, message: message}}
   end
+
+  @doc "How long a stop may take by the configuration, in ms, where a supervisor says so; else the default."
+  @spec stop_time(map, non_neg_integer) :: non_neg_integer
+  def stop_time(%{"stop_time" => ms}, _) when is_integer(ms) and ms >= 0, do: ms
+  def stop_time(_, default), do: default
 end

@@ -467,6 +467,11 @@ defmodule SnakepitPort.Link do
   def down(:noproc),
     do: %Error{type: :supervisor_down, message: "the SnakepitPort server has just stopped"}
 
+  def down(reason) when reason in [:normal, :shutdown] do
+    message = "the SnakepitPort server was stopped before the call was answered"
+    %Error{type: :supervisor_down, message: message}
+  end
+
   def down(reason) do
     message = "the SnakepitPort server stopped: #{Exception.format_exit(reason)}"
     %Error{type: :supervisor_down, message: message}

@@ -9,7 +9,7 @@ defmodule SnakepitPort.Server do
   **Stopping.** Closing a port is only end-of-file to the program, and loses its exit status. So to stop,
   the supervisor gets SIGTERM, which it takes as an orderly end like end-of-file; answers of calls it
   still finishes are handed out meanwhile; and its exit status says that it is gone, and all its
-  workers with it. What has not gone after `stop_timeout` is killed.
+  workers with it. What has not gone after `stop_timeout` is killed, and that is logged.
   """
 
   use GenServer
@@ -37,7 +37,7 @@ defmodule SnakepitPort.Server do
           | {:logs, boolean}
           | {:tools, %{(String.t() | atom) => Tools.tool()} | [{atom, Tools.tool()}]}
           | {:start_timeout, timeout}
-          | {:stop_timeout, timeout}
+          | {:stop_timeout, timeout | :auto}
 
   @defaults [
     config: nil,
@@ -46,8 +46,12 @@ defmodule SnakepitPort.Server do
     logs: true,
     tools: [],
     start_timeout: 15_000,
-    stop_timeout: 10_000
+    stop_timeout: :auto
   ]
+
+  # How much longer than the configuration lets a supervisor take to stop it is waited for, in ms. The sum of its
+  # defaults is 10,000.
+  @stop_margin 3_000
 
   # The longest that a `receive` can wait.
   @longest 0xFFFFFFFF
@@ -70,8 +74,8 @@ defmodule SnakepitPort.Server do
     check!(:logs, opts, "true or false", &is_boolean/1)
     check!(:tools, opts, "functions by their names, like %{\"now\" => &now/0}", &tools?/1)
 
-    for key <- [:start_timeout, :stop_timeout],
-        do: check!(key, opts, "milliseconds or :infinity", &timeout?/1)
+    check!(:start_timeout, opts, "milliseconds or :infinity", &timeout?/1)
+    check!(:stop_timeout, opts, "milliseconds, :infinity or :auto", &(&1 == :auto or timeout?(&1)))
 
     opts
   end
@@ -133,8 +137,11 @@ defmodule SnakepitPort.Server do
   @doc "How long an OTP supervisor waits for a server to stop before it kills it."
   @spec shutdown(keyword) :: timeout
   def shutdown(opts) do
-    # An atom is larger than any number.
-    with ms when ms < :infinity <- opts[:stop_timeout], do: min(ms + 1_000, @longest)
+    case opts[:stop_timeout] do
+      ms when is_integer(ms) -> min(ms + 1_000, @longest)
+      # What the configuration lets it take is not known yet. The server keeps to that itself.
+      _ -> :infinity
+    end
   end
 
   defp check!(key, opts, what, ok?) do
@@ -224,6 +231,8 @@ defmodule SnakepitPort.Server do
          # The calls that have asked for a tool.
          asking: %{},
          stop_timeout: opts[:stop_timeout],
+         # What the configuration lets it take to stop.
+         stop_time: offer.stop_time,
          pools: %Pools{},
          # Who waits for the pools: a call by its process, and a monitor of that.
          waiting: %{}
@@ -374,7 +383,8 @@ defmodule SnakepitPort.Server do
     if MapSet.member?(pools.reloads, id) do
       answer = reload_answer(frame)
       with %{"call_timeouts" => %{} = new} <- answer, do: Link.note_call_timeouts(state.link, new)
-      tell_waiting(%{state | pools: Pools.reloaded(pools, id, answer)})
+      stop_time = Handshake.stop_time(answer, state.stop_time)
+      tell_waiting(%{state | pools: Pools.reloaded(pools, id, answer), stop_time: stop_time})
     else
       state
     end
@@ -446,13 +456,31 @@ defmodule SnakepitPort.Server do
 
   def terminate(_reason, %{port: port} = state) do
     Program.signal(state.os_pid, "TERM")
+    limit = stop_limit(state)
+    if limit != :infinity, do: Process.send_after(self(), :stop_timeout, limit)
 
-    if state.stop_timeout != :infinity,
-      do: Process.send_after(self(), :stop_timeout, state.stop_timeout)
+    if drain(state) == :timeout do
+      Logger.warning(killed(limit, state), server: state.name)
+      Program.kill(port, state.os_pid)
+    end
 
-    if drain(state) == :timeout, do: Program.kill(port, state.os_pid)
     SharedMemory.leave(state.link.shm, state.link.table)
     Reporter.finish(state.reporter)
+  end
+
+  defp stop_limit(%{stop_timeout: :auto, stop_time: ms}), do: min(ms + @stop_margin, @longest)
+  defp stop_limit(%{stop_timeout: timeout}), do: timeout
+
+  defp killed(limit, state) do
+    advice =
+      if limit < state.stop_time,
+        do:
+          ". Its configuration lets it take #{state.stop_time} ms (shutdown_grace_period, and then " <>
+            "worker_shutdown_grace_period): leave stop_timeout: out, or make it longer",
+        else: ""
+
+    "#{inspect(state.name)}: the supervisor has not stopped within #{limit} ms, and is killed, with the calls it " <>
+      "still runs#{advice}"
   end
 
   defp drain(%{port: port} = state) do

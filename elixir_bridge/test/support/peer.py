@@ -81,7 +81,11 @@ if mode == "junk_first":
 if mode == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-say("hello", 2 if mode == "version" else 1, {"max_frame_bytes": 2**20, "os_pid": os.getpid()})
+say(
+    "hello",
+    2 if mode == "version" else 1,
+    {"max_frame_bytes": 2**20, "os_pid": os.getpid(), "stop_time": 60_000},
+)
 if mode == "stubborn":
     wait_for_ever()
 if mode != "starting":
