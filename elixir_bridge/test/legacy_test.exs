@@ -7,6 +7,7 @@ defmodule SnakepitPort.LegacyTest do
   import SnakepitPort.Support, only: [name: 1, temporary_path: 1]
   alias Mix.Tasks.SnakepitPort.Convert
   alias SnakepitPort.Error
+  alias SnakepitPort.Support.JSON
 
   @adapter """
   from snakepit_port.adapter import command
@@ -202,19 +203,24 @@ defmodule SnakepitPort.LegacyTest do
 
       json =
         capture_io(fn ->
-          error = catch_error(Convert.run([path, "--json"]))
-          assert error.message == "the configuration cannot be converted"
+          # Nothing more is to be said.
+          assert catch_exit(Convert.run([path, "--json"])) == {:shutdown, 78}
         end)
 
       assert json =~ "which Python adapter this module started cannot be told from it"
 
       File.write!(path, "import Config\nconfig :other, key: 1\n")
-      assert_raise Mix.Error, ~r/there is no `config :snakepit`/, fn -> Convert.run([path]) end
+      told = ~r/no `config :snakepit` in .*, read for the environment test; .*--env prod/
+      assert_raise Mix.Error, told, fn -> Convert.run([path]) end
 
       for {code, what} <- [
             {~s(import Config\nimport_config "nowhere.exs"\n), ~r/could not read .*nowhere.exs/},
             {"import Config\nconfig :snakepit, [\n", ~r/missing terminator/},
-            {"import Config\nconfig :snakepit, )\n", ~r/wrong.exs:2/}
+            {"import Config\nconfig :snakepit, )\n", ~r/wrong.exs:2/},
+            {<<"import Config\n# ", 255>>, ~r/wrong.exs, or what it imports, is no text in UTF-8/},
+            {"import Config\nconfig :snakepit, pools: [%{adapter_args: [~r/a/]}]\n",
+             ~r"^pools\[0\].adapter_args\[0\]: TOML has nothing for ~r/a/; write"},
+            {"import Config\nconfig :snakepit, adapter: <<255>>\n", ~r"^adapter: TOML has nothing"}
           ] do
         File.write!(path, code)
         assert_raise Mix.Error, what, fn -> Convert.run([path]) end
@@ -227,6 +233,71 @@ defmodule SnakepitPort.LegacyTest do
       end
 
       assert_raise Mix.Error, ~r/which file/, fn -> Convert.run([]) end
+    end
+
+    test "says in JSON what is wrong, if it is asked for that", %{folder: folder, args: args} do
+      path = Path.join(folder, "wrong.exs")
+      File.write!(path, ~S|raise "no\n\\ \"way\""|)
+
+      for {args, message} <- [
+            {[path], "no\n\\ \"way\""},
+            {["none.toml"], "none.toml is TOML, not Elixir: snakepit-port convert none.toml"},
+            {args ++ ["-o", path], "#{path} is there already; --force writes over it"}
+          ] do
+        json =
+          capture_io(fn ->
+            assert catch_exit(Convert.run(args ++ ["--json"])) == {:shutdown, 1}
+          end)
+
+        assert %{"ok" => false, "problems" => [%{"message" => ^message}]} = JSON.decode!(json)
+      end
+    end
+
+    test "names the environment it has read for", %{args: args} do
+      told = capture_io(:stderr, fn -> capture_io(fn -> Convert.run(args) end) end)
+      assert told =~ "note: read for the environment prod; --env takes another"
+    end
+
+    test "reads files that need the project, and prints nothing but the result", context do
+      %{folder: folder} = context
+      lib = Path.join(folder, "lib")
+      File.mkdir!(lib)
+
+      File.write!(Path.join(folder, "mix.exs"), """
+      defmodule Needed.MixProject do
+        use Mix.Project
+        def project, do: [app: :needed, version: "0.1.0"]
+      end
+      """)
+
+      File.write!(Path.join(lib, "needed.ex"), "defmodule Needed, do: def(size, do: 3)")
+
+      File.write!(Path.join(folder, "runtime.exs"), """
+      import Config
+      config :snakepit, pooling_enabled: true, adapter_module: Snakepit.Adapters.GRPCPython,
+        pool_config: %{
+          pool_size: Needed.size(),
+          python_path: [Application.app_dir(:needed)],
+          adapter_args: ["--adapter", "a.B"]
+        }
+      """)
+
+      mix = fn args ->
+        libs = Path.join(Mix.Project.build_path(), "lib")
+        command = "mix snakepit_port.convert runtime.exs #{args} 2>stderr"
+        System.cmd("/bin/sh", ["-c", command], cd: folder, env: [{"ERL_LIBS", libs}])
+      end
+
+      assert {"", 1} = mix.("--no-compile")
+      assert File.read!(Path.join(folder, "stderr")) =~ "Needed.size/0 is undefined"
+      assert {toml, 0} = mix.("")
+      assert File.read!(Path.join(folder, "stderr")) =~ "Compiling 1 file"
+      assert "#" <> _ = toml
+      assert toml =~ "pool_size = 3"
+      assert toml =~ "_build/dev/lib/needed"
+      File.write!(Path.join(lib, "broken.ex"), "defmodule Broken, do: none()")
+      assert {"{" <> json, 1} = mix.("--json")
+      assert json =~ "the project does not compile; --no-compile"
     end
   end
 end
