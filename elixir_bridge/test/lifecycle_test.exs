@@ -3,7 +3,7 @@ defmodule SnakepitPort.LifecycleTest do
   use ExUnit.Case, async: true
   import ExUnit.CaptureLog
   import SnakepitPort.Support
-  alias SnakepitPort.{Error, Frames, Link, LinkStream, Terms}
+  alias SnakepitPort.{Call, Error, Frames, Link, LinkStream, Terms}
 
   describe "starting" do
     test "all mistakes of a configuration are told", context do
@@ -283,6 +283,11 @@ defmodule SnakepitPort.LifecycleTest do
 
       answers = 1..64 |> Enum.map(call) |> Task.await_many()
       assert Enum.all?(answers, &match?({:error, %Error{type: :timeout}}, &1))
+
+      assert {:error, %Error{type: :timeout, message: message}} =
+               Call.control(server, "stats", %{}, 50)
+
+      assert message == "the supervisor has not answered stats within 50 ms"
 
       # Callers that wait longer than the stop are served after it, in spite of the busy port.
       waiting =

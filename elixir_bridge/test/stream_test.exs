@@ -369,7 +369,11 @@ defmodule SnakepitPort.StreamTest do
     closed_at()
 
     # And of one whose consumer does not look at it.
-    assert {:error, %Error{type: :timeout}} =
+    assert {:error,
+            %Error{
+              type: :timeout,
+              message: "the stream was not read to its end within 1000 ms" <> _
+            }} =
              SnakepitPort.execute_stream(
                "endless",
                [],

@@ -45,8 +45,18 @@ defmodule SnakepitPort.Call do
     # The supervisor itself reads no files: those are for the arguments of commands.
     with {:ok, link} <- Link.find(server),
          {:ok, args} <- Terms.arguments(args, nil),
-         do: ask(link, &Frames.control(&1, name, args), timeout, announces(announce))
+         do:
+           link
+           |> ask(&Frames.control(&1, name, args), timeout, announces(announce))
+           |> of_control(name, timeout)
   end
+
+  defp of_control({:error, %Error{type: :timeout}}, name, timeout) do
+    message = "the supervisor has not answered #{name} within #{timeout} ms"
+    {:error, %Error{type: :timeout, message: message}}
+  end
+
+  defp of_control(answer, _name, _timeout), do: answer
 
   # How an answer is waited for: a function of the link, what makes a frame, and the time.
   defp asks(%{progress: nil}), do: &Link.request/3
@@ -104,9 +114,8 @@ defmodule SnakepitPort.Call do
   def wait(:infinity), do: :infinity
   def wait(ms), do: ms + @grace
 
-  @doc "The error of a call without any answer."
-  @spec late(timeout) :: Error.t()
-  def late(timeout), do: %Error{type: :timeout, message: "no answer within #{timeout} ms"}
+  # Of a call without any answer.
+  defp late(timeout), do: %Error{type: :timeout, message: "no answer within #{timeout} ms"}
 
   @doc "An error that says what was called, if it did not."
   @spec about(Error.t(), t, String.t()) :: Error.t()

@@ -210,11 +210,24 @@ defmodule SnakepitPort.Chunks do
         {:error, Call.about(error, chunks.call, chunks.command)}
 
       :timeout ->
-        {:error, Call.about(Call.late(chunks.call.timeout), chunks.call, chunks.command)}
+        too_late(%Error{type: :timeout}, chunks)
+
+      {:error, %Error{type: :timeout} = error} ->
+        too_late(error, chunks)
 
       {:error, error} ->
         {:error, Call.about(error, chunks.call, chunks.command)}
     end
+  end
+
+  # Whether Python or the consumer was slow is not known here: chunks that are ready wait for credit.
+  defp too_late(error, %{call: call, command: command}) do
+    time = if call.timeout == :infinity, do: "its time", else: "#{call.timeout} ms"
+
+    message =
+      "the stream was not read to its end within #{time}, what its consumer takes included; timeout: gives it more"
+
+    {:error, Call.about(%{error | message: message}, call, command)}
   end
 
   @doc """
