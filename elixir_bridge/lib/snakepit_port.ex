@@ -405,8 +405,8 @@ defmodule SnakepitPort do
   end
 
   @doc """
-  Has events and log lines sent to the calling process, until it exits or the server does (monitor the
-  server, and subscribe again to the next):
+  Has events and log lines sent to the calling process, until `unsubscribe/1`, or until it exits or the server does
+  (monitor the server, and subscribe again to the next):
 
       {:snakepit_port, :event, [:snakepit_port, :worker, :started], measurements, metadata}
       {:snakepit_port, :log, %{level: :info, line: "hello", pool: "default", worker: "default-1", ...}}
@@ -415,8 +415,17 @@ defmodule SnakepitPort do
   before it is unsubscribed again.
   """
   @spec subscribe(server) :: :ok | {:error, Error.t()}
-  def subscribe(server \\ SnakepitPort) do
-    with {:ok, link} <- Link.find(server), do: Reporter.subscribe(link.reporter)
+  def subscribe(server \\ SnakepitPort), do: with_reporter(server, &Reporter.subscribe/1)
+
+  @doc """
+  Ends what `subscribe/1` began for the calling process, if it did: nothing more is sent to it from then on, and what
+  has been stays in its mailbox. Errors as `subscribe/1`; one of type `:timeout` when it ends later.
+  """
+  @spec unsubscribe(server) :: :ok | {:error, Error.t()}
+  def unsubscribe(server \\ SnakepitPort), do: with_reporter(server, &Reporter.unsubscribe/1)
+
+  defp with_reporter(server, ask) do
+    with {:ok, link} <- Link.find(server), do: ask.(link.reporter)
   catch
     :exit, {:timeout, _} ->
       {:error,

@@ -287,6 +287,26 @@ defmodule SnakepitPort.PeerTest do
       assert {:error, %Error{type: :supervisor_down}} = SnakepitPort.subscribe(server)
     end
 
+    test "stop when the subscriber says so, and only for that", context do
+      server = start_peer!(context, "good")
+      assert SnakepitPort.unsubscribe(server) == :ok
+      :ok = SnakepitPort.subscribe(server)
+      {:ok, link} = Link.find(server)
+      other = Agent.start_link(fn -> SnakepitPort.subscribe(server) end) |> elem(1)
+      assert SnakepitPort.unsubscribe(server) == :ok
+      SnakepitPort.execute("log", ["x"], server: server)
+      # It has handed on what came before the answer.
+      assert Map.keys(:sys.get_state(link.reporter).subscribers) == [other]
+      refute_received {:snakepit_port, _, _}
+      refute_received {:snakepit_port, :event, _, _, _}
+
+      assert Process.info(link.reporter, :monitors)
+             |> elem(1)
+             |> Enum.count(&(&1 == {:process, self()})) == 0
+
+      assert {:error, %Error{type: :supervisor_down}} = SnakepitPort.unsubscribe(:no_such_server)
+    end
+
     test "stop when the subscriber is gone", context do
       server = start_peer!(context, "good")
       {:ok, link} = Link.find(server)

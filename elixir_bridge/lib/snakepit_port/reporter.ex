@@ -73,6 +73,10 @@ defmodule SnakepitPort.Reporter do
     end
   end
 
+  @doc "Takes `subscribe/1` back; what was sent before has arrived when this returns."
+  @spec unsubscribe(pid) :: :ok
+  def unsubscribe(pid), do: GenServer.call(pid, {:unsubscribe, self()})
+
   @impl true
   def init({owner, server, logs?, counts}) do
     # What a telemetry handler starts and links may crash.
@@ -133,6 +137,8 @@ defmodule SnakepitPort.Reporter do
     {:reply, :ok, put_in(state.subscribers[pid], {call, Process.monitor(pid)})}
   end
 
+  def handle_call({:unsubscribe, pid}, _from, state), do: {:reply, :ok, forget(state, pid)}
+
   @impl true
   def handle_info({:report, frame}, state) do
     :counters.sub(state.counts, @waiting, 1)
@@ -149,16 +155,18 @@ defmodule SnakepitPort.Reporter do
 
   def handle_info({:unsubscribe, pid, call}, state) do
     case state.subscribers do
-      %{^pid => {^call, monitor}} ->
-        Process.demonitor(monitor, [:flush])
-        {:noreply, %{state | subscribers: Map.delete(state.subscribers, pid)}}
-
-      _ ->
-        {:noreply, state}
+      %{^pid => {^call, _}} -> {:noreply, forget(state, pid)}
+      _ -> {:noreply, state}
     end
   end
 
   def handle_info(_unexpected, state), do: {:noreply, state}
+
+  defp forget(state, pid) do
+    {subscribed, subscribers} = Map.pop(state.subscribers, pid)
+    with {_call, monitor} <- subscribed, do: Process.demonitor(monitor, [:flush])
+    %{state | subscribers: subscribers}
+  end
 
   defp hand_on({:event, name, %{} = measurements, %{} = metadata}, state) when is_binary(name) do
     name = Names.event(name)
