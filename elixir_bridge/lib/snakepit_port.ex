@@ -87,7 +87,7 @@ defmodule SnakepitPort do
   @doc """
   Waits until every pool is ready or has failed to start.
 
-  Of the latter the error, of type `:pool_unavailable`, names all and says why; the others can be used,
+  Of the latter the error, of type `:pool_unavailable`, names all and says why, with Python's tracebacks; the others can be used,
   and the supervisor keeps trying. After `reload/2` it waits for the pools that were added, too, and for
   those that could not start before. The timeout can be given alone, for the default server.
   """

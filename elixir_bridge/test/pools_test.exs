@@ -21,6 +21,23 @@ defmodule SnakepitPort.PoolsTest do
     assert Pools.verdict(begun([@unavailable, @ready])) == :ok
   end
 
+  test "what several pools say is bounded, each" do
+    traceback = String.duplicate("x", 9_000) <> "the end of it\n"
+
+    events =
+      for pool <- ["a", "b", "c"] do
+        why = %{"message" => "no module", "traceback" => if(pool != "c", do: traceback)}
+        {"pool.unavailable", pool, Map.put(why, "pool", pool)}
+      end
+
+    assert {:error, %Error{pool: nil, traceback: "pool a:\n…xx" <> rest}} =
+             Pools.verdict(begun(events))
+
+    assert [_, _] = String.split(rest, "the end of it\n\npool b:\n…xx")
+    assert String.ends_with?(rest, "xthe end of it")
+    assert String.length(rest) < 9_000
+  end
+
   test "a pool that was added is waited for, until it has told" do
     added = reloaded(begun(), "added")
     assert Pools.verdict(added) == :wait

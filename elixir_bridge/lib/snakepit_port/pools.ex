@@ -9,6 +9,9 @@ defmodule SnakepitPort.Pools do
 
   alias SnakepitPort.{Error, Frames}
 
+  # How much is shown of the traceback of one pool among several, in characters.
+  @longest 4_000
+
   # Pool => error; names; ids of the reloads that are not answered.
   defstruct ready?: false, unavailable: %{}, unsettled: MapSet.new(), reloads: MapSet.new()
 
@@ -80,6 +83,20 @@ defmodule SnakepitPort.Pools do
   defp settled(several) do
     causes = for {pool, error} <- several, do: "\n  #{pool}: #{error.message}"
     message = "#{length(several)} pools could not start:#{causes}"
-    {:error, %Error{type: :pool_unavailable, message: message}}
+    {:error, %Error{type: :pool_unavailable, message: message, traceback: tracebacks(several)}}
+  end
+
+  defp tracebacks(several) do
+    texts = for {pool, %{traceback: "" <> text}} <- several, do: "pool #{pool}:\n#{ending(text)}"
+    if texts != [], do: Enum.join(texts, "\n\n")
+  end
+
+  # There, where it was raised.
+  defp ending(text) do
+    text = String.trim_trailing(text)
+
+    if String.length(text) <= @longest,
+      do: text,
+      else: "…" <> String.slice(text, -@longest, @longest)
   end
 end
