@@ -87,8 +87,8 @@ defmodule SnakepitPort do
   @doc """
   Waits until every pool is ready or has failed to start.
 
-  Of the latter the error, of type `:pool_unavailable`, names all and says why, with Python's tracebacks; the others can be used,
-  and the supervisor keeps trying. After `reload/2` it waits for the pools that were added, too, and for
+  Of the latter the error, of type `:pool_unavailable`, names all and says why, with Python's tracebacks; the others
+  can be used, and the supervisor keeps trying. After `reload/2` it waits for the pools that were added, too, and for
   those that could not start before. The timeout can be given alone, for the default server.
   """
   @spec await_ready(server | timeout, timeout) :: :ok | {:error, Error.t()}
@@ -201,8 +201,8 @@ defmodule SnakepitPort do
   end
 
   @doc """
-  `execute/3` as a call of a session: its calls run on one worker, so what that keeps in memory is there for
-  the next. With `affinity = "strict_queue"` or `"strict_fail_fast"` never on another; when the worker is
+  `execute/3` as a call of a session, named by 1 to 255 characters: its calls run on one worker, so what that keeps in
+  memory is there for the next. With `affinity = "strict_queue"` or `"strict_fail_fast"` never on another; when the worker is
   gone, that is said once by an error of type `:session_worker_unavailable`. With the default, `"hint"`, they go
   to another when theirs is busy.
   """
@@ -228,7 +228,7 @@ defmodule SnakepitPort do
 
   # Here, for as an option nil means none. The first counts, and what are no options is told by whoever reads them.
   defp of_session(opts, id) do
-    id = Call.text(id, "a session")
+    id = Call.session(id)
     if is_list(opts), do: [{:session_id, id} | opts], else: opts
   end
 
@@ -241,7 +241,7 @@ defmodule SnakepitPort do
     {server, opts} = opts |> options!([:pool, server: SnakepitPort]) |> Keyword.pop!(:server)
     # As for a call: the default pool.
     opts = Enum.reject(opts, &(&1 == {:pool, nil}))
-    args = Map.put(names(opts), :session, Call.text(session_id, "a session"))
+    args = Map.put(names(opts), :session, Call.session(session_id))
     Call.control(server, "close_session", args, @control_timeout)
   end
 
@@ -368,8 +368,8 @@ defmodule SnakepitPort do
   It runs in a process of its own, whose `$callers` are the process that called the command, and the callers of that: so
   what Ecto's sandbox and Mox allow that process, they allow the tool. It may take its time. When nobody waits for it
   any more, it is told to exit with the reason `:shutdown`: when the command's call is past its deadline, when the calling
-  process or the worker dies, when the server stops. What it raises, throws or exits with is raised in the command, as `ToolError`, and
-  a warning for Logger (`Logger.put_module_level(SnakepitPort.Tools, :none)` silences these).
+  process or the worker dies, when the server stops. What it raises, throws or exits with is raised in the command, as
+  `ToolError`, and a warning for Logger (`Logger.put_module_level(SnakepitPort.Tools, :none)` silences these).
   Arguments and results travel as those of commands do. A tool may make calls; one to the pool that waits for it takes a
   worker that is free.
 

@@ -169,6 +169,14 @@ defmodule SnakepitPort.ExecuteTest do
            fn -> SnakepitPort.execute("pid", [], [{:pool, <<255>>} | opts]) end},
           {"a session is named by a string of UTF-8",
            fn -> SnakepitPort.execute_in_session(<<255>>, "pid", [], opts) end},
+          {"session_id: has to be a text of 1 to 255 characters, not \"\"",
+           fn -> SnakepitPort.execute_in_session("", "pid", [], opts) end},
+          {"session_id: has to be a text of 1 to 255 characters, not \"xxxx",
+           fn ->
+             SnakepitPort.execute("pid", [], [{:session_id, String.duplicate("x", 256)} | opts])
+           end},
+          {"session_id: has to be a text of 1 to 255 characters",
+           fn -> SnakepitPort.close_session("", opts) end},
           {"a session is named by", fn -> SnakepitPort.execute_in_session(3, "pid", [], opts) end},
           {"a session", fn -> SnakepitPort.close_session(3, server: server) end},
           {"a session is named by a string or an atom, not by nil",

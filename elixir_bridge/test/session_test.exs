@@ -41,6 +41,13 @@ defmodule SnakepitPort.SessionTest do
     assert pid!(server, "s") != pid
   end
 
+  test "the longest name of a session is 255 characters, whatever they take", %{server: server} do
+    for character <- ["x", "ž", "e\u0301"] do
+      session = String.duplicate(character, div(255, length(String.codepoints(character))))
+      assert is_integer(pid!(server, session))
+    end
+  end
+
   test "a session can be closed", %{server: server} do
     pid!(server, "s")
     assert SnakepitPort.close_session("s", server: server, pool: nil) == {:ok, true}

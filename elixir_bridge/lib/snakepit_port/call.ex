@@ -149,7 +149,7 @@ defmodule SnakepitPort.Call do
   end
 
   def options([{:session_id, id} | rest], call) do
-    id = text(id, "a session")
+    id = session(id)
     call = options(rest, call)
     %{call | wire: Map.put(call.wire, "session", id)}
   end
@@ -263,4 +263,22 @@ defmodule SnakepitPort.Call do
   def text(other, what) do
     raise ArgumentError, "#{what} is named by a string or an atom, not by #{shown(other)}"
   end
+
+  @longest_session 255
+
+  @doc "The id of a session, as `text/2`. Raises `ArgumentError` for one that the protocol does not take."
+  @spec session(String.t() | atom) :: String.t()
+  def session(id) do
+    id = text(id, "a session")
+
+    # Mostly bytes tell.
+    if id != "" and (byte_size(id) <= @longest_session or code_points(id) <= @longest_session) do
+      id
+    else
+      raise ArgumentError,
+            "session_id: has to be a text of 1 to #{@longest_session} characters, not #{shown(id)}"
+    end
+  end
+
+  defp code_points(text), do: length(String.to_charlist(text))
 end
