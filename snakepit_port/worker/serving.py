@@ -208,6 +208,6 @@ class Serving:
             # What cleans up there is still the command.
             self._serves = id
             try:
-                close(values)
+                close(values, stream.command)
             finally:
                 self._end()

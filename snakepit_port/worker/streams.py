@@ -7,6 +7,7 @@ faster. However the stream ends, it is closed: the `finally` blocks of a generat
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Iterator
 from types import GeneratorType
@@ -15,6 +16,10 @@ from typing import Any
 #: A `finally` block that yields has to be closed again: this often. Nobody nests them deeper, and
 #: one that goes on for ever is left where it is.
 _MAX_CLOSINGS = 100
+
+#: What Python raises for a generator that yields instead of ending, and for one that another thread
+#: is in: its traceback shows no line of either.
+_NOT_CLOSED = (RuntimeError, ValueError)
 
 
 class Stream:
@@ -37,15 +42,27 @@ class Stream:
         self.credit = 0
 
 
-def close(values: Iterator[Any]) -> None:
-    """Have a generator clean up. What that raises concerns no caller, and is printed."""
+def close(values: Iterator[Any], command: str) -> None:
+    """Have a command's generator clean up. What that raises concerns no caller, and is printed."""
+    goes_on = False
     for _ in range(_MAX_CLOSINGS):
         try:
             closing = getattr(values, "close", None)
             if callable(closing):
                 closing()
             return
-        except BaseException:
-            traceback.print_exc()
-        if type(values) is not GeneratorType or values.gi_frame is None:
-            return
+        except BaseException as exc:
+            is_open = type(values) is GeneratorType and values.gi_frame is not None
+            # By its type: `isinstance` asks the exception itself, which may be broken.
+            if not (is_open and type(exc) in _NOT_CLOSED):
+                _print(f"command {command!r}, as its stream was closed:")
+                traceback.print_exc()
+            elif not goes_on:
+                goes_on = True
+                _print(f"command {command!r} goes on as its stream is closed: {exc}")
+            if not is_open:
+                return
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr)

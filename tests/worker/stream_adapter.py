@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -162,6 +163,13 @@ def yield_in_finally() -> Iterator[str]:
             seen.append("not reached")
     finally:
         seen.append("outer")
+
+
+@command
+def never_end() -> Iterator[str]:
+    while True:
+        with contextlib.suppress(GeneratorExit):
+            yield "first"
 
 
 @command

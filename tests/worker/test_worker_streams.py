@@ -303,6 +303,22 @@ def test_what_cleaning_up_does_is_no_matter(worker: Worker, command: str, left: 
     worker.hang_up()
     printed = worker.stderr.rest()
     assert ("in finally" in printed) == (command == "raise_in_finally")
+    assert printed.count(f"command '{command}'") == (command != "reader")
+
+
+def test_a_generator_that_cannot_be_closed_is_told_once(worker: Worker) -> None:
+    id = worker.begin_stream(1, "never_end")
+    worker.chunk(id)
+    worker.interrupt(id)
+    assert worker.failure_of(id)["type"] == "cancelled"
+    assert worker.call("remembered") == []
+    worker.hang_up()
+    told, *rest = worker.stderr.rest().splitlines()
+    assert told == (
+        "command 'never_end' goes on as its stream is closed: generator ignored GeneratorExit"
+    )
+    # Python has a word of its own when it does away with the generator.
+    assert [line for line in rest if "Traceback" in line][1:] == []
 
 
 @one_at_a_time
