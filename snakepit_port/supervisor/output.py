@@ -6,6 +6,7 @@ do records of `logging` that go through `snakepit_port.logs`.
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from snakepit_port.supervisor.pump import READ, Pump
 
 #: A longer line is cut: SPEC section 10.
 MAX_LINE_BYTES = 16 * 1024
+
+#: A line that is not over yet is surely cut if it has more: its level and its end do not count.
+_MAX_RAW_BYTES = MAX_LINE_BYTES + len(b"<3>\r")
 
 #: Lines kept to tell what a worker said before it died.
 TAIL_LINES = 40
@@ -29,6 +33,9 @@ _READ_REST_BYTES = 64 * 1024
 #: Levels of syslog(3) by their digits, as the host knows them.
 _SYSLOG = dict(zip(b"01234567", ("error",) * 4 + ("warning", "info", "info", "debug"), strict=True))
 
+#: Levels of what has nothing to do with an end, where a line says its level itself.
+_UNSUSPICIOUS = ("info", "debug")
+
 
 class Output:
     """One end of a pipe that a worker writes text to. The pipe is closed when its last writer is
@@ -43,6 +50,7 @@ class Output:
         self._partial = b""
         self._cut = False
         self._open = True
+        #: The last lines, but for those that say that they are of no concern.
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         os.set_blocking(fd, False)
         pump.watch(fd, READ, self._ready)
@@ -75,7 +83,7 @@ class Output:
         for line in lines:
             self._say(line)
             self._cut = False
-        if len(self._partial) > MAX_LINE_BYTES:
+        if len(self._partial) > _MAX_RAW_BYTES:
             self._say(self._partial)
             self._partial, self._cut = b"", True
         return True
@@ -84,13 +92,16 @@ class Output:
         """One line; of one that was cut already, the rest is dropped."""
         if self._cut:
             return
-        level = self._level
+        level, says_it = self._level, False
         if raw[:1] == b"<" and raw[2:3] == b">" and raw[1] in _SYSLOG:
-            level, raw = _SYSLOG[raw[1]], raw[3:]
-        text = raw[:MAX_LINE_BYTES].decode(errors="replace").rstrip("\r")
-        if len(raw) > MAX_LINE_BYTES:
-            text += "…"
-        self.tail.append(text)
+            level, says_it, raw = _SYSLOG[raw[1]], True, raw[3:]
+        raw = raw.removesuffix(b"\r")
+        is_long = len(raw) > MAX_LINE_BYTES
+        # A character that the cut goes through is left out.
+        text, _ = codecs.utf_8_decode(raw[:MAX_LINE_BYTES], "replace", not is_long)
+        text = text.rstrip("\r") + "…" * is_long
+        if not (says_it and level in _UNSUSPICIOUS):
+            self.tail.append(text)
         self._line(level, text)
 
     def _shut(self) -> None:

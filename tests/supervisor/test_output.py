@@ -67,8 +67,8 @@ async def test_a_line_may_say_its_level(printer: Printer) -> None:
     assert printer.lines == [*(f"text {digit}" for digit in range(8)), *texts[8:]]
     named = ["error"] * 4 + ["warning", "info", "info", "debug"]
     assert printer.levels == named + ["info"] * 5
-    # The last words of a worker have none.
-    assert printer.output.tail[0] == "text 0"
+    # The last words of a worker have none. What informs of other calls is not among them.
+    assert list(printer.output.tail) == [*(f"text {digit}" for digit in range(5)), *texts[8:]]
 
 
 async def test_a_last_line_needs_no_end(printer: Printer) -> None:
@@ -93,6 +93,23 @@ async def test_a_long_line_is_cut_once(printer: Printer) -> None:
 async def test_a_long_line_that_comes_at_once_is_cut_too(printer: Printer) -> None:
     await printer.print(b"x" * (MAX_LINE_BYTES + 1) + b"\n" + b"y" * MAX_LINE_BYTES + b"\n")
     assert printer.lines == ["x" * MAX_LINE_BYTES + "…", "y" * MAX_LINE_BYTES]
+
+
+async def test_a_long_line_that_says_its_level_is_cut_as_any(printer: Printer) -> None:
+    line = "y" * MAX_LINE_BYTES
+    for data in (f"<3>{line}", "more\n", f"<3>{line}", "\r\n", f"{line}", "\r\n"):
+        await printer.print(data.encode())
+    assert printer.lines == [f"{line}…", line, line]
+
+
+async def test_a_cut_goes_through_no_character(printer: Printer) -> None:
+    for start in ("", "x", "xx"):
+        await printer.print(f"{start}{'€' * MAX_LINE_BYTES}\n".encode())
+    fit = [(MAX_LINE_BYTES - n) // 3 for n in range(3)]
+    assert printer.lines == [f"{'x' * n}{'€' * fit[n]}…" for n in range(3)]
+    # One that is incomplete where the line ends was so when it was printed.
+    await printer.print("€\n".encode()[1:])
+    assert printer.lines[3:] == ["\ufffd\ufffd"]
 
 
 async def test_short_lines_do_not_hold_up_what_else_there_is(printer: Printer) -> None:
