@@ -45,8 +45,9 @@ def no_module(adapter: str, exc: ModuleNotFoundError) -> str:
     return ""
 
 
-def not_found(name: str | None) -> str:
-    """What to do about a module that is nowhere, or nothing where that cannot be told."""
+def not_found(name: str | None, adapter: str = "") -> str:
+    """What to do about a module that is nowhere, or nothing where that cannot be told. What the
+    adapter itself names is hardly of a package: it is written wrong, or its folder is missing."""
     root, _, inside = (name or "").partition(".")
     if not root:
         return ""
@@ -56,11 +57,20 @@ def not_found(name: str | None) -> str:
     if inside and found is not None:
         # Another of the same name, perhaps, that comes first.
         return f" ({root} is {getattr(found, '__file__', None) or 'builtin'})"
-    own = ", ".join(folder for folder in sys.path if folder and not _LIBRARY.search(folder))
-    return (
-        f". If it is of a package: {sys.executable} -m pip install {root}, or whatever the"
-        f" package is called; if it is yours: add its folder to python_path ({own or 'now empty'})"
-    )
+    own = [folder for folder in sys.path if folder and not _LIBRARY.search(folder)]
+    choices = [
+        f"if it is of a package: {sys.executable} -m pip install {root}, or whatever the package is"
+        " called",
+        f"if it is yours: add its folder to python_path ({', '.join(own) or 'now empty'})",
+    ]
+    close = ""
+    if re.split("[.:]", adapter)[0] == root:
+        import pkgutil  # Few need it, and every starter would hold it.
+
+        choices.reverse()
+        close = closest(root, [module.name for module in pkgutil.iter_modules(own)])
+    meant = f"; did you mean {adapter.replace(root, close, 1)}? " if close else ". "
+    return f"{meant}I{'; '.join(choices)[1:]}"
 
 
 def no_command(adapter: str, classes: list[str]) -> str:

@@ -73,7 +73,7 @@ class Adapter:
         except LoadError:
             raise
         except BaseException as exc:
-            raise LoadError(import_error(f"adapter {name} failed to load", exc)) from None
+            raise LoadError(import_error(f"adapter {name} failed to load", exc, name)) from None
         self._direct = frozenset(direct_calls)
         if not self.commands and not direct_calls:
             raise _refused(no_command(name, _classes_with_commands(self._holder, name)))
@@ -341,12 +341,13 @@ def _refused(message: str) -> LoadError:
     return LoadError({"type": "pool_unavailable", "message": message})
 
 
-def import_error(what: str, exc: BaseException) -> dict[str, Any]:
-    """An error map about something of the user's that could not be imported or made."""
+def import_error(what: str, exc: BaseException, adapter: str = "") -> dict[str, Any]:
+    """An error map about something of the user's that could not be imported or made; of an adapter
+    with its name."""
     message = f"{what}: {exception_name(exc)}: {text_of(exc)}"
     # By its type: `isinstance` asks the exception itself, which may be broken.
     if issubclass(type(exc), ModuleNotFoundError):
-        message += not_found(getattr(exc, "name", None))
+        message += not_found(getattr(exc, "name", None), adapter)
     return {
         "type": "pool_unavailable",
         "message": _utf8(message),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -406,19 +407,43 @@ def test_an_adapter_that_is_named_wrongly_is_told_what_to_write(
     assert refused(adapter) == told
 
 
-@pytest.mark.parametrize(
-    ("adapter", "missing"), [("other.Model", "other"), ("importing", "no_such")]
-)
 def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_not(
-    write: Write, tmp_path: Path, adapter: str, missing: str
+    write: Write, tmp_path: Path
 ) -> None:
     write("importing.py", "import no_such.module")
-    message = refused(adapter)
-    assert message.startswith(f"adapter {adapter} failed to load: ModuleNotFoundError: No module")
-    assert f"If it is of a package: {sys.executable} -m pip install {missing}, or " in message
-    assert "if it is yours: add its folder to python_path (" in message
+    message = refused("importing")
+    start = "adapter importing failed to load: ModuleNotFoundError: No module named 'no_such'. "
+    assert message.startswith(
+        f"{start}If it is of a package: {sys.executable} -m pip install no_such, or whatever the"
+        " package is called; if it is yours: add its folder to python_path ("
+    )
     assert str(tmp_path) in message
     assert "site-packages" not in message
+
+
+@pytest.mark.parametrize(
+    ("adapter", "meant"),
+    [
+        ("imporitng", "; did you mean importing?"),
+        ("pakcage.Model", "; did you mean package.Model?"),
+        ("pakcage:Model", "; did you mean package:Model?"),
+        ("other", "."),
+    ],
+)
+def test_an_adapter_that_is_nowhere_is_thought_to_be_written_wrong_or_in_another_folder(
+    write: Write, tmp_path: Path, adapter: str, meant: str
+) -> None:
+    write("importing.py", "")
+    write("package/__init__.py", "")
+    message = refused(adapter)
+    root = re.split("[.:]", adapter)[0]
+    start = f"adapter {adapter} failed to load: ModuleNotFoundError: No module named '{root}'"
+    assert message.startswith(f"{start}{meant} If it is yours: add its folder to python_path (")
+    assert str(tmp_path) in message
+    assert message.endswith(
+        f"; if it is of a package: {sys.executable} -m pip install {root}, or whatever the package"
+        " is called"
+    )
 
 
 @pytest.mark.parametrize("adapter", ["package.other", "package.importing"])
