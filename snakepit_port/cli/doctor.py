@@ -9,10 +9,10 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from snakepit_port import __version__
 from snakepit_port.cli.printing import DIM, GREEN, RED, YELLOW, paint, print_json, shown
@@ -27,7 +27,7 @@ EXAMPLES = """\
 examples:
   snakepit-port doctor pools.toml
   snakepit-port doctor --no-start pools.toml      without starting a worker of each pool
-  snakepit-port doctor --json pools.toml          for programs
+  snakepit-port doctor --json pools.toml          for programs; "problems" are those of `check`
 
 The exit status is 0 if every pool would start, 1 if not, 78 if the configuration is wrong.
 """
@@ -55,7 +55,7 @@ class Finding:
     """One thing that was looked at. ``pool`` is empty for what concerns all; ``level`` is "ok",
     "note", "warning" (a pool would start), or "failure" (one would not). ``traceback`` is empty
     where Python raised nothing. One that is not ``for_people`` says them nothing they can use here;
-    programs get it."""
+    programs get it. ``problem`` is a mistake in the configuration as `check --json` has it."""
 
     pool: str
     subject: str
@@ -63,6 +63,7 @@ class Finding:
     message: str
     traceback: str = ""
     for_people: bool = True
+    problem: Mapping[str, Any] | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,8 +83,10 @@ def run(args: argparse.Namespace) -> int:
             _print(finding)
         if finding.level == "failure":
             status = BAD_CONFIG if finding.subject == "configuration" else WOULD_NOT_START
+    problems = [finding.problem for finding in findings if finding.problem]
     if args.json:
-        print_json({"ok": status == 0, "findings": [_row(finding) for finding in findings]})
+        wrong = {"problems": problems} if problems else {}
+        print_json({"ok": status == 0, "findings": [_row(found) for found in findings], **wrong})
     else:
         verdict = shown(_verdict(findings, not args.no_start))
         print(paint(sys.stdout, RED if status else GREEN, verdict))
@@ -119,7 +122,7 @@ def _names(names: list[str]) -> str:
 
 def _row(finding: Finding) -> dict[str, str]:
     row = asdict(finding)
-    del row["for_people"]
+    del row["for_people"], row["problem"]
     if not finding.traceback:
         del row["traceback"]
     return row
@@ -144,7 +147,8 @@ def examine(file: str, *, start: bool) -> Iterator[Finding]:
         config = load_toml(file)
     except ConfigError as exc:
         for problem in exc.problems:
-            yield Finding("", "configuration", "failure", f"{file}: {problem}")
+            message, term = f"{file}: {problem}", problem.as_term()
+            yield Finding("", "configuration", "failure", message, problem=term)
         return
     count = len(config.pools)
     yield Finding("", "configuration", "ok", f"{count} pool{'s' * (count != 1)}")

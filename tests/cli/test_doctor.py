@@ -222,6 +222,15 @@ def test_every_mistake_of_a_configuration(folder: Path) -> None:
     assert "did you mean pool_size?" in found["configuration"]["message"]
 
 
+@pytest.mark.parametrize("config", [f"{POOL}pool_sise = 2\n", "", POOL])
+def test_mistakes_are_told_programs_as_check_tells_them(folder: Path, config: str) -> None:
+    said = json.loads(doctor(folder, config, "--json", "--no-start")[1])
+    command = [sys.executable, "-m", "snakepit_port", "check", "--json", "pools.toml"]
+    checked = json.loads(subprocess.run(command, stdout=subprocess.PIPE, cwd=folder).stdout)
+    assert said.get("problems") == checked.get("problems")
+    assert ("problems" in said) is (config != POOL)
+
+
 def test_what_is_hardly_meant_is_warned_of(folder: Path) -> None:
     config = POOL.replace('"."', '".", "none"') + "threads_per_worker = 4\n"
     status, text = doctor(folder, config, "--no-start")
