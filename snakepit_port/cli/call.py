@@ -38,7 +38,8 @@ arguments and results are JSON. What JSON has no word for is an object with one 
 With --json every line is an object: {"value": ...} for each value of a generator, {"progress":
 [DONE, TOTAL]} when the command tells how far it is, and at the end {"result": ...}, or {"error":
 {"type": ..., "message": ..., ...}}. Otherwise progress is shown on a terminal only. That of a
-generator is left out, and there are no tools that a command could call.
+generator is left out, and there are no tools that a command could call. Wrong usage of the command,
+JSON-ARGS that are no JSON included, is text on stderr with --json, too.
 
 A command that returns an iterator, and is no generator itself, takes --stream: nothing tells of it
 before it has run.

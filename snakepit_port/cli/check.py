@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from snakepit_port.cli.printing import (
     DIM,
     GREEN,
-    complain,
     note,
     paint,
     print_json,
     print_problems,
     print_table,
+    refuse,
     refuse_config,
     shown,
     warn,
@@ -34,6 +34,10 @@ examples:
                                                   besides the marks SNAKEPIT_PORT_RUN_ID,
                                                   SNAKEPIT_PORT_POOL, SNAKEPIT_PORT_WORKER_PID
   snakepit-port check --json pools.toml           any of these for programs
+
+With --json errors are JSON on stdout, too: {"ok": false, "problems": [...]} for a configuration,
+{"ok": false, "error": {"message": ...}} for others; but for wrong usage of the command, which is
+text on stderr.
 """
 
 
@@ -49,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POOL",
         help="print the environment of a pool's workers, but for the marks of run, pool and worker",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, errors too")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,7 +106,7 @@ def _print_env(config: Config, name: str, as_json: bool) -> int:
     pool = next((pool for pool in config.pools if pool.name == name), None)
     if pool is None:
         names = ", ".join(pool.name for pool in config.pools) or "none"
-        complain(f"there is no pool {name!r}; there is {names}")
+        refuse(f"there is no pool {name!r}; there is {names}", as_json)
         return USAGE
     environment = effective_environment(pool, config.profile_of(pool), os.environ)
     rows = [

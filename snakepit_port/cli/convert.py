@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from snakepit_port.cli.printing import complain, note, print_json, refuse_config
+from snakepit_port.cli.printing import note, print_json, refuse, refuse_config
 from snakepit_port.cli.statuses import FAILED
 
 ABOUT = "write a configuration of Snakepit v0.5 or v0.6 as one of snakepit-port"
@@ -22,6 +22,10 @@ examples:
   snakepit-port convert old.toml -o pools.toml    write it; a file that is there needs --force
   snakepit-port convert --report old.toml         what became of each key
   snakepit-port convert --report --json old.toml
+
+With --json errors are JSON on stdout, too: {"ok": false, "problems": [...]} for a configuration,
+{"ok": false, "error": {"message": ...}} for others; but for wrong usage of the command, which is
+text on stderr.
 """
 
 _OURS = "is a configuration of snakepit-port already"
@@ -36,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="NEW", help="write TOML to this file")
     parser.add_argument("--force", action="store_true", help="write over a NEW that is there")
     parser.add_argument("--report", action="store_true", help="print what became of each key")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON, errors too")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,16 +53,17 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as exc:
         return refuse_config(exc.as_term(), args.json)
     if not changes and folder not in (None, _folder_of(args.file)):
-        complain(f"{args.file} {_OURS}, and its relative paths start from its own folder")
+        where = "its relative paths start from its own folder"
+        refuse(f"{args.file} {_OURS}, and {where}", args.json)
         return FAILED
     if args.output:
         try:
             _write(Path(args.output), text, args.force)
         except FileExistsError:
-            complain(f"{args.output} is there already; --force writes over it")
+            refuse(f"{args.output} is there already; --force writes over it", args.json)
             return FAILED
         except OSError as exc:
-            complain(f"{args.output} cannot be written: {exc.strerror}")
+            refuse(f"{args.output} cannot be written: {exc.strerror}", args.json)
             return FAILED
         note(f"wrote {args.output}")
     terms = [change.as_term() for change in changes]

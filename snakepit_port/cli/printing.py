@@ -66,6 +66,14 @@ def refuse_config(problems: Sequence[Mapping[str, Any]], as_json: bool) -> int:
     return BAD_CONFIG
 
 
+def refuse(text: str, as_json: bool) -> None:
+    """Says why something else cannot be done."""
+    if as_json:
+        print_json({"ok": False, "error": {"message": text}})
+    else:
+        complain(text)
+
+
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints *rows*, at least one, in columns under the keys of the first."""
     lines = [list(rows[0]), *([shown(str(value)) for value in row.values()] for row in rows)]

@@ -6,7 +6,15 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from snakepit_port.cli.printing import RED, YELLOW, complain, paint, print_json, print_table, shown
+from snakepit_port.cli.printing import (
+    RED,
+    YELLOW,
+    paint,
+    print_json,
+    print_table,
+    refuse,
+    shown,
+)
 from snakepit_port.cli.statuses import FAILED, NOTHING_RUNS
 
 if TYPE_CHECKING:
@@ -27,8 +35,10 @@ examples:
   watch snakepit-port status
 
 The exit status is 0 if a run is alive, 69 if none is, also where dead ones have left something, and
-1 if that cannot be told here.
+1 if that cannot be told here: with --json as {"ok": false, "error": {"message": ...}} on stdout.
 """
+
+_NOTHING_TELLS = "there is no /proc that shows the processes here, and nothing else tells of runs"
 
 #: States in which a process does nothing, and somebody may wonder why.
 _HALTED = ("stopped", "traced", "zombie")
@@ -49,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from snakepit_port.supervisor.alive import find_runs
 
     if not shows_own_processes():
-        complain("there is no /proc that shows the processes here, and nothing else tells of runs")
+        refuse(_NOTHING_TELLS, args.json)
         return FAILED
     alive, dead = find_runs()
     if args.json:

@@ -429,6 +429,10 @@ def test_check_of_a_pool_that_is_not_there(folder: Path) -> None:
     result = run("check", "--env", "defualt", "good.toml")
     assert result.returncode == 64
     assert result.stderr == "error: there is no pool 'defualt'; there is default, other\n"
+    result = run("check", "--env", "defualt", "good.toml", "--json")
+    assert (result.returncode, result.stderr) == (64, "")
+    error = {"message": "there is no pool 'defualt'; there is default, other"}
+    assert json.loads(result.stdout) == {"ok": False, "error": error}
 
 
 def test_check_as_json(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_a_term_in_a_file(folder: Path) -> None:
     assert result.stderr.startswith("error: old.etf: not a term: ")
 
 
+def told(result: subprocess.CompletedProcess[str]) -> str:
+    """The one error that a command told, to people or programs."""
+    if not result.stdout:
+        return result.stderr.removeprefix("error: ").removesuffix("\n")
+    assert result.stderr == ""
+    said = json.loads(result.stdout)
+    assert said == {"ok": False, "error": {"message": said["error"]["message"]}}
+    message: str = said["error"]["message"]
+    return message
+
+
 @pytest.mark.parametrize("options", [[], ["--json"], ["--report"]])
 @pytest.mark.parametrize("there", ["old.toml", "mine.toml"])
 def test_a_file_that_is_there_is_not_written_over(
@@ -127,8 +139,10 @@ def test_a_file_that_is_there_is_not_written_over(
     (folder / "mine.toml").write_text("# mine\n")
     text = (folder / there).read_text()
     result = run("convert", "old.toml", "-o", there, *options)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == f"error: {there} is there already; --force writes over it\n"
+    assert (result.returncode, told(result)) == (
+        1,
+        f"{there} is there already; --force writes over it",
+    )
     assert (folder / there).read_text() == text
     assert run("convert", "old.toml", "-o", there, *options, "--force").returncode == 0
     assert (folder / there).read_text() != text
@@ -171,12 +185,16 @@ def test_a_name_of_the_only_pool_is_written_once(folder: Path) -> None:
     assert run("check", "new.toml").returncode == 0
 
 
-def test_what_needs_no_conversion_goes_into_no_other_folder(folder: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_what_needs_no_conversion_goes_into_no_other_folder(
+    folder: Path, options: list[str]
+) -> None:
     run("convert", "old.toml", "-o", "new.toml")
     (folder / "other").mkdir()
-    refused = run("convert", "new.toml", "-o", "other/new.toml")
+    refused = run("convert", "new.toml", "-o", "other/new.toml", *options)
     assert refused.returncode == 1
-    assert "relative paths start from its own folder" in refused.stderr
+    assert "relative paths start from its own folder" in told(refused)
+    assert bool(refused.stdout) is bool(options)
     assert not (folder / "other/new.toml").exists()
 
 
@@ -192,6 +210,8 @@ def test_a_file_of_elixir_is_for_mix(folder: Path) -> None:
 def test_files_that_are_not_there_or_cannot_be_written(folder: Path) -> None:
     result = run("convert", "none.toml")
     assert (result.returncode, result.stderr) == (78, "error: none.toml: there is no such file\n")
-    result = run("convert", "old.toml", "-o", "none/new.toml")
-    assert result.returncode == 1
-    assert result.stderr == "error: none/new.toml cannot be written: No such file or directory\n"
+    for options in ([], ["--json"]):
+        result = run("convert", "old.toml", "-o", "none/new.toml", *options)
+        message = "none/new.toml cannot be written: No such file or directory"
+        assert (result.returncode, told(result)) == (1, message)
+        assert bool(result.stdout) is bool(options)

@@ -348,9 +348,13 @@ async def test_what_a_dead_run_has_left(
     assert status() == (69, {"runs": [], "dead_runs": []})
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
 @pytest.mark.parametrize("link", [None, "1"])
 def test_where_processes_cannot_be_seen(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], link: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    link: str | None,
+    options: list[str],
 ) -> None:
     def readlink(_path: str) -> str:
         if link is None:
@@ -359,11 +363,14 @@ def test_where_processes_cannot_be_seen(
 
     with monkeypatch.context() as patch:
         patch.setattr(processes.os, "readlink", readlink)
-        assert cli.main(["status", "--json"]) == 1
-    assert capsys.readouterr() == (
-        "",
-        "error: there is no /proc that shows the processes here, and nothing else tells of runs\n",
-    )
+        assert cli.main(["status", *options]) == 1
+    message = "there is no /proc that shows the processes here, and nothing else tells of runs"
+    out, err = capsys.readouterr()
+    if options:
+        assert err == ""
+        assert json.loads(out) == {"ok": False, "error": {"message": message}}
+    else:
+        assert (out, err) == ("", f"error: {message}\n")
 
 
 # -- words -----------------------------------------------------------------------------------------
