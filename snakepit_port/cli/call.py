@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from snakepit_port.cli.printing import (
     DIM,
     complain,
+    is_screen,
     paint,
     print_json,
     print_json_line,
@@ -230,7 +231,7 @@ class _Progress:
     def __call__(self, done: float, total: float) -> None:
         if self._as_json:
             print_json_line({"progress": [done, total]})
-        elif sys.stderr.isatty():
+        elif is_screen(sys.stderr):
             # Over what stands there, and no further.
             print(f"\r{done:g} of {total:g}\033[K", end="", file=sys.stderr, flush=True)
             self._is_in_line = True

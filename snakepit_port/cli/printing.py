@@ -98,8 +98,13 @@ def note(text: str) -> None:
     print(paint(sys.stderr, DIM, "note:"), text, file=sys.stderr)
 
 
+def is_screen(stream: TextIO) -> bool:
+    """Whether this is a terminal that knows escape sequences."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
 def paint(stream: TextIO, code: str, text: str) -> str:
     """Text in a colour where it goes to a terminal, unless NO_COLOR (no-color.org) forbids it."""
-    if stream.isatty() and not os.environ.get("NO_COLOR"):
+    if is_screen(stream) and not os.environ.get("NO_COLOR"):
         return f"\033[{code}m{text}\033[0m"
     return text

@@ -336,16 +336,18 @@ def test_progress_is_for_programs_that_ask_and_for_terminals(folder: Path) -> No
     process = call(folder, "default", "work", "[1]", "--json")
     told = [json.loads(line) for line in process.stdout.splitlines()]
     assert told == [{"progress": [0, 1]}, {"progress": [1, 1]}, {"result": "worked"}]
-    shown = shown_on_a_terminal(
-        lambda terminal: subprocess.run(
-            command("default", "work", "[1]"),
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=terminal,
-            check=True,
+    for kind, text in (("xterm", b"\r0 of 1\033[K\r1 of 1\033[K\r\n"), ("dumb", b"")):
+        env = {**os.environ, "TERM": kind}
+        assert text == shown_on_a_terminal(
+            lambda terminal, env=env: subprocess.run(
+                command("default", "work", "[1]"),
+                cwd=folder,
+                env=env,
+                stdout=subprocess.DEVNULL,
+                stderr=terminal,
+                check=True,
+            )
         )
-    )
-    assert shown == b"\r0 of 1\033[K\r1 of 1\033[K\r\n"
 
 
 def test_there_are_no_tools(folder: Path) -> None:

@@ -453,9 +453,11 @@ def test_colours_are_for_terminals(folder: Path) -> None:
             lambda terminal: subprocess.run(command, stdout=terminal, env=env, check=True)
         )
 
-    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    assert stdout_of_check(env).startswith(b"\033[32mok\033[0m\r\n")
-    assert stdout_of_check({**env, "NO_COLOR": "1"}).startswith(b"ok\r\n")
+    env = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    assert stdout_of_check({**env, "TERM": "xterm"}).startswith(b"\033[32mok\033[0m\r\n")
+    assert stdout_of_check({**env, "TERM": "xterm", "NO_COLOR": "1"}).startswith(b"ok\r\n")
+    for simple in ({"TERM": "dumb"}, {"TERM": ""}, {}):
+        assert stdout_of_check({**env, **simple}).startswith(b"ok\r\n")
 
 
 # -- the arguments of call --------------------------------------------------------------------

@@ -285,6 +285,7 @@ def at_a_terminal(args: list[str]) -> str:
         "main(sys.argv[1:])"
     )
     env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    env["TERM"] = "xterm"
     command = [sys.executable, "-c", program, *args]
     return shown_on_a_terminal(
         lambda terminal: subprocess.run(command, stdout=terminal, env=env, check=True)
