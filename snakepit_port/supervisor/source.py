@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ from snakepit_port.supervisor.worker_process import LOST_CHANNEL, WorkerProcess,
 
 if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner
+
+#: What a Python says that cannot be a starter.
+_BY_PYTHON = re.compile("^(Traceback |Fatal Python error|a worker needs Python)", re.MULTILINE)
 
 #: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
 #: waits for nothing but the kernel. One that has to end and does not is killed.
@@ -213,8 +217,8 @@ class Source:
             if starter.left and code == -signal.SIGKILL:
                 how = f"{LOST_CHANNEL}, and was killed"
             tail = tail_of(starter.output)
-            if not (tail or self.works or code < 0):
-                tail = f"is {self.settings.python!r} a Python? check the pool's `python` setting"
+            if not (self.works or code < 0 or _BY_PYTHON.search(tail)):
+                tail = _is_it_a_python(self.settings.python, tail)
             self.failure = {
                 "type": "pool_unavailable",
                 "message": f"the starter of pool {self.runner.name!r} {how}"
@@ -222,3 +226,11 @@ class Source:
                 "pool": self.runner.name,
             }
         self.runner.starter_gone(self)
+
+
+def _is_it_a_python(python: str, tail: str) -> str:
+    """What to say of a program that ended before it was a starter, and of its last lines: a shell
+    shows much of the file that it was to run in them."""
+    question = f"is {python!r} a Python, 3.9 or newer? check the pool's `python` setting"
+    last = tail.strip().rpartition("\n")[2]
+    return f"{question} (it ended with: {last})" if last else question

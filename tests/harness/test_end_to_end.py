@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -535,10 +536,25 @@ async def test_paths_that_are_not_utf_8_are_mistakes_in_the_configuration(tmp_pa
         assert await host.call(None, "add", [1, 2]) == 3
 
 
-async def test_a_python_that_is_none_is_told_so() -> None:
-    async with open_host(config(python="/bin/true")) as host:
-        with pytest.raises(CallError, match="status 0: is '/bin/true' a Python\\? check the pool"):
+@pytest.mark.parametrize(
+    ("python", "last"), [("/bin/true", ""), ("/bin/sh", r" \(it ended with: .*boot\.py: .*\)")]
+)
+async def test_a_python_that_is_none_is_told_so(python: str, last: str) -> None:
+    question = rf"is '{python}' a Python, 3\.9 or newer\? check the pool's `python` setting"
+    async with open_host(config(python=python)) as host:
+        with pytest.raises(CallError) as caught:
             await host.await_ready()
+    assert re.fullmatch(rf".* ended with status \d+: {question}{last}", caught.value.message)
+
+
+async def test_what_a_python_says_that_cannot_begin_is_told_whole(tmp_path: Path) -> None:
+    (tmp_path / "enum.py").write_text("def broken():\n    1 / 0\nbroken()\n")
+    async with open_host(config(adapter_env={"PYTHONPATH": str(tmp_path)})) as host:
+        with pytest.raises(CallError) as caught:
+            await host.await_ready()
+    assert "Traceback (most recent call last):\n" in caught.value.message
+    assert caught.value.message.endswith("\nZeroDivisionError: division by zero")
+    assert "a Python, " not in caught.value.message
 
 
 # -- endings ------------------------------------------------------------------------------------
