@@ -5,5 +5,5 @@ it is), Python 3.9 and newer. SPEC section 17 says who writes, reads and removes
 
 files.py    writing, reading and removing the files of a run's folder
 pages.py    reading into bytes that lie in large pages
-arrays.py   tensors as NumPy arrays, or memoryviews where there is no NumPy
+arrays.py   tensors as NumPy arrays, or most as memoryviews where there is no NumPy
 """

@@ -1,4 +1,4 @@
-"""Tensors as arrays: NumPy's where it is installed, else memoryviews."""
+"""Tensors as arrays: NumPy's where it is installed, else memoryviews, which cannot hold all."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _view(type: tuple[str, int], shape: tuple[int, ...], data: Any) -> memoryvie
     if letter is None or len(letter) > 1:
         raise _cannot(type, "NumPy and ml_dtypes" if type[0] == "bf" else "NumPy")
     if 0 in shape:
-        raise DecodeError(f"an empty tensor of shape {shape}, which takes NumPy", "array")
+        raise _takes(f"an empty tensor of shape {shape}", "NumPy")
     try:
         return memoryview(data).cast("B").cast(letter, shape)  # type: ignore[call-overload,no-any-return]
     except (TypeError, ValueError):
@@ -49,8 +49,12 @@ def _view(type: tuple[str, int], shape: tuple[int, ...], data: Any) -> memoryvie
 
 def _cannot(type: tuple[str, int], library: str) -> DecodeError:
     kind, width = type
+    return _takes(f"a tensor of type {{:{kind}, {width}}}", library)
+
+
+def _takes(what: str, library: str) -> DecodeError:
     return DecodeError(
-        f"a tensor of type {{:{kind}, {width}}}, which takes {library}: install it where the"
-        " value is to be used",
+        f"{what}, which takes {library}: install that for the `python` of the pool, or of the host"
+        " where this is a result",
         "array",
     )

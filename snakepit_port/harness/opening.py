@@ -48,7 +48,7 @@ async def open_host(
     interpreter, which has snakepit_port installed. `stderr` is what `subprocess.Popen` takes; None
     shares this process's. `max_frame_bytes` is the largest frame that this side accepts, 128 KiB at
     least. `on_log` is called with every log line as it arrives; it must not raise.
-    Arrays arrive as NumPy's where it is installed, else as memoryviews; with `tensors`, as
+    Arrays arrive as NumPy's where it is installed, else most as memoryviews; with `tensors`, as
     `snakepit_port.wire.Tensor`, whatever is installed. `tools` are functions that commands may have
     run, by their names. Those that are not async run on a thread each, and may use
     `trio.from_thread`. One whose call is answered is cancelled, or left where it is.

@@ -183,7 +183,7 @@ def test_a_tensor_as_a_key_stays_a_tensor() -> None:
 def test_bfloat16_takes_a_library(monkeypatch: pytest.MonkeyPatch) -> None:
     term = wire.encode(wire.Tensor(("bf", 16), (2,), b"\x80\x3f\0\x40"))
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    with pytest.raises(wire.DecodeError, match="which takes ml_dtypes") as caught:
+    with pytest.raises(wire.DecodeError, match="which takes ml_dtypes: install that for") as caught:
         wire.decode(term, reader=READER)
     assert caught.value.kind == "array"
     # The library's part: a type by this name, of this size.
@@ -214,12 +214,19 @@ def test_without_numpy_a_tensor_is_a_memoryview(monkeypatch: pytest.MonkeyPatch)
             if (letter, shape) != ("B", (6,)):
                 tensor = wire.Tensor(type, shape, bytes(range(prod(shape) * type[1] // 8)))
                 assert wire.decode(wire.encode(sent(tensor))) == tensor
+    half = wire.Tensor(("f", 16), (1,), b"\0\x3c")
+    if sys.version_info >= (3, 12):
+        assert sent(half).tolist() == [1.0]
+    else:
+        with pytest.raises(wire.DecodeError, match="which takes NumPy"):
+            sent(half)
     for tensor in (
         wire.Tensor(("c", 64), (1,), b"\0" * 8),
         wire.Tensor(("bf", 16), (1,), b"\0" * 2),
         wire.Tensor(("u", 8), (0, 2), b""),
     ):
-        with pytest.raises(wire.DecodeError, match="which takes NumPy") as caught:
+        takes = f"which takes NumPy{' and ml_dtypes' * (tensor.type[0] == 'bf')}: install that for"
+        with pytest.raises(wire.DecodeError, match=takes) as caught:
             sent([tensor])
         assert (caught.value.kind, caught.value.path) == ("array", "[0]")
 
