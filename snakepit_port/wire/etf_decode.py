@@ -333,7 +333,8 @@ def _check_hashes(keys: list[Any]) -> None:
 def _duplicate_key(items: list[Any]) -> NoReturn:
     seen: dict[Any, Any] = {}
     for key in items[::2]:
-        first = seen.setdefault(key, key)
-        if first is not key:
+        if key in seen:
             break
-    fail("duplicate_key", f"the keys {show(first)} and {show(key)} of a map are the same in Python")
+        seen[key] = key
+    first, second = show(seen[key]), show(key)
+    fail("duplicate_key", f"the keys {first} and {second} of a map are the same in Python")

@@ -385,6 +385,21 @@ def test_what_is_refused_is_named_with_its_place(data, kind, path):
     assert (caught.value.kind, caught.value.path) == (kind, path)
 
 
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        # Small numbers are one object wherever they are.
+        (b"a\1 a\1 a\2", "1 and 1"),
+        (b"a\1 a\2 F\x3f\xf0\0\0\0\0\0\0", "1 and 1.0"),
+        (b"a\2 w\1k m\0\0\0\1k", ':k and "k"'),
+    ],
+)
+def test_keys_that_are_the_same_are_named(keys, named):
+    data = b"".join(key + b"a\0" for key in keys.split(b" "))
+    with pytest.raises(DecodeError, match=f"^the keys {named} of a map are the same in Python$"):
+        wire.decode(b"\x83t\0\0\0\3" + data)
+
+
 def nested(levels, kind=list):
     value = kind()
     for _ in range(levels - 1):
