@@ -36,19 +36,21 @@ class DecodeError(TermError):
     `kind` is one of `DecodeError.KINDS`.
     """
 
-    KINDS: ClassVar[dict[str, str]] = {
-        "version": "the first byte is not 131",
-        "truncated": "the bytes end before the term, or claim more elements than can follow",
-        "trailing": "bytes follow the term",
-        "tag": "a tag that does not exist, or not here",
-        "malformed": "a part of a term has a value it must not have",
-        "utf8": "a binary is not UTF-8 and not wrapped by SnakepitPort.bytes/1",
-        "duplicate_key": "two keys of a map are the same in Python",
-        "compressed": "a compressed term; none is accepted",
-        "limit": "larger, or more deeply nested, than the limits allow",
-        "file": "a file in shared memory is not there, or not what its name says",
-        "array": "a tensor of a kind that nothing installed here can hold",
-    }
+    KINDS: ClassVar[frozenset[str]] = frozenset(
+        {
+            "version",  # The first byte is not 131.
+            "truncated",  # The bytes end before the term, or claim more elements than can follow.
+            "trailing",  # Bytes follow the term.
+            "tag",  # A tag that does not exist, or not here.
+            "malformed",  # A part of a term has a value it must not have.
+            "utf8",  # A binary is not UTF-8 and not wrapped by SnakepitPort.bytes/1.
+            "duplicate_key",  # Two keys of a map are the same in Python.
+            "compressed",  # A compressed term; none is accepted.
+            "limit",  # Larger, or more deeply nested, than the limits allow.
+            "file",  # A file in shared memory is not there, or not what its name says.
+            "array",  # A tensor of a kind that nothing installed here can hold.
+        }
+    )
 
     def __init__(self, message: str, kind: str, path: str = "") -> None:
         super().__init__(message, path)
