@@ -154,13 +154,13 @@ class Host(Link):
         return workers
 
     async def recycle(self, pool: str | None = None, *, worker: str | None = None) -> int:
-        """Has a worker, the workers of a pool, or all replaced; returns how many that are.
+        """Has a worker, the workers of a pool, or all replaced; returns how many that are. A worker
+        that is named with a pool has to be of that pool.
 
         They serve on until their successors are ready; `worker.recycled` tells of each. Edited
         adapters are taken up by this, edited modules in `preload` are not. Raises: as `call`.
         """
-        what = {"worker": worker} if worker is not None else _of_pool(pool)
-        count: int = await self.control("recycle", what)
+        count: int = await self.control("recycle", _of_worker(pool, worker))
         return count
 
     async def reload(
@@ -203,8 +203,7 @@ class Host(Link):
         one. A signal is sent for it, after which Python's own functions go on; in a library that
         does not repeat them, sleep(3), poll(2) and read(2) return early (EINTR). Raises: as `call`.
         """
-        asked = _of_pool(pool) if worker is None else {**_of_pool(pool), "worker": worker}
-        stacks: dict[str, str] = await self.control("stacks", asked)
+        stacks: dict[str, str] = await self.control("stacks", _of_worker(pool, worker))
         return stacks
 
     async def ping(self) -> None:
@@ -344,6 +343,10 @@ def configuration(
 
 def _of_pool(pool: str | None) -> dict[str, Any]:
     return {} if pool is None else {"pool": pool}
+
+
+def _of_worker(pool: str | None, worker: str | None) -> dict[str, Any]:
+    return _of_pool(pool) if worker is None else {**_of_pool(pool), "worker": worker}
 
 
 def _options(

@@ -161,7 +161,9 @@ class Controls:
         for runner in runners:
             if isinstance(worker, str) and worker in runner.machine.workers:
                 return [runner]
-        raise CallRefused("bad_arguments", f"there is no worker {show(worker)}; see `workers`")
+        where = "" if args.get("pool") is None else f" in pool {runners[0].name}"
+        message = f"there is no worker {show(worker)}{where}; see `workers`"
+        raise CallRefused("bad_arguments", message)
 
     def _refuse_while_stopping(self) -> None:
         if self._stopping:

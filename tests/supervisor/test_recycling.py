@@ -100,6 +100,20 @@ async def test_one_worker_is_replaced_by_hand() -> None:
         assert (await failure_of(lambda: host.recycle("other"))).type == "unknown_pool"
 
 
+async def test_a_worker_that_is_named_with_a_pool_is_of_that_pool() -> None:
+    config = pools(*(pool(name, adapter="recycling_adapter") for name in ("one", "two")))
+    async with open_host(config) as host:
+        await host.await_ready()
+        for ask in (host.recycle, host.stacks):
+            error = await failure_of(lambda ask=ask: ask("one", worker="two-1"))
+            assert (error.type, error.message) == (
+                "bad_arguments",
+                'there is no worker "two-1" in pool one; see `workers`',
+            )
+        assert set(await host.stacks("two", worker="two-1")) == {"two-1"}
+        assert await host.recycle("two", worker="two-1") == 1
+
+
 async def test_a_worker_is_replaced_when_it_has_served_its_time() -> None:
     async with open_host(recycling_pool(worker_ttl="50ms")) as host:
         events = host.events(past=True)
