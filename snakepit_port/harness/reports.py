@@ -45,7 +45,7 @@ class CallError(Exception):
         what = (self.type == "exception" and self.exception) or self.type
         lines = [f"{what}: {self.message}" if self.message else what]
         where = [
-            f"{name} {value}"
+            f"{name} {value or repr(value)}"
             for name, value in (
                 ("pool", self.pool),
                 ("worker", self.worker),

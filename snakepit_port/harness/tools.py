@@ -117,10 +117,12 @@ class Tools:
 
 
 def _told_by(exc: BaseException) -> str:
+    name = type(exc).__name__
     try:
-        return f"{type(exc).__name__}: {exc}"
+        text = str(exc)
     except Exception:
-        return type(exc).__name__
+        text = ""
+    return f"{name}: {text}" if text else name
 
 
 def _fitting(text: str) -> str:

@@ -162,7 +162,7 @@ class Adapter:
         except BaseException as exc:
             return {
                 "type": "exception",
-                "message": _utf8(f"health raised {exception_name(exc)}: {text_of(exc)}"),
+                "message": _utf8(f"health raised {_summary(exc)}"),
                 "exception": exception_name(exc),
                 "traceback": traceback_text(exc),
             }
@@ -344,7 +344,7 @@ def _refused(message: str) -> LoadError:
 def import_error(what: str, exc: BaseException, adapter: str = "") -> dict[str, Any]:
     """An error map about something of the user's that could not be imported or made; of an adapter
     with its name."""
-    message = f"{what}: {exception_name(exc)}: {text_of(exc)}"
+    message = f"{what}: {_summary(exc)}"
     # By its type: `isinstance` asks the exception itself, which may be broken.
     if issubclass(type(exc), ModuleNotFoundError):
         message += not_found(getattr(exc, "name", None), adapter)
@@ -388,7 +388,13 @@ def traceback_text(exc: BaseException) -> str:
         half = _MAX_CHARS // 2 - 1
         return _utf8(text if len(text) <= _MAX_CHARS else f"{text[:half]}…{text[-half:]}")
     except BaseException:
-        return f"{exception_name(exc)}: {text_of(exc)}\n"
+        return f"{_summary(exc)}\n"
+
+
+def _summary(exc: BaseException) -> str:
+    """Its class and its text, as at the end of a traceback."""
+    name, text = exception_name(exc), text_of(exc)
+    return f"{name}: {text}" if text else name
 
 
 def _utf8(text: str) -> str:

@@ -206,6 +206,10 @@ async def test_a_timeout_out_of_bounds_is_refused_at_once(name: str, seconds: fl
             "exception: health returned False",
         ),
         ({"type": "bad_arguments", "exception": "TypeError", "message": "no"}, "bad_arguments: no"),
+        (
+            {"type": "unknown_command", "message": "none", "pool": "p", "command": ""},
+            "unknown_command: none\n  in pool p, command ''",
+        ),
     ],
 )
 def test_what_is_raised_is_named_by_its_class(details: dict[str, str], said: str) -> None:

@@ -129,11 +129,16 @@ def fails() -> None:
     raise KeyError("k")
 
 
+def wordless() -> None:
+    raise LookupError
+
+
 @pytest.mark.parametrize(
     ("tool", "args", "says"),
     [
         ("looku", [], "unknown_tool"),
         ("fails", [], "tool_error"),
+        ("wordless", [], "tool_error"),
         ("fails", [1], "bad_arguments"),
         ("objects", [], "encode"),
         ("huge", [], "frame_too_large"),
@@ -143,6 +148,7 @@ async def test_why_there_is_no_result(tool: str, args: list[Any], says: str) -> 
     tools = {
         "lookup": print,
         "fails": fails,
+        "wordless": wordless,
         "objects": lambda: [object()],
         "huge": lambda: "x" * 200_000,
     }
@@ -152,8 +158,13 @@ async def test_why_there_is_no_result(tool: str, args: list[Any], says: str) -> 
         assert (error.type, error.exception) == ("exception", "snakepit_port.adapter.ToolError")
         assert error.message.startswith(f"tool {tool}: ")
         assert error.message.endswith(f" ({says})")
+        if tool == "wordless":
+            assert error.message == "tool wordless: LookupError (tool_error)"
         if says == "unknown_tool":
-            assert "did you mean 'lookup'? (tools: fails, huge, lookup, objects)" in error.message
+            assert (
+                "did you mean 'lookup'? (tools: fails, huge, lookup, objects, wordless)"
+                in error.message
+            )
         assert await host.call(None, "ask", ["lookup"]) is None
 
 

@@ -465,6 +465,16 @@ def test_an_adapter_of_snakepit_is_told_for_one(write: Write) -> None:
     assert "python_path" not in message
 
 
+def test_what_is_raised_without_a_text_is_told_by_its_name(write: Write) -> None:
+    write("stopping.py", "raise KeyboardInterrupt")
+    assert refused("stopping") == "adapter stopping failed to load: KeyboardInterrupt"
+    health = "    def health(self): raise RuntimeError"
+    write("ill.py", f"class Ill:\n    @command\n    def a(self): pass\n{health}")
+    error = Adapter("ill:Ill", [], [], []).check_up()
+    assert error is not None
+    assert error["message"] == "health raised RuntimeError"
+
+
 def test_one_that_says_itself_what_is_missing_is_left_alone(write: Write) -> None:
     write("asking.py", "raise ModuleNotFoundError('get the wheel from us')")
     assert refused("asking").endswith("ModuleNotFoundError: get the wheel from us")
