@@ -70,7 +70,8 @@ def not_found(name: str | None, adapter: str = "") -> str:
         choices.reverse()
         close = closest(root, [module.name for module in pkgutil.iter_modules(own)])
     meant = f"; did you mean {adapter.replace(root, close, 1)}? " if close else ". "
-    return f"{meant}I{'; '.join(choices)[1:]}"
+    advice = "; ".join(choices)
+    return f"{meant}{advice[0].upper()}{advice[1:]}"
 
 
 def no_command(adapter: str, classes: list[str]) -> str:

@@ -56,7 +56,9 @@ def test_converting_again_changes_nothing(folder: Path) -> None:
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
-def test_the_report(folder: Path) -> None:
+def test_the_report(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SNAKEPIT_PYTHON", raising=False)
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     lines = run("convert", "--report", "old.toml").stdout.splitlines()
     assert lines == [
         "pooling_enabled: kept",
@@ -64,6 +66,8 @@ def test_the_report(folder: Path) -> None:
         "grpc_port: no longer needed: there is no gRPC, and no network port is opened",
         "pool_config.pool_size: kept",
         'pool_config.adapter_args: turned into adapter = "my_adapter:Adapter"',
+        "python_executable: not set: Snakepit took the python3 of the PATH, where this takes the"
+        " supervisor's own",
     ]
     report = json.loads(run("convert", "--report", "--json", "old.toml").stdout)
     assert [change["text"] for change in report] == lines

@@ -5,7 +5,8 @@ defmodule SnakepitPort.Tensor do
       %SnakepitPort.Tensor{type: {:f, 32}, shape: {2, 3}, data: <<...>>}
 
   A NumPy array that a command returns arrives as one, and one in the arguments of a call arrives as
-  a NumPy array, which may be written to. Where the worker has no NumPy it is a memoryview.
+  a NumPy array, which may be written to. Where the worker has no NumPy it is a memoryview,
+  if one can hold it: a float of 16 bits before Python 3.12, `{:bf, 16}`, `{:c, bits}` and what is empty take NumPy.
 
     * `type` - as Nx names it: `{:s, bits}` and `{:u, bits}` of 8, 16, 32 or 64, `{:f, bits}` of 16, 32 or 64,
       `{:bf, 16}`, `{:c, bits}` of 64 or 128. Booleans of NumPy are `{:u, 8}`

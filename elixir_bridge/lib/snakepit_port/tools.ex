@@ -4,9 +4,9 @@ defmodule SnakepitPort.Tools do
   `protocol/SPEC.md`).
 
   A process of its own, linked with the port's owner, which is not held up by what has to be decoded. Each tool
-  runs in another one, which has the caller of its command among its `$callers`, linked with this, whose end without an answer is an answer like any other. When its call is over,
-  or asks for the next one, or the server ends, it is told to exit with the reason `:shutdown`; one that traps exits is
-  then left to itself.
+  runs in another one, linked with this, whose end without an answer is an answer like any other; its `$callers` are those
+  of its command. When its call is over, or asks for the next one, or the server ends, it is told to exit with the reason
+  `:shutdown`; one that traps exits is then left to itself.
   """
 
   use GenServer
@@ -167,7 +167,8 @@ defmodule SnakepitPort.Tools do
       :ok
     else
       {:arity, arity} = Function.info(tool, :arity)
-      message = "it takes #{arity} arguments, and was given #{inspect(args, limit: 5)}"
+      takes = if arity == 1, do: "1 argument", else: "#{arity} arguments"
+      message = "it takes #{takes}, and was given #{inspect(args, limit: 5)}"
       {:error, %Error{type: :bad_arguments, message: message}}
     end
   end
