@@ -1,8 +1,7 @@
-"""How a worker's process begins and ends."""
+"""How a worker's process begins."""
 
 from __future__ import annotations
 
-import atexit
 import faulthandler
 import io
 import mmap
@@ -11,15 +10,12 @@ import signal
 import socket
 import sys
 import traceback
-from contextlib import suppress
 from typing import NoReturn
 
 from snakepit_port.worker import linux
 from snakepit_port.worker.hello import run
+from snakepit_port.worker.leaving import EX_SOFTWARE, leave
 from snakepit_port.worker.stacks import tell_stacks
-
-#: A fault that is not the user's: EX_SOFTWARE of BSD's sysexits.h.
-EX_SOFTWARE = 70
 
 
 def main(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int, parent: int) -> NoReturn:
@@ -52,7 +48,10 @@ def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn
         os.set_inheritable(channel_fd, False)
         ledger = _map(ledger_fd)
         os.close(ledger_fd)
-        status = run(socket.socket(fileno=channel_fd), ledger, slot)
+        channel = socket.socket(fileno=channel_fd)
+        # Whatever the default is that somebody has set before.
+        channel.settimeout(None)
+        status = run(channel, ledger, slot)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -62,14 +61,3 @@ def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn
 def _map(ledger_fd: int) -> memoryview:
     """The pool's counters of started calls, shared with the supervisor."""
     return memoryview(mmap.mmap(ledger_fd, os.fstat(ledger_fd).st_size)).cast("Q")
-
-
-def leave(status: int) -> NoReturn:
-    """End this process, after what user code registered with `atexit`."""
-    with suppress(BaseException):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(BaseException):
-            stream.flush()
-    # Not `sys.exit`: a forked worker stands on its starter's stack.
-    os._exit(status)

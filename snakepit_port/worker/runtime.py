@@ -140,6 +140,8 @@ class Runtime(Serving):
         except Unwell as exc:
             return self._fail(exc.error)
         self._late.close()
+        if self.is_child:
+            return _EX_OK
         linux.stand_back(True)
         try:
             adapter.close()
@@ -468,3 +470,4 @@ class Runtime(Serving):
         if self._stream is not None:
             self._stream.cancel()
         self._ended = True
+        self.forget()

@@ -6,7 +6,7 @@ open: how a command is interrupted, and where answers go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any, NamedTuple, Union
 
@@ -14,6 +14,7 @@ from snakepit_port.adapter import ATTEMPT, CallCancelled
 from snakepit_port.wire.grammar import FIRST_QUESTION
 from snakepit_port.worker.asking import Question, Telling
 from snakepit_port.worker.calls import Answers, Refusal
+from snakepit_port.worker.leaving import leave_as_python
 from snakepit_port.worker.outgoing import FLUSH_SECONDS, LateWriter, Outgoing
 from snakepit_port.worker.streams import Stream, close
 
@@ -46,6 +47,10 @@ CHECKUP = Checkup()
 Arguments = Union[bytes, Settled, Checkup]
 
 
+def _say_nothing(*_: object) -> None:
+    pass
+
+
 class Serving:
     """Serves calls, one at a time."""
 
@@ -54,9 +59,11 @@ class Serving:
     def __init__(self, out: Outgoing, late: LateWriter) -> None:
         self._out = out
         self._late = late
-        self._send = out.put
-        self._flush = out.flush
+        self._send: Callable[[bytes], None] = out.put
+        self._flush: Callable[[], None] = out.flush
         self._recent: dict[str, float] = {}
+        #: Whether this is a child that a command has forked, and which nobody asks for anything.
+        self.is_child = False
         self._stream: Stream | None = None
         #: The call whose command runs here now.
         self._serves: int | None = None
@@ -64,6 +71,11 @@ class Serving:
         self._question: Question | None = None
         self._questions = FIRST_QUESTION - 1
         self._telling: Telling | None = None
+
+    def forget(self) -> None:
+        """In a child that a command has forked: what it says is not for anybody to hear."""
+        self.is_child = True
+        self._send = self._flush = _say_nothing
 
     def _begin(self, id: int) -> None:
         """A command begins, and may be interrupted from now on. Raises `CallCancelled` if it was
@@ -159,6 +171,8 @@ class Serving:
         except BaseException as exc:
             # Again: a signal handler of the adapter's may have raised in its place.
             self._end()
+            if self.is_child:
+                leave_as_python(exc)
             answer = answers.raised(id, command, function, (positions, keywords), exc)
         if self._stream is not None:
             if values is not None:
@@ -195,6 +209,8 @@ class Serving:
                 except CallCancelled:
                     return answers.cancelled(id, command)
                 except BaseException as exc:
+                    if self.is_child:
+                        leave_as_python(exc)
                     return answers.failed(id, command, exc)
                 self._send(frame)
                 now = perf_counter()

@@ -30,6 +30,7 @@ from snakepit_port.bulk.files import remove_folder
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker import boot, gil, linux, process, starter_frames
 from snakepit_port.worker.fitting import FAILURE_BYTES, fit
+from snakepit_port.worker.leaving import EX_SOFTWARE, leave
 from snakepit_port.worker.loading import import_error
 from snakepit_port.worker.orphans import Orphans, mark, mark_this_process
 from snakepit_port.worker.stacks import FROM_C as STACKS_FROM_C
@@ -48,6 +49,8 @@ class Starter:
         os.set_inheritable(control_fd, False)
         os.set_inheritable(ledger_fd, False)
         self._control = socket.socket(fileno=control_fd)
+        # Whatever default a `sitecustomize` has set.
+        self._control.settimeout(None)
         self._ledger_fd = ledger_fd
         self._framer = Framer(starter_frames.MAX_FRAME_BYTES)
         #: The descriptors that came with each `start` that is not read yet.
@@ -225,7 +228,7 @@ class Starter:
         except BaseException:
             traceback.print_exc()
         finally:
-            process.leave(process.EX_SOFTWARE)
+            leave(EX_SOFTWARE)
 
     def _execute(self, channel: int, stacks: int, slot: int, parent: int) -> None:
         fds = (channel, self._ledger_fd, stacks)

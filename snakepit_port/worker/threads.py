@@ -32,6 +32,7 @@ from snakepit_port.wire import messages
 from snakepit_port.worker import gil
 from snakepit_port.worker.asking import Question
 from snakepit_port.worker.calls import Answers
+from snakepit_port.worker.leaving import leave
 from snakepit_port.worker.loading import LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.runtime import Runtime, Unwell
@@ -114,6 +115,8 @@ class _Lane(Serving):
                     self._answer(*call)
                     continue
                 self._flush()
+                if self.is_child:
+                    leave(0)
                 if closing:
                     return
                 self._woken.acquire()
@@ -465,3 +468,5 @@ class ThreadedRuntime(Runtime):
         self.lock = threading.Lock()
         self.closing = True
         super()._forked()
+        for lane in self._lanes:
+            lane.forget()

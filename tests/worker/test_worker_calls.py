@@ -431,6 +431,23 @@ def test_a_child_that_returns_from_a_command_runs_no_call_of_its_parent(
     assert worker.call("add", 1, 2) == 3
 
 
+@pytest.mark.parametrize(
+    ("how", "status", "says"),
+    [
+        ("returns", 0, None),
+        ("exits", 3, None),
+        ("says why", 1, "no more"),
+        ("fails", 1, "ValueError: odd"),
+    ],
+)
+def test_a_child_ends_as_one_of_python_does(
+    worker: Worker, how: str, status: int, says: str | None
+) -> None:
+    assert worker.call("end_of_child", how) == status
+    while says is not None and worker.stderr.line() != says:
+        pass
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing_works_in_a_command(worker: Worker, method: str) -> None:
     assert worker.call("call_in_child", method, 1, 2) == 3

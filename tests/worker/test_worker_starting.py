@@ -225,6 +225,17 @@ def test_a_starter_says_that_it_works(starter: Starter) -> None:
         assert other.output.rest() == ""
 
 
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+def test_a_default_timeout_of_sockets_is_for_those_of_the_adapter(
+    tmp_path: Path, start_method: str
+) -> None:
+    text = "import socket\nsocket.setdefaulttimeout(60)\n"
+    (tmp_path / "sitecustomize.py").write_text(text)
+    env = {"PYTHONPATH": str(tmp_path)}
+    with Starter(start_method, env=env) as starter, starter.start() as worker:
+        assert worker.ready().call("timeout_of_channel") is None
+
+
 def test_what_is_preloaded_is_there_before_the_first_worker(tmp_path: Path) -> None:
     text = "import os\nfrom snakepit_port.adapter import command\nme = os.getpid()\n"
     folder = module(tmp_path, "heavy", text + "@command\ndef made_by():\n    return me")

@@ -532,6 +532,29 @@ def fork() -> int:
 
 
 @command
+def timeout_of_channel() -> float | None:
+    frame = sys._getframe()
+    while "channel" not in frame.f_locals:
+        assert frame.f_back is not None
+        frame = frame.f_back
+    timeout: float | None = frame.f_locals["channel"].gettimeout()
+    return timeout
+
+
+@command
+def end_of_child(how: str) -> int:
+    """Forks, and returns the exit status of the child, which returns from here or raises."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if how == "returns":
+        return 0
+    raise {"exits": SystemExit(3), "says why": SystemExit("no more"), "fails": ValueError("odd")}[
+        how
+    ]
+
+
+@command
 def call_in_child(method: str, a: int, b: int) -> int:
     """Runs a command in a process of `multiprocessing`."""
     with multiprocessing.get_context(method).Pool(1) as pool:

@@ -1,0 +1,37 @@
+"""How a worker's process ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import traceback
+from contextlib import suppress
+from typing import NoReturn
+
+#: A fault that is not the user's: EX_SOFTWARE of BSD's sysexits.h.
+EX_SOFTWARE = 70
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, after what user code registered with `atexit`."""
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(BaseException):
+            stream.flush()
+    # Not `sys.exit`: a forked worker stands on its starter's stack.
+    os._exit(status)
+
+
+def leave_as_python(exc: BaseException) -> NoReturn:
+    """End a child that a command has forked, and in which it has raised this, as Python ends a
+    process."""
+    status = 1
+    if not isinstance(exc, SystemExit):
+        traceback.print_exception(type(exc), exc, exc.__traceback__)
+    elif exc.code is None or isinstance(exc.code, int):
+        status = exc.code or 0
+    else:
+        print(exc.code, file=sys.stderr)
+    leave(status & 0xFF)
