@@ -11,12 +11,11 @@ from typing import Any
 from snakepit_port import wire
 from snakepit_port.config import Config, ConfigError
 from snakepit_port.pool.record import COUNTERS
-from snakepit_port.supervisor import configuration
+from snakepit_port.supervisor import configuration, replies
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.pools import Pools
 from snakepit_port.supervisor.runner import Runner
 from snakepit_port.supervisor.stacks import PATIENCE, REMIND_AFTER
-from snakepit_port.wire import messages
 from snakepit_port.wire.terms import show
 
 #: Seconds to wait for the memory of workers: what is not measured by then, 160 GiB on, is not told.
@@ -57,6 +56,7 @@ class Controls:
         clock: Callable[[], float],
         run_id: str,
         config_path: str | None,
+        max_frame_bytes: int,
         answer: Callable[[bytes], None],
         reloaded: Callable[[Config, Collection[Runner]], None],
     ) -> None:
@@ -64,6 +64,7 @@ class Controls:
         self._clock = clock
         self._run_id = run_id
         self._config_path = config_path
+        self._max_frame_bytes = max_frame_bytes
         self._answer = answer
         self._reloaded = reloaded
         self._born_at = clock()
@@ -92,28 +93,28 @@ class Controls:
             self._refuse(id, name, "decode", str(exc))
         else:
             if isinstance(answer, Gathering):
-                self._await(id, answer)
+                self._await(id, name, answer)
             else:
-                self._answer(messages.result(id, wire.encode(answer)))
+                self._answer(replies.result(id, name, answer, self._max_frame_bytes))
 
     def _refuse(self, id: int, name: str, type: str, message: str, **more: Any) -> None:
         error = {"type": type, "message": message, "command": name, **more}
-        self._answer(messages.error(id, error))
+        self._answer(replies.error(id, error, self._max_frame_bytes))
 
     # -- answers that come later -------------------------------------------------------------------
 
-    def _await(self, id: int, gathering: Gathering) -> None:
+    def _await(self, id: int, name: str, gathering: Gathering) -> None:
         now = self._clock()
         self.pending[id] = _Pending(
             gathering, now + gathering.remind_after, now + gathering.patience
         )
         self._see_what_is_due()
-        gathering.begin(lambda gathered: self._gathered(id, gathered))
+        gathering.begin(lambda gathered: self._gathered(id, name, gathered))
 
-    def _gathered(self, id: int, gathered: Any) -> None:
+    def _gathered(self, id: int, name: str, gathered: Any) -> None:
         del self.pending[id]
         self._see_what_is_due()
-        self._answer(messages.result(id, wire.encode(gathered)))
+        self._answer(replies.result(id, name, gathered, self._max_frame_bytes))
 
     def _see_what_is_due(self) -> None:
         dates = (min(call.remind_at, call.until) for call in self.pending.values())

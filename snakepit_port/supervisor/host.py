@@ -8,6 +8,7 @@ from typing import Any
 
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.pool import Call, PoolState
+from snakepit_port.supervisor import replies
 from snakepit_port.supervisor.balance import Balance
 from snakepit_port.supervisor.controls import Controls
 from snakepit_port.supervisor.link import Link
@@ -67,7 +68,8 @@ class Host:
         self._balance = Balance(pump, clock, self.max_frame_bytes)
         self.pools = Pools(config, make)
         self._controls = Controls(
-            self.pools, clock, run.id, config_path, self._answer_control, self._reloaded
+            *(self.pools, clock, run.id, config_path, self.host_max_frame_bytes),
+            *(self._answer_control, self._reloaded),
         )
         told = info.get("capabilities")
         can = told if isinstance(told, list) else []
@@ -170,7 +172,8 @@ class Host:
             self._send(messages.ready({"pools": pools}))
 
     def _refuse(self, id: int | None, type: str, message: str, **more: Any) -> None:
-        self._send(messages.error(id, {"type": type, "message": message, **more}))
+        error = {"type": type, "message": message, **more}
+        self._send(replies.error(id, error, self.host_max_frame_bytes))
 
     # -- from the host -----------------------------------------------------------------------------
 

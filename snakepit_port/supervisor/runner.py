@@ -13,6 +13,7 @@ from typing import Any
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, effects, streams
 from snakepit_port.processes import lives
+from snakepit_port.supervisor import replies
 from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.listener import Listener
@@ -251,7 +252,8 @@ class Runner:
         listener.answer = b""
 
     def _reply(self, effect: effects.Reply) -> None:
-        self.outside.answer(effect.call, messages.error(effect.call.id, effect.error))
+        frame = replies.error(effect.call.id, effect.error, self._max_answer_bytes)
+        self.outside.answer(effect.call, frame)
 
     def _start(self, effect: effects.Start) -> None:
         self._start_process(effect.worker)
@@ -361,7 +363,8 @@ class Runner:
         shm = self.outside.shm
         return {
             "software": self._software,
-            "max_frame_bytes": self.max_frame_bytes,
+            # The largest call may have to be sent again.
+            "max_frame_bytes": self.max_frame_bytes + envelopes.ATTEMPT_BYTES,
             "max_answer_bytes": self._max_answer_bytes,
             "pool": self.name,
             "worker": worker,

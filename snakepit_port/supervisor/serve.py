@@ -19,7 +19,7 @@ from snakepit_port import __version__
 from snakepit_port.config import Config, ConfigError
 from snakepit_port.config.model import MIN_FRAME_BYTES
 from snakepit_port.config.report import encodable
-from snakepit_port.supervisor import configuration
+from snakepit_port.supervisor import configuration, replies
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump, new_poller
@@ -163,7 +163,8 @@ class Supervisor:
         while self._stop is None:
             await self._turn(math.inf)
         if self._stop.error is not None:
-            self._link.send(messages.error(None, self._stop.error))
+            # Whatever it has said that it accepts: it may not have come to that.
+            self._link.send(replies.error(None, self._stop.error, MIN_FRAME_BYTES))
         deadline = trio.current_time() + _FAREWELL
         self._pump.flush()
         while self._link.out_bytes and trio.current_time() < deadline:

@@ -88,6 +88,10 @@ def opened(
     return id, command, args, stream_credit(options, id), _attempt(options, id)
 
 
+#: More than `call_again` adds to a frame: a map of options, an entry in it, and a larger tuple.
+ATTEMPT_BYTES = 64
+
+
 def call_again(frame: Frame, attempt: int) -> Frame:
     """The call of a frame once more, with an option that says which attempt it is."""
     _tag, id, pool, command, args, options = parse(frame)

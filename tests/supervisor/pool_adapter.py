@@ -69,7 +69,7 @@ def wait_stubbornly() -> None:
 
 
 @command(idempotent=True)
-def die_twice(path: str) -> int:
+def die_twice(path: str, _padding: str = "") -> int:
     """Writes its attempts down, and returns the third."""
     with open(path, "a", encoding="ascii") as file:
         file.write(f"{attempt()}\n")

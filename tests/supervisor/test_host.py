@@ -13,7 +13,7 @@ import pytest
 
 from snakepit_port.config import load_terms
 from snakepit_port.pool import effects
-from snakepit_port.supervisor import controls
+from snakepit_port.supervisor import controls, replies
 from snakepit_port.supervisor import runner as runners
 from snakepit_port.supervisor.balance import HOST_BEHIND_BYTES, MAX_FRAMES_HELD, MAX_HOLD
 from snakepit_port.supervisor.controls import MEMORY_PATIENCE
@@ -366,6 +366,15 @@ def test_a_frame_too_large_is_answered_by_its_id(scene: Scene) -> None:
     # An answer with that id now would end the call that goes on.
     ((tag, id, error),) = scene.say(large)
     assert (tag, id, error["type"]) == ("error", None, "frame_too_large")
+
+
+def test_a_result_that_the_host_does_not_accept_is_an_error_that_says_so() -> None:
+    many = {f"worker-{n}": "x" * 1000 for n in range(200)}
+    whole = messages.parse(replies.result(7, "stacks", many, 2**20))
+    assert (whole[0], decode(whole[2])) == ("result", many)
+    tag, id, error = messages.parse(replies.result(7, "stacks", many, MAX_FRAME_BYTES))
+    assert (tag, id, error["type"], error["command"]) == ("error", 7, "frame_too_large", "stacks")
+    assert "the result of stacks takes a frame of 2" in error["message"]
 
 
 def test_ping(scene: Scene) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import trio
 
+from snakepit_port.config.model import MIN_FRAME_BYTES
 from snakepit_port.harness import CallError, Host, open_host
-from snakepit_port.wire import Atom, encode
+from snakepit_port.wire import Atom, encode, messages
 from snakepit_port.wire.framing import pack
 from snakepit_port.worker import starter_frames
 
@@ -295,6 +296,45 @@ async def test_an_idempotent_command_is_run_again_and_sees_it(tmp_path: Path) ->
         error = await failure_of(lambda: host.call(None, "die_twice", [path]))
         assert error.type == "worker_crashed"
         assert (tmp_path / "others").read_text() == "1\n2\n"
+
+
+async def test_the_largest_call_is_run_again_too(tmp_path: Path) -> None:
+    path = str(tmp_path / "attempts")
+    smallest = messages.call(1000, None, "die_twice", encode([path, ""]))
+    padding = "x" * (MIN_FRAME_BYTES + 4 - len(smallest))
+    async with open_host(pools(pool(), max_frame_bytes=MIN_FRAME_BYTES)) as host:
+        await host.await_ready()
+        while host._take_id() < 255:
+            # From there on ids take as many bytes.
+            pass
+        frames = host.frames()
+        assert await host.call(None, "die_twice", [path, padding]) == 3
+        sent = await anext(frames)
+        assert len(sent.data) == MIN_FRAME_BYTES + 4
+
+
+async def test_what_the_supervisor_says_itself_is_cut_to_what_the_host_accepts() -> None:
+    mistakes = pools(*(pool(f"p{n}", pool_sise=1) for n in range(3000)))
+    accepted = {"max_frame_bytes": MIN_FRAME_BYTES}
+    with pytest.raises(CallError) as caught:
+        async with open_host(mistakes, **accepted):
+            pass
+    assert (caught.value.type, caught.value.problems[0]["place"]) == (
+        "config",
+        'pools[0] "p0": pool_sise',
+    )
+    async with open_host(pools(pool()), **accepted) as host:
+        await host.await_ready()
+        frames = host.frames()
+        error = await failure_of(lambda: host.reload(mistakes))
+        assert (error.type, error.problems[0]) == ("config", caught.value.problems[0])
+        error = await failure_of(lambda: host.call("x" * 100_000, "add"))
+        assert error.type == "unknown_pool"
+        assert error.message.startswith("there is no pool 'xxx")
+        error = await failure_of(lambda: host.call(None, "y" * 130_000, timeout=0))
+        assert error.type == "timeout"
+    async for frame in frames:
+        assert frame.sent or len(frame.data) <= MIN_FRAME_BYTES + 4
 
 
 async def test_an_idle_worker_that_dies_is_replaced() -> None:

@@ -1,0 +1,43 @@
+"""Answers that the supervisor makes itself, as frames that the host accepts.
+
+Those of workers are as large as they were told that an answer may be.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from snakepit_port.wire import encode, messages
+from snakepit_port.wire.framing import HEADER_BYTES
+from snakepit_port.worker.fitting import fit
+
+#: More than the frame of an error takes besides its term.
+_ENVELOPE_BYTES = 64
+
+
+def error(id: int | None, content: dict[str, Any], max_frame_bytes: int) -> bytes:
+    """An error; texts that are too long are cut, and of too many problems the first ones stay."""
+    frame = messages.error(id, content)
+    if len(frame) - HEADER_BYTES <= max_frame_bytes:
+        return frame
+    room = max_frame_bytes - _ENVELOPE_BYTES
+    fitting = dict(content)
+    while len(encode(fitting.get("problems", []))) > room // 2:
+        fitting["problems"] = fitting["problems"][: len(fitting["problems"]) // 2]
+    return messages.error(id, fit(fitting, room))
+
+
+def result(id: int, control: str, value: Any, max_frame_bytes: int) -> bytes:
+    """What a control call asked for, or the error that it is too large."""
+    frame = messages.result(id, encode(value))
+    size = len(frame) - HEADER_BYTES
+    if size <= max_frame_bytes:
+        return frame
+    message = (
+        f"the result of {control} takes a frame of {size} bytes, over what the host accepts"
+        f" (max_frame_bytes: {max_frame_bytes}); ask for less, that of one pool or worker, say, or"
+        " have the host accept more"
+    )
+    return error(
+        id, {"type": "frame_too_large", "message": message, "command": control}, max_frame_bytes
+    )
