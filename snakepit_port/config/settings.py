@@ -225,9 +225,11 @@ POOL = _section(
             "preload",
             Listing(Reference('a module name such as "package.module"'), "module names"),
             "Modules the fork server imports before it forks, once for all workers. They must "
-            "not start threads or open connections when imported. Workers that are recycled have "
-            "them as they were then: what takes edited ones up is a reload with another value of "
-            "a setting that workers see, such as a variable in `adapter_env`.",
+            "not start threads or open connections when imported; what they register with "
+            "`atexit` runs in each worker that ends, and `numpy.random` has the same numbers in "
+            "all of them, unless the adapter seeds it. Workers that are recycled have them as "
+            "they were then: what takes edited ones up is a reload with another value of a "
+            "setting that workers see, such as a variable in `adapter_env`.",
         ),
         Setting(
             "startup_batch_size",

@@ -6,9 +6,10 @@ that is not known to be quick, or for long while one runs that is.
 **Interrupts.** SIGURG means "look at your channel now" (SPEC section 13). Its handler reads only
 while a command runs, when the loop itself does not, so the two never meet inside the framer. If a
 cancel names the running call, the handler raises `CallCancelled`, which Python delivers in the
-command; `_running` is cleared before, so that it is raised at most once, and never outside the
-`try` that surrounds the command. A signal that comes between two commands is remembered, and the
-next one begins with the look that was missed. A stream is a command for each of its values.
+command (see `raising`); `_running` is cleared before, so that it is raised at most once, and never
+outside the `try` that surrounds the command. A signal that comes between two commands is
+remembered, and the next one begins with the look that was missed. A stream is a command for each of
+its values.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import os
 import select
 import signal
 import socket
+import sys
 import traceback
 from collections import deque
 from contextlib import suppress
 from threading import get_ident
+from types import FrameType
 from typing import Any, Callable
 
 from snakepit_port.adapter import CallCancelled
@@ -36,6 +39,7 @@ from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.held_signals import with_signals_held
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
+from snakepit_port.worker.raising import pass_by, raise_in
 from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
 from snakepit_port.worker.spare_frames import with_spare_frames
 from snakepit_port.worker.streams import Stream
@@ -93,6 +97,8 @@ class Runtime(Serving):
         self._interrupted = False
         self._looking = False
         self._missed = False
+        #: Whether a cancel is raised at the next step of what the handler has interrupted.
+        self._raises_next = False
         self._thread = get_ident()
         os.register_at_fork(after_in_child=self._forked)
 
@@ -231,6 +237,10 @@ class Runtime(Serving):
 
     def _end(self) -> None:
         self._running = self._serves = None
+        if self._raises_next:
+            # It was, or another handler has raised something before.
+            self._raises_next = False
+            sys.settrace(None)
 
     def _serving_here(self) -> Serving | None:
         """What runs a command on the calling thread."""
@@ -412,14 +422,16 @@ class Runtime(Serving):
                 # Nobody else may write it soon.
                 self._late.ask()
 
-    def _look(self, *_: Any) -> None:
+    def _look(self, _signum: int = 0, frame: FrameType | None = None) -> None:
         """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""
         self._missed = True
         if self._running is None or self._looking:
             return
-        with_spare_frames(self._look_now)
+        with_spare_frames(lambda: self._look_now(frame))
+        if self._raises_next:
+            sys.settrace(pass_by)
 
-    def _look_now(self) -> None:
+    def _look_now(self, frame: FrameType | None) -> None:
         # Again, if a signal came meanwhile: its own handler has returned at once.
         while self._missed:
             self._missed = False
@@ -429,7 +441,8 @@ class Runtime(Serving):
         if self._interrupted:
             self._interrupted = False
             self._running = None
-            raise CallCancelled
+            raise_in(frame, CallCancelled())
+            self._raises_next = True
 
     def _take_in(self) -> None:
         """Read what has arrived, while a command runs."""
