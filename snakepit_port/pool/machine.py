@@ -56,7 +56,7 @@ class Machine:
         self._roster = roster = Roster(record, capacity)
         self._starting = starting = Starting(record, roster, now, rng, self._go_on, first_number)
         self._reloading = Reloading(record, roster)
-        self._health = Health(record, self._is_unwell)
+        self._health = Health(record, self._give_up_on)
         self.queue = queue = Queue(
             record, lambda call, now: self._withdrawal.waited_too_long(call, now)
         )
@@ -67,7 +67,7 @@ class Machine:
         self._standing = standing = Standing(record, roster, starting, queue, recycling, now)
         self._stopping = Stopping(record, roster, queue, sessions, starting, recycling, standing)
         self._withdrawal = withdrawal = Withdrawal(
-            record, roster, queue, sessions, standing, self._was_withdrawn, self._is_stuck
+            record, roster, queue, sessions, standing, self._was_withdrawn, self._has_got_stuck
         )
         self._deadline_passed = withdrawal.deadline_passed
         self._recalling = recalling = Recalling(record, roster, sessions, recycling, standing)
@@ -108,7 +108,7 @@ class Machine:
         record.counts["requests"] += 1
         call.arrived_at = now
         timeout = call.timeout
-        if self._standing.state is not _SERVES and self._standing.refuses(call):
+        if self._standing.state is not _SERVES and self._standing.refuse_if_closed(call):
             pass
         elif timeout <= 0:
             record.counts["timeouts"] += 1
@@ -214,7 +214,7 @@ class Machine:
                 return self._record.take()
         worker.idempotent = idempotent
         self._timers.cancel(worker.timer)
-        self._roster.is_ready(worker, now)
+        self._roster.begin_serving(worker, now)
         self._health.watch(worker, now)
         self._starting.succeeded(now)
         self._recycling.began(worker, now)
@@ -235,7 +235,7 @@ class Machine:
     def unwell(self, worker: Worker, message: str, now: float) -> list[Effect]:
         """A worker says that it is not well."""
         if worker.state is READY:
-            self._is_unwell(worker, message, now)
+            self._give_up_on(worker, message, now)
         return self._record.take()
 
     def worker_gone(
@@ -279,7 +279,7 @@ class Machine:
                 self._record.emit("worker.recycled", age(worker, now), worker, reason=reason)
             elif not worker.held and not self._reloading.is_outdated(worker):
                 self._start_failed(worker, error, now)
-        self._reloading.is_gone(worker)
+        self._reloading.forget(worker)
         self._go_on(now)
         self._dispatch.go_on(now)
         return self._record.take()
@@ -448,7 +448,7 @@ class Machine:
         if self._standing.is_stopping:
             self._stopping.wind_down(now)
 
-    def _is_stuck(self, worker: Worker, now: float) -> None:
+    def _has_got_stuck(self, worker: Worker, now: float) -> None:
         """One call cannot be ended alone: others that the worker has may finish first."""
         self._roster.withhold(worker, DRAINING)
         self._lose_sessions(worker)
@@ -467,7 +467,7 @@ class Machine:
             self._recycling.go_on(now)
             self._reloading.see(self._recycling.wanted, now)
 
-    def _is_unwell(self, worker: Worker, message: str, now: float) -> None:
+    def _give_up_on(self, worker: Worker, message: str, now: float) -> None:
         self._record.emit("worker.health_check_failed", {}, worker, message=message)
         why = f"failed its health check and was killed: {message}"
         self._roster.kill(worker, Fate.UNWELL, why)

@@ -46,7 +46,7 @@ class Reloading:
     def is_outdated(self, worker: Worker) -> bool:
         return worker in self._outdated
 
-    def is_gone(self, worker: Worker) -> None:
+    def forget(self, worker: Worker) -> None:
         self._outdated.discard(worker)
 
     def failed_to_start(self, cause: Mapping[str, Any]) -> None:

@@ -102,6 +102,6 @@ class Returns:
 
     def _requeue(self, call: Call, now: float) -> None:
         call.is_recalled = False
-        if not self._standing.is_out(call):
+        if not self._standing.refuse_if_unavailable(call):
             self._queue.add_first(call, now)
             self._recycling.call_waits(now)

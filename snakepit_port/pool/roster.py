@@ -59,7 +59,7 @@ class Roster:
         return sum(len(self._in[state]) for state in states)
 
     def serving(self) -> int:
-        """How many take calls."""
+        """How many take calls of all kinds; one that drains may take those of its sessions."""
         return len(self._in[READY])
 
     @property
@@ -84,7 +84,7 @@ class Roster:
         worker.state = state
         self._in[state][worker] = None
 
-    def is_ready(self, worker: Worker, now: float) -> None:
+    def begin_serving(self, worker: Worker, now: float) -> None:
         """It takes calls from now on."""
         self._enter(worker, READY)
         worker.ready_at = worker.busy_since = now

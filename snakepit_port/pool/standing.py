@@ -109,14 +109,14 @@ class Standing:
 
     # -- what it tells -----------------------------------------------------------------------------
 
-    def refuses(self, call: Call) -> bool:
+    def refuse_if_closed(self, call: Call) -> bool:
         """Whether the pool takes no calls, and has answered this one with the reason."""
         if self.is_stopping:
             self._record.fail(call, "shutting_down", self.why)
             return True
-        return self.is_out(call)
+        return self.refuse_if_unavailable(call)
 
-    def is_out(self, call: Call) -> bool:
+    def refuse_if_unavailable(self, call: Call) -> bool:
         """Whether the pool is unavailable, and has answered the call with the reason."""
         if self.state is not PoolState.UNAVAILABLE:
             return False

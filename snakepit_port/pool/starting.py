@@ -20,7 +20,8 @@ class Starting:
     """`go_on` is called when it is time to see again what is missing.
 
     `cause` is the error of the last attempt that failed, `cannot_start` is whether none has
-    succeeded since, and `attempts_ended` counts all that are over. `is_waiting` is whether it
+    succeeded since, and `attempts_ended` counts those that are over
+    since the settings were changed. `is_waiting` is whether it
     will be tried again later, `is_pausing` whether that is because too many workers crashed."""
 
     def __init__(

@@ -19,8 +19,8 @@ from snakepit_port.pool.worker import Worker
 class Withdrawal:
     """The answer never waits for the work on a call to stop.
 
-    `withdrawn` is called when a call was answered, `is_stuck` with a worker that goes on with one
-    beyond the grace; both with the time.
+    `withdrawn` is called when a call was answered, `has_got_stuck` with a worker that goes on with
+    one beyond the grace; both with the time.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Withdrawal:
         sessions: Sessions,
         standing: Standing,
         withdrawn: Callable[[float], None],
-        is_stuck: Callable[[Worker, float], None],
+        has_got_stuck: Callable[[Worker, float], None],
     ) -> None:
         self._record = record
         self._roster = roster
@@ -39,7 +39,7 @@ class Withdrawal:
         self._sessions = sessions
         self._standing = standing
         self._withdrawn = withdrawn
-        self._is_stuck = is_stuck
+        self._has_got_stuck = has_got_stuck
 
     def deadline_passed(self, call: Call, now: float) -> None:
         record = self._record
@@ -127,4 +127,4 @@ class Withdrawal:
             call.deadline_timer = self._record.timers.at(later, self._did_not_yield, what)
         elif worker.listens:
             worker.stuck.add(call.id)
-            self._is_stuck(worker, now)
+            self._has_got_stuck(worker, now)

@@ -126,12 +126,12 @@ class Listener:
         process.is_announced = True
         if self._runner.settings.watches_memory:
             self._outside.sampler.measure(
-                process.os_pid, lambda size: self._is_ready(process, size)
+                process.os_pid, lambda size: self._has_become_ready(process, size)
             )
         else:
-            self._is_ready(process, None)
+            self._has_become_ready(process, None)
 
-    def _is_ready(self, process: WorkerProcess, memory: int | None) -> None:
+    def _has_become_ready(self, process: WorkerProcess, memory: int | None) -> None:
         if not self._runner.has(process):
             return
         metadata = {"os_pid": process.os_pid, "python": process.python, "gil": process.gil}
