@@ -20,9 +20,9 @@ class Starting:
     """`go_on` is called when it is time to see again what is missing.
 
     `cause` is the error of the last attempt that failed, `cannot_start` is whether none has
-    succeeded since, and `attempts_ended` counts those that are over
-    since the settings were changed. `is_waiting` is whether it
-    will be tried again later, `is_pausing` whether that is because too many workers crashed."""
+    succeeded since, and `attempts_ended` counts those that are over since the settings were
+    changed. `is_waiting` is whether it will be tried again later, `is_pausing` whether that is
+    because too many workers crashed."""
 
     def __init__(
         self,
@@ -114,6 +114,7 @@ class Starting:
         self._crash_times.clear()
         self._may_start_at = self._crashed_until = now
         self._is_starting_up = True
+        self._untold = None
         self.cannot_start = self.is_waiting = self.is_pausing = False
 
     def stop(self) -> None:
