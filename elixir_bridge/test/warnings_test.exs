@@ -30,6 +30,8 @@ defmodule SnakepitPort.WarningsTest do
           {"worker.gil_enabled", %{module: "m"}, :warning, "worker p-1: it is broken"},
           {"worker.stopped", %{reason: "crashed", status: "SIGSEGV"}, :warning,
            "worker p-1 crashed (SIGSEGV)"},
+          {"worker.stopped", %{reason: "crashed", status: "unknown"}, :warning,
+           "worker p-1 crashed (as the process that started it was killed)"},
           {"worker.stopped", %{reason: "crashed", status: "3"}, :warning,
            "worker p-1 crashed (exit status 3)"},
           {"worker.stopped", %{reason: "crashed", status: "3", commands: []}, :warning,

@@ -200,15 +200,17 @@ class Starting:
         if len(times) <= settings.max_restarts or self.is_pausing:
             return False
         self.is_pausing = True
+        pause = min(settings.max_seconds, backoff.MAX_SECONDS)
         self.cause = {
             **error,
             "message": (
                 f"{len(times)} workers crashed within {in_words(settings.max_seconds)}"
-                f" (max_restarts is {settings.max_restarts}); the last: {error['message']}"
+                f" (max_restarts is {settings.max_restarts}), so none is started for"
+                f" {in_words(pause)}; the last: {error['message']}"
             ),
         }
         times.clear()
-        self._crashed_until = now + min(settings.max_seconds, backoff.MAX_SECONDS)
+        self._crashed_until = now + pause
         self._pause_timer = self._record.timers.at(self._crashed_until, self._pause_is_over)
         return True
 

@@ -277,8 +277,8 @@ class TestIntensity:
         error = pool.error(pool.call("work"))
         assert error["type"] == "pool_unavailable"
         assert error["message"] == (
-            "pool 'p' is paused: 3 workers crashed within 10 s (max_restarts is 2);"
-            " the last: it died"
+            "pool 'p' is paused: 3 workers crashed within 10 s (max_restarts is 2), so"
+            " none is started for 10 s; the last: it died"
         )
         (event,) = pool.heard("pool.unavailable")
         assert "3 workers crashed" in event.metadata["message"]

@@ -124,7 +124,9 @@ defmodule SnakepitPort.Warnings do
   defp ms(number) when is_number(number), do: "#{round(number)} ms"
   defp ms(other), do: inspect(other)
 
-  # A number, the name of a signal, or "unknown".
+  # A number, the name of a signal, or this, of which nobody can say more.
+  defp status("unknown"), do: "as the process that started it was killed"
+
   defp status(text) do
     case is_binary(text) and Integer.parse(text) do
       {_, ""} -> "exit status #{text}"
