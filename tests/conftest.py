@@ -20,6 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snakepit-port"
 
 
+@pytest.fixture(autouse=True)
+def _no_python_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For workers, by whoever runs the tests."""
+    monkeypatch.delenv("SNAKEPIT_PYTHON", raising=False)
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+
+
 @pytest.fixture(scope="session")
 def free_threaded_python() -> str:
     """A Python whose GIL is off. Made, if there is none: that may take minutes, once."""

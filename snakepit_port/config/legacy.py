@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class Unset:
     """A key that is not there, where Snakepit did then what this does not: ``path`` is the setting
     that it would become."""
 
@@ -69,14 +69,14 @@ class Conversion:
     pools_at: Path | None
     entries: tuple[Entry, ...]
     added: tuple[tuple[Path, Any, str], ...]
-    silences: tuple[Silence, ...]
+    unset: tuple[Unset, ...]
     mistakes: tuple[Mistake, ...]
 
     @property
     def changes(self) -> tuple[Change, ...]:
         """What became of each key, in the order of the source, and of those that are not there."""
         entries = (entry.change for entry in self.entries)
-        return (*entries, *(silence.change for silence in self.silences))
+        return (*entries, *(one.change for one in self.unset))
 
     def settings(self) -> Iterator[tuple[Path, Any]]:
         """Every setting: those added first, then in the order of the source."""
@@ -172,7 +172,7 @@ class _Converter:
         self._python = python
         self._fates = {key: _Fate(remark=key.remark) for key in keys.all}
         self._added: list[tuple[Path, Any, str]] = []
-        self._silences: dict[str, Silence] = {}
+        self._unset: dict[str, Unset] = {}
         self._mistakes = list(keys.mistakes)
         # Other versions ignored other keys, so of those it is not told.
         self._is_v05 = not keys.pools and not any(key.rule.new for key in keys.all)
@@ -196,9 +196,12 @@ class _Converter:
         entries = tuple(self._entry(key, fate) for key, fate in self._fates.items())
         pools_at = (*self._keys.top, "pools") if self._keys.pools else None
         return Conversion(
-            *(pools, pools_at, entries, tuple(self._added)),
-            tuple(self._silences.values()),
-            tuple(self._mistakes),
+            pools=pools,
+            pools_at=pools_at,
+            entries=entries,
+            added=tuple(self._added),
+            unset=tuple(self._unset.values()),
+            mistakes=tuple(self._mistakes),
         )
 
     # -- deciding -----------------------------------------------------------------------------
@@ -279,7 +282,7 @@ class _Converter:
         path = (*self._keys.top, *place)
         key = place_of(path, self._tree)
         if not any(there.path == path for there in self._keys.all):
-            self._silences.setdefault(key, Silence(target, Change(key, "not_set", note=why)))
+            self._unset.setdefault(key, Unset(target, Change(key, "not_set", note=why)))
 
     def _limit_threads(self, pools: int) -> None:
         """Thread limits become a profile for each kind of profile that the pools have."""

@@ -14,7 +14,7 @@ from tomlkit.items import AoT, Array, Comment, InlineTable, Table, Whitespace
 
 from snakepit_port.config.dump import toml_item
 from snakepit_port.config.kinds import INTEGERS
-from snakepit_port.config.legacy import Conversion, Entry, Silence
+from snakepit_port.config.legacy import Conversion, Entry, Unset
 from snakepit_port.config.report import Path
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -62,8 +62,10 @@ def write(conversion: Conversion, source: str | None = None) -> str:
                 key.before += _comments_of(key.text)
             text = key.text if stays else _text(value)
             page.section(path).add(path[-1], text, why, key if number == 0 else None)
-    for silence in conversion.silences:
-        page.section(silence.path).say_nothing(silence)
+    added = {path for path, _, _ in conversion.added}
+    for unset in conversion.unset:
+        if unset.path not in added:
+            page.section(unset.path).note_unset(unset)
     head = layout.head if source is not None else [HEAD, ""]
     return page.text(head, layout.tail)
 
@@ -107,9 +109,8 @@ class _Section:
         """What stands with a table that has no keys."""
         self.lines += [*key.before, *([key.comment] if key.comment else [])]
 
-    def say_nothing(self, silence: Silence) -> None:
-        change = silence.change
-        self.lines.append(f"# {silence.path[-1]} is {_plain(change.meaning)}")
+    def note_unset(self, unset: Unset) -> None:
+        self.lines.append(f"# {unset.path[-1]} is {_plain(unset.change.meaning)}")
 
     def leave_out(self, entry: Entry, key: _Key) -> None:
         self.lines += key.before

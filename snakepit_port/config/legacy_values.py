@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from snakepit_port.config.amounts import TERM_UNITS
@@ -67,11 +69,22 @@ def _to_string(value: Any) -> Any:
             return ""
         case bool():
             return str(value).lower()
-        case float():
-            return repr(value)
-        case [_, *_] if all(type(char) is int and 0 < char < 0x110000 for char in value):
+        case float() if isfinite(value):
+            return _float_text(value)
+        case list() if all(type(char) is int and 0 < char < 0x110000 for char in value):
             return "".join(map(chr, value))
     return value
+
+
+def _float_text(value: float) -> str:
+    """The shorter of the two ways to write it, both with a digit behind the point; and with an
+    exponent what is so large that not every integer has a float."""
+    number = Decimal(repr(value))
+    plain = f"{number:f}"
+    mantissa, _, exponent = f"{number.normalize():e}".partition("e")
+    plain, mantissa = (text if "." in text else f"{text}.0" for text in (plain, mantissa))
+    scientific = f"{mantissa}e{int(exponent)}"
+    return scientific if len(scientific) < len(plain) or abs(value) >= 2**53 else plain
 
 
 def adapter(value: Any) -> Any:

@@ -9,7 +9,7 @@ from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.withdrawal import Withdrawal
-from snakepit_port.pool.worker import Worker
+from snakepit_port.pool.worker import Worker, WorkerState
 
 
 class Dispatch:
@@ -90,6 +90,11 @@ class Dispatch:
         have the call now. If not, the call waits for any no longer."""
         worker = self._sessions.worker_of(call)
         assert worker is not None
+        if worker.state is WorkerState.GONE:
+            # A call that came back from another one when this had gone.
+            self._queue.remove(call)
+            self._sessions.refuse_lost(call)
+            return None
         if self._has_turn(worker, call, now):
             return worker
         if self._sessions.fail_fast:

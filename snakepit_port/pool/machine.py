@@ -304,8 +304,10 @@ class Machine:
         with `error`."""
         if worker.state is not WorkerState.GONE and not worker.killed:
             worker.verdict = error
-            self._roster.kill(worker, Fate.PROTOCOL_ERROR)
-            self._starting.may_have_died_young(worker, now)
+            if worker.fate is None:
+                self._starting.may_have_died_young(worker, now)
+            # One that leaves anyway was not lost by that.
+            self._roster.kill(worker, worker.fate or Fate.PROTOCOL_ERROR)
             self._go_on(now)
         return self._record.take()
 
@@ -321,10 +323,8 @@ class Machine:
             return []
         before, self._record.settings = self._record.settings, settings
         self._reloading.begin(now)
-        self._starting.begin_anew(now)
         begins = self._standing.begin_anew(now)
-        if begins or replaces:
-            self._starting.attempts_ended = 0
+        self._starting.begin_anew(now, counts_anew=begins or replaces)
         self._roster.reconfigure(capacity)
         self._recalling.changed(now)
         if settings.affinity == "hint":

@@ -132,10 +132,10 @@ class Queue:
     def take_tied(self, worker: Worker) -> list[Call]:
         """Take out those whose session is bound to a worker: its line, and those that have stood
         among the others since before that."""
-        calls = list(self.lines.get(worker, {}).values())
-        for call in self.waiting.values():
-            if call.session is not None and call.session.worker is worker:
-                calls.append(call)
+        calls = [
+            *self.lines.get(worker, {}).values(),
+            *(call for call in self.waiting.values() if _is_tied(call, worker)),
+        ]
         for call in calls:
             self.remove(call)
         return calls
@@ -146,3 +146,7 @@ class Queue:
         for call in calls:
             self.remove(call)
         return calls
+
+
+def _is_tied(call: Call, worker: Worker) -> bool:
+    return call.session is not None and call.session.worker is worker

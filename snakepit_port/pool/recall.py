@@ -69,8 +69,9 @@ class Recalling:
         for worker in self._roster.workers.values():
             if not worker.listens or len(worker.calls) <= worker.capacity:
                 continue
-            if serving == (worker.state is READY) and not grows:
-                # Nobody else takes calls. When somebody does, it is looked again.
+            others = serving - (worker.state is READY)
+            if not (others or grows):
+                # When somebody else takes calls, it is looked again.
                 continue
             due = worker.busy_since + STALL_SECONDS
             if due > now:

@@ -80,7 +80,8 @@ class Recycling:
         successors = min(len(due[spare:]), settings.max_surge)
         # Where a reload has lowered what there may be, those that leave may be more than that.
         room = max(settings.pool_size + settings.max_surge - leaving, self.wanted)
-        self._starting.fill(min(self.wanted + successors, room), now)
+        target = min(self.wanted + successors, room)
+        self._starting.fill(target, now, is_whole=not successors)
         self._watch_idle(now)
 
     def _let_go(self, count: int, now: float) -> None:

@@ -20,8 +20,8 @@ class Starting:
     """`go_on` is called when it is time to see again what is missing.
 
     `cause` is the error of the last attempt that failed, `cannot_start` is whether none has
-    succeeded since, and `attempts_ended` counts those that are over since the settings were
-    changed. `is_waiting` is whether it will be tried again later, `is_pausing` whether that is
+    succeeded since, and `attempts_ended` counts those that are over, of workers with the settings
+    of now. `is_waiting` is whether it will be tried again later, `is_pausing` whether that is
     because too many workers crashed."""
 
     def __init__(
@@ -63,17 +63,18 @@ class Starting:
     def _settings(self) -> PoolSettings:
         return self._record.settings
 
-    def fill(self, wanted: int, now: float) -> None:
+    def fill(self, wanted: int, now: float, *, is_whole: bool) -> None:
         """Start what is missing, a batch at a time; a batch begins when the one before it has
-        settled. After a failure none begins while workers are not read from: the host does not
-        read then, and would be told of each that fails."""
+        settled. The pool `is_whole` when it lacks no more than that. After a failure none begins
+        while workers are not read from: the host does not read then, and would be told of each that
+        fails."""
         record, settings = self._record, self._settings
         missing = wanted - self._roster.count(WorkerState.STARTING, WorkerState.READY)
         self.is_waiting = False
         if self._roster.is_starting:
             return
         if missing <= 0:
-            if self._is_starting_up and not self._starts.failures:
+            if is_whole and self._is_starting_up and not self._starts.failures:
                 self._is_starting_up = False
                 self._may_start_at = now
             return
@@ -106,8 +107,10 @@ class Starting:
         else:
             self._roster.kill(worker, Fate.STARTUP_TIMEOUT)
 
-    def begin_anew(self, now: float) -> None:
+    def begin_anew(self, now: float, *, counts_anew: bool) -> None:
         """The settings have changed: what failed with those of before does not count any more."""
+        if counts_anew:
+            self.attempts_ended = 0
         self.stop()
         for attempts in (self._starts, self._crashes):
             attempts.succeeded()

@@ -16,6 +16,7 @@ tools.py           who waits for what the host was asked
 outside.py         what a runner needs of the host's side
 worker_process.py  a worker's process: its descriptors, and why it went
 starter.py         the process that forks a source's workers
+replies.py         answers that it makes itself, as frames that the host accepts
 gathering.py       the answer of a control call that several workers have a part in
 stacks.py          the stacks of workers' threads
 output.py          what workers print, line by line

@@ -162,7 +162,7 @@ class Controls:
         for runner in runners:
             if isinstance(worker, str) and worker in runner.machine.workers:
                 return [runner]
-        where = "" if args.get("pool") is None else f" in pool {runners[0].name}"
+        where = "" if args.get("pool") is None else f" in pool {runners[0].name!r}"
         message = f"there is no worker {show(worker)}{where}; see `workers`"
         raise CallRefused("bad_arguments", message)
 

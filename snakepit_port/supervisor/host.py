@@ -68,8 +68,13 @@ class Host:
         self._balance = Balance(pump, clock, self.max_frame_bytes)
         self.pools = Pools(config, make)
         self._controls = Controls(
-            *(self.pools, clock, run.id, config_path, self.host_max_frame_bytes),
-            *(self._answer_control, self._reloaded),
+            self.pools,
+            clock,
+            run.id,
+            config_path,
+            max_frame_bytes=self.host_max_frame_bytes,
+            answer=self._answer_control,
+            reloaded=self._reloaded,
         )
         told = info.get("capabilities")
         can = told if isinstance(told, list) else []

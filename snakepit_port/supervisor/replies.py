@@ -22,8 +22,8 @@ def error(id: int | None, content: dict[str, Any], max_frame_bytes: int) -> byte
         return frame
     room = max_frame_bytes - _ENVELOPE_BYTES
     fitting = dict(content)
-    while len(encode(fitting.get("problems", []))) > room // 2:
-        fitting["problems"] = fitting["problems"][: len(fitting["problems"]) // 2]
+    while (problems := fitting.get("problems")) and len(encode(problems)) > room // 2:
+        fitting["problems"] = problems[: len(problems) * 3 // 4]
     return messages.error(id, fit(fitting, room))
 
 
@@ -33,6 +33,9 @@ def result(id: int, control: str, value: Any, max_frame_bytes: int) -> bytes:
     size = len(frame) - HEADER_BYTES
     if size <= max_frame_bytes:
         return frame
+    if isinstance(value, dict) and "converted" in value:
+        # Of a reload, which has happened.
+        return result(id, control, _without_converted(value), max_frame_bytes)
     message = (
         f"the result of {control} takes a frame of {size} bytes, over what the host accepts"
         f" (max_frame_bytes: {max_frame_bytes}); ask for less, that of one pool or worker, say, or"
@@ -41,3 +44,15 @@ def result(id: int, control: str, value: Any, max_frame_bytes: int) -> bytes:
     return error(
         id, {"type": "frame_too_large", "message": message, "command": control}, max_frame_bytes
     )
+
+
+def hello(info: dict[str, Any], max_frame_bytes: int) -> bytes:
+    """The first frame, without what became of an older configuration, if that is too much."""
+    frame = messages.hello(info)
+    if len(frame) - HEADER_BYTES <= max_frame_bytes:
+        return frame
+    return messages.hello(_without_converted(info))
+
+
+def _without_converted(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in info.items() if key != "converted"}

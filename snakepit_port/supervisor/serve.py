@@ -298,7 +298,8 @@ class Supervisor:
             info,
             self._config_path,
         )
-        self._link.send(messages.hello(self._hello(config, host.shm)))
+        hello = self._hello(config, host.shm)
+        self._link.send(replies.hello(hello, host.host_max_frame_bytes))
         host.attach(self._link)
         for process in leavings.processes:
             line = f"killed process {process.pid}, left by run {process.run_id}: {process.command}"

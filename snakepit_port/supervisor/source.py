@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner
 
 #: What a Python says that cannot be a starter.
-_BY_PYTHON = re.compile("^(Traceback |Fatal Python error|a worker needs Python)", re.MULTILINE)
+_BY_PYTHON = re.compile(
+    '^(Traceback |  File "|Fatal Python error|a worker needs Python)', re.MULTILINE
+)
 
 #: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
 #: waits for nothing but the kernel. One that has to end and does not is killed.

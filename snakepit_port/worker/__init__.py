@@ -4,7 +4,8 @@ boot.py            the first file a foreign interpreter runs
 starter.py         the process that forks a pool's workers
 starter_frames.py  what the supervisor and a starter say to each other
 orphans.py         what a worker leaves to its starter
-process.py         how a worker's process begins and ends
+process.py         how a worker's process begins
+leaving.py         how it ends, and a child that a command has forked
 hello.py           what is said first, and the loop that a profile asks for
 runtime.py         the loop of a worker: calls in, answers out
 threads.py         the loop of one that runs several calls at a time
@@ -19,6 +20,7 @@ fitting.py         errors that fit into a frame
 loading.py         an adapter's commands
 advice.py          what was meant by a name that is wrong
 stacks.py          what every thread is at, told from outside
+raising.py         raising in what a signal has interrupted
 held_signals.py    what no handler of a signal may interrupt
 spare_frames.py    room for the handler of a signal, wherever it comes
 linux.py           what only Linux has

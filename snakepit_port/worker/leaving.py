@@ -28,10 +28,12 @@ def leave_as_python(exc: BaseException) -> NoReturn:
     """End a child that a command has forked, and in which it has raised this, as Python ends a
     process."""
     status = 1
-    if not isinstance(exc, SystemExit):
-        traceback.print_exception(type(exc), exc, exc.__traceback__)
-    elif exc.code is None or isinstance(exc.code, int):
-        status = exc.code or 0
-    else:
-        print(exc.code, file=sys.stderr)
+    # It may have closed what it would be told on.
+    with suppress(BaseException):
+        if not isinstance(exc, SystemExit):
+            traceback.print_exception(type(exc), exc, exc.__traceback__)
+        elif exc.code is None or isinstance(exc.code, int):
+            status = exc.code or 0
+        elif sys.stderr is not None:
+            print(exc.code, file=sys.stderr)
     leave(status & 0xFF)

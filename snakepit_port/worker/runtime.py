@@ -37,6 +37,7 @@ from snakepit_port.worker.asking import Line, Question, close_line
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.held_signals import with_signals_held
+from snakepit_port.worker.leaving import EX_SOFTWARE
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.raising import pass_by, raise_in
@@ -46,7 +47,7 @@ from snakepit_port.worker.streams import Stream
 from snakepit_port.worker.vigil import Vigil
 
 # BSD's sysexits.h, as the supervisor uses them.
-_EX_OK, _EX_SOFTWARE = 0, 70
+_EX_OK = 0
 
 #: A worker that cannot load its adapter.
 _EX_FAILED = 1
@@ -162,7 +163,7 @@ class Runtime(Serving):
             self._send,
             self._late,
             self._serving_here,
-            min(info["max_answer_bytes"], self._max_frame_bytes),
+            info["max_answer_bytes"],
             info["tools"],
         ).open()
         # The last of them to run: others may have something to say.
@@ -463,7 +464,7 @@ class Runtime(Serving):
         try:
             traceback.print_exc()
         finally:
-            os._exit(_EX_SOFTWARE)
+            os._exit(EX_SOFTWARE)
 
     # -- children of commands ----------------------------------------------------------------------
 

@@ -537,11 +537,14 @@ async def test_paths_that_are_not_utf_8_are_mistakes_in_the_configuration(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("python", "last"), [("/bin/true", ""), ("/bin/sh", r" \(it ended with: .*boot\.py: .*\)")]
+    ("prints", "last"), [("", ""), ("echo one; echo two", r" \(it ended with: two\)")]
 )
-async def test_a_python_that_is_none_is_told_so(python: str, last: str) -> None:
+async def test_a_python_that_is_none_is_told_so(tmp_path: Path, prints: str, last: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{prints}\nexit 2\n")
+    python.chmod(0o755)
     question = rf"is '{python}' a Python, 3\.9 or newer\? check the pool's `python` setting"
-    async with open_host(config(python=python)) as host:
+    async with open_host(config(python=str(python))) as host:
         with pytest.raises(CallError) as caught:
             await host.await_ready()
     assert re.fullmatch(rf".* ended with status \d+: {question}{last}", caught.value.message)
@@ -553,6 +556,16 @@ async def test_what_a_python_says_that_cannot_begin_is_told_whole(tmp_path: Path
         with pytest.raises(CallError) as caught:
             await host.await_ready()
     assert "Traceback (most recent call last):\n" in caught.value.message
+    assert caught.value.message.endswith("\nZeroDivisionError: division by zero")
+    assert "a Python, " not in caught.value.message
+
+
+async def test_that_is_so_however_long_it_is(tmp_path: Path) -> None:
+    functions = "".join(f"def f{n}(): f{n + 1}()\n" for n in range(60))
+    (tmp_path / "enum.py").write_text(f"{functions}def f60(): 1 / 0\nf0()\n")
+    async with open_host(config(adapter_env={"PYTHONPATH": str(tmp_path)})) as host:
+        with pytest.raises(CallError) as caught:
+            await host.await_ready()
     assert caught.value.message.endswith("\nZeroDivisionError: division by zero")
     assert "a Python, " not in caught.value.message
 

@@ -416,6 +416,9 @@ def test_a_worker_that_is_stopping_and_breaks_the_protocol_is_killed() -> None:
     assert pool.finished == [worker.id]
     pool.perform(pool.machine.condemn(worker, PROTOCOL_ERROR, pool.now))
     assert pool.killed == [worker.id]
+    pool.gone(worker)
+    # It went for what it was recycled for.
+    assert pool.heard("worker.recycled")[-1].metadata["reason"] == "manual"
 
 
 def test_a_pool_that_is_ready_again_after_a_pause_tells_how_long_that_took() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from pool_driver import Driver, at
 
 from snakepit_port.pool import Worker, WorkerState
+from snakepit_port.pool.speed import STALL_SECONDS
 
 IMPORT_ERROR = {"type": "pool_unavailable", "message": "No module named 'nope'"}
 
@@ -327,3 +328,42 @@ def test_a_shorter_life_of_sessions_holds_for_workers_that_wait_for_them() -> No
     assert worker.state is WorkerState.DRAINING
     pool.wait(0.1)
     assert worker.state is WorkerState.STOPPING
+
+
+def test_the_pause_between_batches_is_there_while_workers_are_replaced() -> None:
+    pool = Driver(pool_size=2, startup_batch_size=1, startup_batch_delay_ms=500)
+    pool.start()
+    for _ in range(2):
+        pool.ready(pool.workers[-1])
+        pool.wait(0.5)
+    reload(pool)
+    for number in range(2):
+        (new,) = starting(pool)
+        pool.ready(new)
+        for worker in [w for w in pool.workers if w.state is WorkerState.STOPPING]:
+            pool.gone(worker)
+        assert starting(pool) == []
+        pool.wait(0.5)
+        assert len(starting(pool)) == 1 - number
+    assert pool.machine.stats()["reload"] is None
+
+
+def test_a_call_that_comes_back_when_the_worker_of_its_session_is_gone_is_told() -> None:
+    pool = Driver(pool_size=2)
+    pool.up()
+    pool.learn("c")
+    pool.calls(2)
+    call = pool.call("c", session="s")
+    slow = call.worker
+    assert slow is not None
+    (other,) = (worker for worker in pool.workers if worker is not slow)
+    pool.wait(STALL_SECONDS)
+    pool.answer(other)
+    pool.wait(2 * STALL_SECONDS)
+    assert pool.recalled == [(slow.id, [call.id])]
+    reload(pool, replaces=False, affinity="strict_queue")
+    assert pool.call("c", session="s").worker is other
+    pool.gone(other, started=other.sent)
+    pool.perform(pool.machine.gave_back(slow, [call.id], pool.now))
+    assert pool.outcome(call) == "session_worker_unavailable"
+    assert pool.queued == []

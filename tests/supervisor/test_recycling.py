@@ -108,7 +108,7 @@ async def test_a_worker_that_is_named_with_a_pool_is_of_that_pool() -> None:
             error = await failure_of(lambda ask=ask: ask("one", worker="two-1"))
             assert (error.type, error.message) == (
                 "bad_arguments",
-                'there is no worker "two-1" in pool one; see `workers`',
+                "there is no worker \"two-1\" in pool 'one'; see `workers`",
             )
         assert set(await host.stacks("two", worker="two-1")) == {"two-1"}
         assert await host.recycle("two", worker="two-1") == 1

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from snakepit_port.adapter import CallCancelled, command
 
 
-@contextmanager
-def cleaning() -> Iterator[None]:
-    try:
-        yield
-    finally:
+class Cleaning:
+    """No generator: one that is let go has its `finally` run all the same."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None:
         print("cleaned")
 
 
@@ -42,8 +41,17 @@ def except_() -> None:
 
 @command
 def with_() -> None:
+    n = 1
+    with Cleaning():
+        print("in")
+        while n:
+            n += 1
+
+
+@command
+def with_choices() -> None:
     n = 0
-    with cleaning():
+    with Cleaning():
         print("in")
         for i in range(10**12):
             if i & 1:

@@ -438,6 +438,7 @@ def test_a_child_that_returns_from_a_command_runs_no_call_of_its_parent(
         ("exits", 3, None),
         ("says why", 1, "no more"),
         ("fails", 1, "ValueError: odd"),
+        ("cannot say", 1, None),
     ],
 )
 def test_a_child_ends_as_one_of_python_does(

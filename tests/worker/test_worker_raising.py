@@ -15,7 +15,7 @@ def python(request: pytest.FixtureRequest) -> str:
     return sys.executable
 
 
-@pytest.mark.parametrize("command", ["finally_", "except_", "with_"])
+@pytest.mark.parametrize("command", ["finally_", "except_", "with_", "with_choices"])
 def test_what_a_loop_jumps_back_out_of_cleans_up(python: str, command: str) -> None:
     with Starter(python=python) as starter, starter.start(adapter="looping_adapter") as worker:
         worker.ready()
