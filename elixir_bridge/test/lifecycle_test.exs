@@ -230,10 +230,12 @@ defmodule SnakepitPort.LifecycleTest do
       on_exit(fn -> File.rm!(path) end)
       File.write!(path, "[[pools]]\nname = \"default\"\nadapter = \"none\"\n")
       children = [{SnakepitPort, name: name(context), logs: false, config: path}]
+      # However long an attempt takes.
+      often = [max_restarts: 1, max_seconds: 3600]
 
       log =
         capture_log(fn ->
-          {:ok, otp} = Supervisor.start_link(children, strategy: :one_for_one, max_restarts: 1)
+          {:ok, otp} = Supervisor.start_link(children, [strategy: :one_for_one] ++ often)
           File.write!(path, "[[pools]]\nname = \"default\"\n")
           kill(os_pid(name(context)), "KILL")
           # It has tried once.

@@ -20,7 +20,8 @@ defmodule SnakepitPort.PeerTest do
       on_exit(fn -> File.rm!(path) end)
 
       for status <- [1, 2, 126, 127] do
-        File.write!(path, "#!/bin/sh\nexit #{status}\n")
+        # It has read something: the port of one that has not may end before its status comes.
+        File.write!(path, "#!/bin/sh\nhead -c 1 >/dev/null\nexit #{status}\n")
         File.chmod!(path, 0o755)
 
         assert {:error, %Error{type: :supervisor_down, status: ^status, message: message}} =
@@ -30,6 +31,14 @@ defmodule SnakepitPort.PeerTest do
         assert [_, checkout] = Regex.run(~r/run #{path} -m pip install ([^,]+), or give/, message)
         assert File.exists?(Path.join(checkout, "pyproject.toml"))
       end
+    end
+
+    test "one whose status is lost is named as well" do
+      # The port ends before, if it is written to what does not read any more.
+      assert %Error{type: :supervisor_down, message: message} =
+               SnakepitPort.Program.end_before_hello(:epipe, "/bin/sh")
+
+      assert message =~ ~r/before it said hello \(:epipe\)\. Its interpreter, \/bin\/sh, has to be/
     end
 
     test "another protocol version is refused, and both are named", context do
@@ -91,7 +100,8 @@ defmodule SnakepitPort.PeerTest do
       opts = peer(context, "silent", start_timeout: :infinity)
       start = Task.async(fn -> SnakepitPort.start_link(opts) end)
       await(fn -> File.exists?(opts[:python] <> ".pid") and peer_pid(opts) != "" end)
-      assert SnakepitPort.stop(opts[:name]) == :ok
+      # Which is no failure.
+      refute capture_log(fn -> SnakepitPort.stop(opts[:name]) end) =~ "could not start"
       assert {:error, %Error{type: :supervisor_down, message: message}} = Task.await(start, 10_000)
       assert message =~ "stopped before the supervisor said hello"
       await_gone(peer_pid(opts))
@@ -508,6 +518,15 @@ defmodule SnakepitPort.PeerTest do
     assert {:error, %Error{message: "the SnakepitPort server was stopped before" <> _}} =
              Task.await(call)
 
+    await_gone(os_pid)
+  end
+
+  test "that is so after what its configuration takes, where nothing else is said", context do
+    server = start_peer!(context, "stubborn_at_once")
+    os_pid = os_pid(server)
+    log = capture_log(fn -> assert SnakepitPort.stop(server) == :ok end)
+    assert log =~ "the supervisor has not stopped within 3000 ms, and was killed"
+    refute log =~ "stop_timeout"
     await_gone(os_pid)
   end
 end

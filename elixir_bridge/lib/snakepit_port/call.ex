@@ -45,18 +45,12 @@ defmodule SnakepitPort.Call do
     # The supervisor itself reads no files: those are for the arguments of commands.
     with {:ok, link} <- Link.find(server),
          {:ok, args} <- Terms.arguments(args, nil),
-         do:
-           link
-           |> ask(&Frames.control(&1, name, args), timeout, announces(announce))
-           |> of_control(name, timeout)
+         {:error, %Error{type: :timeout} = error} <-
+           ask(link, &Frames.control(&1, name, args), timeout, announces(announce)) do
+      message = "the supervisor has not answered #{name} within #{timeout} ms"
+      {:error, %{error | message: message}}
+    end
   end
-
-  defp of_control({:error, %Error{type: :timeout}}, name, timeout) do
-    message = "the supervisor has not answered #{name} within #{timeout} ms"
-    {:error, %Error{type: :timeout, message: message}}
-  end
-
-  defp of_control(answer, _name, _timeout), do: answer
 
   # How an answer is waited for: a function of the link, what makes a frame, and the time.
   defp asks(%{progress: nil}), do: &Link.request/3

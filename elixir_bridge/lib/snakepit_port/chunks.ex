@@ -210,7 +210,8 @@ defmodule SnakepitPort.Chunks do
         {:error, Call.about(error, chunks.call, chunks.command)}
 
       :timeout ->
-        too_late(%Error{type: :timeout}, chunks)
+        message = "no answer within #{chunks.call.timeout} ms"
+        too_late(%Error{type: :timeout, message: message}, chunks)
 
       {:error, %Error{type: :timeout} = error} ->
         too_late(error, chunks)
@@ -222,10 +223,9 @@ defmodule SnakepitPort.Chunks do
 
   # Whether Python or the consumer was slow is not known here: chunks that are ready wait for credit.
   defp too_late(error, %{call: call, command: command}) do
-    time = if call.timeout == :infinity, do: "its time", else: "#{call.timeout} ms"
-
     message =
-      "the stream was not read to its end within #{time}, what its consumer takes included; timeout: gives it more"
+      error.message <>
+        " (for the whole stream, what its consumer takes included; timeout: gives it more)"
 
     {:error, Call.about(%{error | message: message}, call, command)}
   end

@@ -28,9 +28,10 @@ defmodule SnakepitPort.Handshake do
   offered there are the largest frame that it accepts, shared memory, its capabilities, how long calls may take
   that do not say, and how long a stop may; with it is where
   relative paths of a configuration in terms start from. If `parent`
-  ends before that, so does the calling process, which traps exits, and the program with it.
+  ends before that, so does the calling process, which traps exits, and the program with it; if it is told to stop, that
+  is told.
   """
-  @spec run(keyword, pid) :: {:ok, port, pos_integer | nil, offer} | {:error, Error.t()}
+  @spec run(keyword, pid) :: {:ok, port, pos_integer | nil, offer} | {:error | :stopped, Error.t()}
   def run(opts, parent) do
     with {:ok, config} <- Legacy.config(opts[:config]),
          terms = terms(config),
@@ -45,9 +46,9 @@ defmodule SnakepitPort.Handshake do
           Program.kill(port, os_pid)
           exit(reason)
 
-        {:error, error} ->
+        {outcome, error} when outcome in [:error, :stopped] ->
           unless gone?(error, port), do: Program.kill(port, os_pid)
-          {:error, error}
+          {outcome, error}
       end
     end
   end
@@ -106,8 +107,7 @@ defmodule SnakepitPort.Handshake do
         {:error, Program.exit_before_hello(status, python)}
 
       {:EXIT, ^port, reason} ->
-        message = "the supervisor closed its input, or died, before it said hello"
-        {:error, %Error{type: :supervisor_down, message: "#{message} (#{inspect(reason)})"}}
+        {:error, Program.end_before_hello(reason, python)}
 
       # Until the server enters its loop, nobody else would see these two.
       {:EXIT, ^parent, reason} ->
@@ -115,7 +115,7 @@ defmodule SnakepitPort.Handshake do
 
       {:system, _from, {:terminate, reason}} ->
         message = "it was stopped before the supervisor said hello (#{inspect(reason)})"
-        {:error, %Error{type: :supervisor_down, message: message}}
+        {:stopped, %Error{type: :supervisor_down, message: message}}
     after
       timeout ->
         message = "the supervisor did not say hello within #{timeout} ms (start_timeout)"

@@ -19,13 +19,16 @@ defmodule SnakepitPort.Legacy do
     end
   end
 
-  # What a release's sys.config sets for an application is there once that is loaded. Snakepit itself is gone, so
-  # an empty application of its name is; what was set since the start goes on to count.
+  # What a release's sys.config sets for an application is there once that is loaded. Where Snakepit itself
+  # is gone, an empty application of its name is; what was set since the start goes on to count.
   defp load do
     set = Application.get_all_env(:snakepit)
 
-    with :ok <- :application.load({:application, :snakepit, []}),
-         do: Application.put_all_env(snakepit: set)
+    loaded =
+      with {:error, _} <- Application.load(:snakepit),
+           do: :application.load({:application, :snakepit, []})
+
+    if loaded == :ok, do: Application.put_all_env(snakepit: set)
   end
 
   @doc """

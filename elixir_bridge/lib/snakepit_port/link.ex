@@ -410,7 +410,7 @@ defmodule SnakepitPort.Link do
   def register_and_write(link, row, frame) do
     watch(link)
     id = elem(row, 0)
-    callers = [self() | Process.get(:"$callers", [])]
+    callers = [self() | Process.get(:"$callers") || []]
     :ets.insert(link.table, [:erlang.append_element(row, callers), {self(), id}])
     write(link, id, frame)
   rescue

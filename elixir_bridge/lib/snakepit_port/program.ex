@@ -95,6 +95,14 @@ defmodule SnakepitPort.Program do
     %{error | message: "#{message}, before it said hello#{remedy(status, python)}"}
   end
 
+  @doc "As `exit_before_hello/2`, of one whose port has ended first, and with it what tells its status."
+  @spec end_before_hello(term, String.t() | nil) :: Error.t()
+  def end_before_hello(reason, python) do
+    message = "the supervisor closed its input, or died, before it said hello (#{inspect(reason)})"
+
+    %Error{type: :supervisor_down, message: message <> remedy(1, python)}
+  end
+
   # 1: Python has no such module, or that lacks one it needs. 2: it is too old to know -P. 126 and 127: a
   # shell, or what stands in for one as pyenv does, cannot run it or has not found it.
   defp remedy(status, python) when status in [1, 2, 126, 127] do

@@ -172,11 +172,8 @@ defmodule SnakepitPort.Server do
             :proc_lib.init_ack(parent, {:ok, self()})
             :gen_server.enter_loop(__MODULE__, [], state, {:local, opts[:name]})
 
-          {:error, error} ->
-            # An OTP supervisor that starts it again tells nobody why that has failed, but in reports that Elixir's
-            # Logger leaves out.
-            text = "#{inspect(opts[:name])} could not start: #{Exception.message(error)}"
-            Logger.error(text, server: opts[:name])
+          {outcome, error} ->
+            if outcome == :error, do: log_failure(opts[:name], error)
             # The name is free by the time the caller tries again.
             Process.unregister(opts[:name])
             Process.unlink(parent)
@@ -190,6 +187,12 @@ defmodule SnakepitPort.Server do
         Process.unlink(parent)
         :proc_lib.init_ack(parent, {:error, reason})
     end
+  end
+
+  # An OTP supervisor that starts it again tells nobody why that has failed, but in reports that Elixir's Logger
+  # leaves out.
+  defp log_failure(name, error) do
+    Logger.error("#{inspect(name)} could not start: #{Exception.message(error)}", server: name)
   end
 
   # Whatever cannot be done here, a working directory that was deleted for one, is no reason to take the
@@ -460,8 +463,9 @@ defmodule SnakepitPort.Server do
     if limit != :infinity, do: Process.send_after(self(), :stop_timeout, limit)
 
     if drain(state) == :timeout do
-      Logger.warning(killed(limit, state), server: state.name)
+      # First this: a handler of Logger may take for ever.
       Program.kill(port, state.os_pid)
+      Logger.warning(killed(limit, state), server: state.name)
     end
 
     SharedMemory.leave(state.link.shm, state.link.table)
@@ -479,8 +483,8 @@ defmodule SnakepitPort.Server do
             "worker_shutdown_grace_period): leave stop_timeout: out, or make it longer",
         else: ""
 
-    "#{inspect(state.name)}: the supervisor has not stopped within #{limit} ms, and is killed, with the calls it " <>
-      "still runs#{advice}"
+    "#{inspect(state.name)}: the supervisor has not stopped within #{limit} ms, and was killed, with whatever it " <>
+      "still ran#{advice}"
   end
 
   defp drain(%{port: port} = state) do

@@ -78,15 +78,20 @@ if mode == "exits":
 if mode == "junk_first":
     put(b"junk")
     wait_for_ever()
-if mode == "stubborn":
+stubborn = mode.startswith("stubborn")
+if stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 say(
     "hello",
     2 if mode == "version" else 1,
-    {"max_frame_bytes": 2**20, "os_pid": os.getpid(), "stop_time": 60_000},
+    {
+        "max_frame_bytes": 2**20,
+        "os_pid": os.getpid(),
+        "stop_time": 0 if mode == "stubborn_at_once" else 60_000,
+    },
 )
-if mode == "stubborn":
+if stubborn:
     wait_for_ever()
 if mode != "starting":
     say("ready", {"pools": {}})

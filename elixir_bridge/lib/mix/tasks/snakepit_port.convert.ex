@@ -13,13 +13,13 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
   compiled before, for files that use its modules.
 
   The result is printed, or written to the file after `-o`: rather that than `>`, which takes along what Mix
-  says of dependencies that it compiles first.
+  says of dependencies that it compiles first. What the files print goes to stderr.
 
     * `--env` - the environment they are read for. Default: Mix's
     * `-o`, `--output` - the file to write
     * `--force` - write over a file that is there
     * `--report` - print what became of each key
-    * `--json` - print JSON, of what is wrong, too
+    * `--json` - print JSON, of what is wrong, too, but for options that are
     * `--no-compile` - do not compile the project, where that fails and the files do not need it
     * `--python` - interpreter with snakepit-port installed, as in `SnakepitPort.start_link/1`
   """
@@ -41,7 +41,8 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
   # SPEC section 15.
   @bad_config 78
 
-  # The statuses of a command that has said why: its own 1, and those of SPEC section 15.
+  # The statuses of a command that has said why: its own 1, and those of SPEC section 15. A Python that cannot
+  # run it ends with 1 as well, but has nothing on stdout then.
   @said_why [1, 64, 70, @bad_config]
 
   @impl true
@@ -53,8 +54,14 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
   defp run(files, opts) do
     check(files, opts)
     env = String.to_atom(opts[:env] || to_string(Mix.env()))
-    if Keyword.get(opts, :compile, true) and Mix.Project.get() != nil, do: compile()
-    config = read(files, env)
+    compiles? = Keyword.get(opts, :compile, true) and Mix.Project.get() != nil
+
+    config =
+      to_stderr(fn ->
+        if compiles?, do: compile()
+        read(files, env)
+      end)
+
     check_values(config)
     hand_over(config, opts)
     IO.puts(:stderr, "note: read for the environment #{env}; --env takes another")
@@ -72,19 +79,23 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
       do: Mix.raise("#{opts[:output]} is there already; --force writes over it")
   end
 
-  # What that prints goes to stderr: stdout is for the result.
-  defp compile do
+  # What that prints: stdout is for the result.
+  defp to_stderr(fun) do
     stdout = Process.group_leader()
     Process.group_leader(self(), Process.whereis(:standard_error))
 
     try do
-      Mix.Task.run("compile")
-    catch
-      :exit, {:shutdown, _} ->
-        Mix.raise("the project does not compile; --no-compile is for files that do not need it")
+      fun.()
     after
       Process.group_leader(self(), stdout)
     end
+  end
+
+  defp compile do
+    Mix.Task.run("compile")
+  catch
+    :exit, {:shutdown, _} ->
+      Mix.raise("the project does not compile; --no-compile is for files that do not need it")
   end
 
   defp read(files, env) do
@@ -180,22 +191,24 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
     args = ["-P", "-m", "snakepit_port", "convert", path] ++ flags ++ output
     {text, status} = System.cmd(python, args, env: [{"PYTHONUTF8", "1"}])
     IO.write(text)
-    if status in @said_why, do: exit({:shutdown, status})
 
-    if status != 0,
-      do:
-        Mix.raise("#{python} -m snakepit_port convert ended with status #{status}",
-          exit_status: status
-        )
+    cond do
+      status == 0 ->
+        :ok
+
+      status in @said_why and (text != "" or !opts[:json]) ->
+        exit({:shutdown, status})
+
+      true ->
+        message = "#{python} -m snakepit_port convert ended with status #{status}"
+        Mix.raise(message, exit_status: status)
+    end
   end
 
-  # As the command itself has it.
+  # As the command itself has what is no mistake in a configuration.
   defp refuse_as_json(error) do
     message = error |> Exception.message() |> json()
-
-    IO.puts(
-      ~s({"ok": false, "problems": [{"place": "", "message": #{message}, "hint": "", "file": null, "line": null}]})
-    )
+    IO.puts(~s({"ok": false, "error": {"message": #{message}}}))
 
     exit({:shutdown, if(is_struct(error, Mix.Error), do: error.mix, else: 1)})
   end
