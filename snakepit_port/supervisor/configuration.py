@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from snakepit_port.config import Config, ConfigError, Problem, load_terms, load_toml
+from snakepit_port.config import (
+    Config,
+    ConfigError,
+    PoolSettings,
+    Problem,
+    load_terms,
+    load_toml,
+)
 from snakepit_port.config.report import encodable
 from snakepit_port.wire.terms import show
 
@@ -50,10 +57,11 @@ def _check_that_it_is_regular(file: str) -> None:
         raise ConfigError([Problem("", message, "", encodable(file))])
 
 
-def stop_time(config: Config) -> int:
+def stop_time(config: Config, leaving: Iterable[PoolSettings] = ()) -> int:
     """What a host is told of how long an orderly stop may take, in milliseconds: calls finish, and
-    then workers."""
-    workers = [pool.worker_shutdown_grace_period for pool in config.enabled_pools]
+    then workers, those of pools that a reload has removed as well."""
+    pools = (*config.enabled_pools, *leaving)
+    workers = [pool.worker_shutdown_grace_period for pool in pools]
     return round((config.supervisor.shutdown_grace_period + max(workers, default=0.0)) * 1000)
 
 

@@ -230,10 +230,11 @@ class Controls:
             raise CallRefused("config", str(exc), problems=exc.as_term()) from None
         self._reloaded(config, set(self._pools.leaving) - leaving)
         converted = [change.as_term() for change in config.changes]
+        left = [runner.settings for runner in self._pools.leaving]
         return {
             "pools": done,
             "call_timeouts": configuration.call_timeouts(config),
-            "stop_time": configuration.stop_time(config),
+            "stop_time": configuration.stop_time(config, left),
             **({"converted": converted} if converted else {}),
         }
 
