@@ -24,8 +24,8 @@ QUEUED, SENT, ANSWERED = CallState
 class Session:
     """What ties calls to a worker: `worker` is the one that took the first of them.
 
-    `unanswered` counts its calls that are not answered yet, `requests` all of them. It
-    `is_told` once a call of it was answered with the loss of its worker.
+    `unanswered` counts its calls that are not answered yet, `requests` all of them. It `is_told`
+    once a call of it was answered with the loss of its worker.
     """
 
     __slots__ = ("id", "is_told", "requests", "unanswered", "used_at", "worker")

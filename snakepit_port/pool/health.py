@@ -59,9 +59,10 @@ class Health:
         return True
 
     def has_answered_a_call(self, worker: Worker, now: float) -> None:
-        """Perhaps it is the turn of its ping now, which has its time from then."""
+        """One that was pinged: perhaps it is the turn of that now, which has its time from then."""
         checkup = worker.checkup
-        if checkup is not None and not checkup.due:
+        assert checkup is not None
+        if not checkup.due:
             self._see_turn(worker, checkup)
             if checkup.due:
                 self._record.timers.cancel(worker.health_timer)

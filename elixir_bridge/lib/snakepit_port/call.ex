@@ -108,8 +108,9 @@ defmodule SnakepitPort.Call do
   def wait(:infinity), do: :infinity
   def wait(ms), do: ms + @grace
 
-  # Of a call without any answer.
-  defp late(timeout), do: %Error{type: :timeout, message: "no answer within #{timeout} ms"}
+  @doc "The error of a call without any answer."
+  @spec late(timeout) :: Error.t()
+  def late(timeout), do: %Error{type: :timeout, message: "no answer within #{timeout} ms"}
 
   @doc "An error that says what was called, if it did not."
   @spec about(Error.t(), t, String.t()) :: Error.t()

@@ -210,8 +210,7 @@ defmodule SnakepitPort.Chunks do
         {:error, Call.about(error, chunks.call, chunks.command)}
 
       :timeout ->
-        message = "no answer within #{chunks.call.timeout} ms"
-        too_late(%Error{type: :timeout, message: message}, chunks)
+        too_late(Call.late(chunks.call.timeout), chunks)
 
       {:error, %Error{type: :timeout} = error} ->
         too_late(error, chunks)
