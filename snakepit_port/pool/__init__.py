@@ -16,7 +16,10 @@ in `protocol/SPEC.md`, section 14.
     roster.py    the workers, and which of them takes the next call
     dispatch.py  which call goes to which worker, and when
     sessions.py  ids that tie calls to a worker
+    scaling.py   how many workers there should be
     recycling.py which workers are replaced or let go, and when
+    draining.py  how a worker goes in good order
+    memory.py    which workers have more memory than they may
     recall.py    what is taken back from a worker that takes its time
     returns.py   what becomes of calls that come back
     withdrawal.py what ends a call early, and whether its worker lets go of it

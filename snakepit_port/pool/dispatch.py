@@ -5,8 +5,8 @@ from __future__ import annotations
 from snakepit_port.pool.call import Call
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.recall import Recalling
-from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.withdrawal import Withdrawal
 from snakepit_port.pool.worker import Worker, WorkerState
@@ -21,14 +21,14 @@ class Dispatch:
         roster: Roster,
         queue: Queue,
         sessions: Sessions,
-        recycling: Recycling,
+        scaling: Scaling,
         withdrawal: Withdrawal,
         recalling: Recalling,
     ) -> None:
         self._roster = roster
         self._queue = queue
         self._sessions = sessions
-        self._recycling = recycling
+        self._scaling = scaling
         self._withdrawal = withdrawal
         self._recalling = recalling
 
@@ -49,7 +49,7 @@ class Dispatch:
         else:
             queue.add(call, now, only)
             if only is None:
-                self._recycling.call_waits(now)
+                self._scaling.call_waits(now)
 
     def go_on(self, now: float) -> None:
         """Send queued calls, in the order they came, for as long as there are workers for them."""

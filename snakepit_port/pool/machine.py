@@ -10,8 +10,10 @@ from typing import Any
 from snakepit_port.config.model import PoolSettings
 from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.dispatch import Dispatch
+from snakepit_port.pool.draining import Draining
 from snakepit_port.pool.effects import Effect, Forward
 from snakepit_port.pool.health import Health
+from snakepit_port.pool.memory import Memory
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.recall import Recalling
 from snakepit_port.pool.record import Record, age, milliseconds
@@ -19,6 +21,7 @@ from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.reloading import Reloading
 from snakepit_port.pool.returns import Returns
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.standing import PoolState, Standing
 from snakepit_port.pool.starting import Starting
@@ -61,18 +64,27 @@ class Machine:
             record, lambda call, now: self._withdrawal.waited_too_long(call, now)
         )
         self._sessions = sessions = Sessions(record, self._session_left)
-        self._recycling = recycling = Recycling(
-            record, roster, starting, queue, rng, self._lose_sessions
+        self._draining = draining = Draining(
+            record, roster, queue, self._lose_sessions, self._go_on
         )
-        self._standing = standing = Standing(record, roster, starting, queue, recycling, now)
-        self._stopping = Stopping(record, roster, queue, sessions, starting, recycling, standing)
+        self._scaling = scaling = Scaling(
+            record, roster, draining, lambda now: self._recycling.go_on(now)
+        )
+        self._standing = standing = Standing(record, roster, starting, queue, scaling, now)
+        self._recycling = recycling = Recycling(
+            record, roster, starting, draining, scaling, standing, rng
+        )
+        self._memory = memory = Memory(record, roster, recycling, standing)
+        self._stopping = Stopping(
+            record, roster, queue, sessions, starting, draining, scaling, memory, standing
+        )
         self._withdrawal = withdrawal = Withdrawal(
             record, roster, queue, sessions, standing, self._was_withdrawn, self._has_got_stuck
         )
         self._deadline_passed = withdrawal.deadline_passed
-        self._recalling = recalling = Recalling(record, roster, sessions, recycling, standing)
-        self._dispatch = Dispatch(roster, queue, sessions, recycling, withdrawal, recalling)
-        self._returns = Returns(record, roster, queue, sessions, recycling, standing)
+        self._recalling = recalling = Recalling(record, roster, sessions, scaling, standing)
+        self._dispatch = Dispatch(roster, queue, sessions, scaling, withdrawal, recalling)
+        self._returns = Returns(record, roster, queue, sessions, scaling, standing)
 
     @property
     def settings(self) -> PoolSettings:
@@ -86,6 +98,11 @@ class Machine:
     def next_number(self) -> int:
         """The number in the name of the next worker."""
         return self._starting.next_number
+
+    @property
+    def wanted(self) -> int:
+        """How many workers there should be."""
+        return self._scaling.wanted
 
     @property
     def workers(self) -> dict[str, Worker]:
@@ -178,7 +195,7 @@ class Machine:
         if worker.state is READY:
             self._roster.gave_back(worker)
         elif worker.state is DRAINING:
-            self._recycling.has_drained(worker, now)
+            self._draining.has_drained(worker, now)
         if self._standing.is_stopping:
             self._stopping.wind_down(now)
         self._dispatch.go_on(now)
@@ -205,19 +222,15 @@ class Machine:
         """
         if worker.state is not WorkerState.STARTING:
             return []
-        worker.memory = memory
-        worker.memory_at_first = memory or 0
-        if memory is not None:
-            worker.verdict = self._recycling.is_too_large(worker, memory)
-            if worker.verdict is not None:
-                self._roster.kill(worker, Fate.TOO_LARGE)
-                return self._record.take()
+        if memory is not None and self._memory.refuse_if_too_large(worker, memory):
+            return self._record.take()
         worker.idempotent = idempotent
         self._timers.cancel(worker.timer)
         self._roster.begin_serving(worker, now)
         self._health.watch(worker, now)
         self._starting.succeeded(now)
-        self._recycling.began(worker, now)
+        self._recycling.draw_limits(worker)
+        self._memory.watch(now)
         startup = {"startup_ms": milliseconds(now - worker.started_at)}
         self._record.emit("worker.started", startup, worker, **metadata)
         self._standing.settle(now)
@@ -331,7 +344,10 @@ class Machine:
             self.queue.untie()
         held = (call for worker in self.workers.values() for call in worker.calls.values())
         self._sessions.reconfigure([*self.queue.calls(), *held], now)
+        self._scaling.reconfigure(before)
         self._recycling.reconfigure(before, now)
+        self._draining.reconfigure(before, now)
+        self._memory.reconfigure(now)
         if replaces:
             self._reloading.outdate()
             for worker in self._roster.in_state(WorkerState.STARTING):
@@ -351,7 +367,7 @@ class Machine:
     def measured(self, worker: Worker, size: int, now: float) -> list[Effect]:
         """The bytes that a worker and its children have to themselves, as `Measure` asked."""
         if worker.listens:
-            self._recycling.measured(worker, size, now)
+            self._memory.measured(worker, size, now)
             self._go_on(now)
         return self._record.take()
 
@@ -418,7 +434,7 @@ class Machine:
             next_up = self._roster.freed(worker, now)
         elif worker.state is DRAINING:
             next_up = worker.last_running
-            self._recycling.has_drained(worker, now)
+            self._draining.has_drained(worker, now)
         else:
             return
         if next_up is not None:
@@ -435,7 +451,7 @@ class Machine:
 
     def _session_left(self, worker: Worker, now: float) -> None:
         if worker.state is DRAINING:
-            self._recycling.has_drained(worker, now)
+            self._draining.has_drained(worker, now)
 
     def _lose_sessions(self, worker: Worker, reason: str = "worker_gone") -> None:
         """A worker takes no more calls of its sessions."""
@@ -452,7 +468,7 @@ class Machine:
         """One call cannot be ended alone: others that the worker has may finish first."""
         self._roster.withhold(worker, DRAINING)
         self._lose_sessions(worker)
-        self._recycling.has_drained(worker, now)
+        self._draining.has_drained(worker, now)
         self._go_on(now)
 
     # -- workers -----------------------------------------------------------------------------------
@@ -465,7 +481,7 @@ class Machine:
         else:
             self._standing.settle(now)
             self._recycling.go_on(now)
-            self._reloading.see(self._recycling.wanted, now)
+            self._reloading.see(self._scaling.wanted, now)
 
     def _give_up_on(self, worker: Worker, message: str, now: float) -> None:
         self._record.emit("worker.health_check_failed", {}, worker, message=message)

@@ -14,8 +14,8 @@ from itertools import islice
 from snakepit_port.pool.call import SENT, Call
 from snakepit_port.pool.effects import Recall
 from snakepit_port.pool.record import Record
-from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.speed import OVERDUE_SECONDS, STALL_SECONDS
 from snakepit_port.pool.standing import Standing
@@ -33,13 +33,13 @@ class Recalling:
         record: Record,
         roster: Roster,
         sessions: Sessions,
-        recycling: Recycling,
+        scaling: Scaling,
         standing: Standing,
     ) -> None:
         self._record = record
         self._roster = roster
         self._sessions = sessions
-        self._recycling = recycling
+        self._scaling = scaling
         self._standing = standing
         self._timer: Timer | None = None
 
@@ -57,7 +57,7 @@ class Recalling:
         """Ask every worker that has answered nothing for too long for what waits there, once, and
         look again when the next one may have."""
         self._timer = None
-        grows, serving = self._recycling.may_grow, self._roster.serving()
+        grows, serving = self._scaling.may_grow, self._roster.serving()
         if not self._roster.judges_speed or not (serving or grows):
             return
         is_the_time = (

@@ -26,6 +26,9 @@ COUNTERS = (
 )
 
 
+#: Bytes of what is set in `_mb`.
+MIB = 1024 * 1024
+
 #: Seconds that it takes, once workers are read from again, until what they have said is read.
 CATCHING_UP = 1.0
 

@@ -12,8 +12,8 @@ from typing import Any
 from snakepit_port.pool.call import ANSWERED, SENT, Call
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
-from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.standing import Standing
 from snakepit_port.pool.worker import Worker
@@ -28,14 +28,14 @@ class Returns:
         roster: Roster,
         queue: Queue,
         sessions: Sessions,
-        recycling: Recycling,
+        scaling: Scaling,
         standing: Standing,
     ) -> None:
         self._record = record
         self._roster = roster
         self._queue = queue
         self._sessions = sessions
-        self._recycling = recycling
+        self._scaling = scaling
         self._standing = standing
 
     def gave_back(self, worker: Worker, ids: Iterable[int], now: float) -> bool:
@@ -104,4 +104,4 @@ class Returns:
         call.is_recalled = False
         if not self._standing.refuse_if_unavailable(call):
             self._queue.add_first(call, now)
-            self._recycling.call_waits(now)
+            self._scaling.call_waits(now)

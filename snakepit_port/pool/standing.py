@@ -9,8 +9,8 @@ from snakepit_port.pool.call import Call
 from snakepit_port.pool.effects import Settled, Stopped
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record, milliseconds
-from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.starting import Starting
 
 
@@ -32,14 +32,14 @@ class Standing:
         roster: Roster,
         starting: Starting,
         queue: Queue,
-        recycling: Recycling,
+        scaling: Scaling,
         now: float,
     ) -> None:
         self._record = record
         self._roster = roster
         self._starting = starting
         self._queue = queue
-        self._recycling = recycling
+        self._scaling = scaling
         self.state = PoolState.STARTING
         #: It stops, or has stopped: what `state` says, for this is asked after every answer.
         self.is_stopping = False
@@ -60,7 +60,7 @@ class Standing:
         # A crash alone is not enough: its successor must have failed to start.
         failed = self._starting.cannot_start and not self._roster.is_starting
         if self.state is PoolState.STARTING and serving:
-            if self._starting.attempts_ended >= self._recycling.wanted or failed:
+            if self._starting.attempts_ended >= self._scaling.wanted or failed:
                 self._become_ready(serving, now)
         elif self.state is PoolState.UNAVAILABLE and serving and not self._starting.is_pausing:
             self._become_ready(serving, now)

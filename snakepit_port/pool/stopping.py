@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from snakepit_port.pool.call import SENT
+from snakepit_port.pool.draining import Draining
+from snakepit_port.pool.memory import Memory
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
-from snakepit_port.pool.recycling import Recycling
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.standing import PoolState, Standing
 from snakepit_port.pool.starting import Starting
@@ -26,7 +28,9 @@ class Stopping:
         queue: Queue,
         sessions: Sessions,
         starting: Starting,
-        recycling: Recycling,
+        draining: Draining,
+        scaling: Scaling,
+        memory: Memory,
         standing: Standing,
     ) -> None:
         self._record = record
@@ -34,7 +38,9 @@ class Stopping:
         self._queue = queue
         self._sessions = sessions
         self._starting = starting
-        self._recycling = recycling
+        self._draining = draining
+        self._scaling = scaling
+        self._memory = memory
         self._standing = standing
 
     def stop(self, now: float, grace: float, why: str) -> None:
@@ -46,7 +52,7 @@ class Stopping:
         self._record.timers.at(now + grace, self._grace_is_over)
         if state is not PoolState.STOPPING:
             self._standing.stop(why)
-            for part in (self._starting, self._recycling, self._sessions):
+            for part in (self._starting, self._scaling, self._memory, self._sessions):
                 part.stop()
             self.wind_down(now)
 
@@ -60,7 +66,7 @@ class Stopping:
                 if worker.state is WorkerState.STARTING:
                     self._roster.kill(worker, Fate.SHUTDOWN)
                 elif worker.listens and not worker.calls:
-                    self._recycling.finish(worker, Fate.SHUTDOWN, now)
+                    self._draining.finish(worker, Fate.SHUTDOWN, now)
         if not workers:
             self._standing.has_stopped()
 

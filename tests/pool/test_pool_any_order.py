@@ -195,7 +195,7 @@ class AnyOrder(RuleBasedStateMachine):
             and process.worker.fate is not Fate.CANCELLED
         ):
             serving = sum(1 for other in self.processes.values() if other.serves)
-            assert serving >= self.machine._recycling.wanted, "its successor is not ready"
+            assert serving >= self.machine.wanted, "its successor is not ready"
 
     def send(self, worker: Worker, call: Call) -> None:
         process = self.processes[worker]
@@ -289,7 +289,7 @@ class AnyOrder(RuleBasedStateMachine):
         leaving = sum(1 for p in alive if p.worker.is_leaving)
         most = self.settings.pool_size + self.settings.max_surge
         # A reload may have lowered that while some were leaving.
-        assert len(alive) <= max(most, self.machine._recycling.wanted + leaving)
+        assert len(alive) <= max(most, self.machine.wanted + leaving)
         booting = [p for p in alive if not p.is_ready]
         assert len(booting) <= self.settings.startup_batch_size
 
@@ -304,7 +304,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert process.listens
         assert self.is_auto
         assert self.machine.state.value in ("starting", "ready")
-        grows = self.machine._recycling.wanted < self.settings.pool_size
+        grows = self.machine.wanted < self.settings.pool_size
         others = [other for other in self.processes.values() if other is not process]
         assert grows or any(other.serves for other in others), "nobody else would have them"
         assert self.now >= worker.busy_since + STALL_SECONDS, "recalled from one that goes on"
@@ -747,7 +747,7 @@ class AnyOrder(RuleBasedStateMachine):
         if self.is_stopping:
             return
         processes = self.processes.values()
-        wanted = self.machine._recycling.wanted
+        wanted = self.machine.wanted
         assert self.least <= wanted <= self.settings.pool_size
         booting = any(not process.is_ready for process in processes)
         serving = [process for process in processes if process.serves]
