@@ -1,6 +1,9 @@
 """The Trio shell: it carries out what the pools decide.
 
-serve.py           the process: descriptors, hello, signals, exit codes
+serve.py           the process: from its first frame to its exit status
+stdio.py           the descriptors on which the host is
+signals.py         what ends it from outside, and tells of a child's end
+greeting.py        how the host and it greet each other
 pump.py            one task that waits for every descriptor
 link.py            frames over non-blocking descriptors
 configuration.py   the configuration that a host asks for

@@ -1,46 +1,36 @@
-"""The supervisor's process: descriptors, hello, signals, exit codes."""
+"""The supervisor's process, from the first frame of its host to its exit status."""
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
-import platform
-import select
 import signal
 import sys
 import traceback
-from contextlib import suppress
 from typing import Any
 
 import trio
 
-from snakepit_port import __version__
 from snakepit_port.config import Config, ConfigError
 from snakepit_port.config.model import MIN_FRAME_BYTES
-from snakepit_port.config.report import encodable
-from snakepit_port.supervisor import configuration, replies
+from snakepit_port.supervisor import replies, stdio
+from snakepit_port.supervisor.greeting import (
+    EX_OK,
+    EX_PROTOCOL,
+    EX_SOFTWARE,
+    HELLO_MAX_BYTES,
+    SOFTWARE,
+    Stop,
+    introduction,
+    refused,
+    understand,
+)
 from snakepit_port.supervisor.host import Host
 from snakepit_port.supervisor.link import Link
-from snakepit_port.supervisor.pump import READ, Pump, new_poller
+from snakepit_port.supervisor.pump import READ, Pump
 from snakepit_port.supervisor.run import Run, find_leavings, remove
-from snakepit_port.supervisor.shm import SharedMemory
-from snakepit_port.wire import messages
+from snakepit_port.supervisor.signals import STOP_SIGNALS, Signals
 from snakepit_port.wire.framing import Frame, cut_to
-from snakepit_port.wire.grammar import PROTOCOL_VERSION, ProtocolError
-from snakepit_port.wire.terms import show
 from snakepit_port.worker import linux
-
-# The codes of BSD's sysexits.h; SPEC section 15 says which is for what.
-EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
-
-SOFTWARE = f"snakepit_port {__version__}"
-
-#: What this version can do beyond the core: SPEC section 16.
-CAPABILITIES = ["streams", "sessions", "recycle", "reload", "stacks", "tools"]
-
-#: Before the configuration is known; a hello carries it, and is not large.
-_HELLO_MAX_BYTES = 64 * 1024 * 1024
 
 #: Seconds that a host may take to read the last answers, and starters to end.
 _FAREWELL = 2.0
@@ -51,61 +41,6 @@ _LAST_GRACE = 1.0
 
 #: Seconds, while there is much to do, between two looks at what is due.
 _LOOK_EVERY = 0.001
-
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-#: The peer of a socket writes no more, which a pipe tells unasked.
-_HALF_CLOSED = getattr(select, "EPOLLRDHUP", 0)
-
-#: Linux lets anybody have pipes of 1 MiB: a large frame then takes fewer wake-ups on both sides.
-_PIPE_BYTES = 1024 * 1024
-
-
-class Stop(Exception):
-    """End the process with this status, after telling the host why."""
-
-    def __init__(self, status: int, error: dict[str, Any] | None = None) -> None:
-        super().__init__(status)
-        self.status = status
-        self.error = error
-
-
-class Signals:
-    """SIGTERM, SIGINT, SIGHUP and SIGCHLD as a descriptor that becomes readable, until `ignore`:
-    there is no moment at which one of them is lost, or kills. Nor are they blocked, as whoever
-    started this may have had them."""
-
-    def __init__(self) -> None:
-        self.fd, self._wake = os.pipe()
-        for fd in (self.fd, self._wake):
-            os.set_blocking(fd, False)
-        self._came: set[int] = set()
-        for number in (*_STOP_SIGNALS, signal.SIGCHLD):
-            # Whoever started this with nohup(1) wants it to outlive a terminal.
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._note)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOP_SIGNALS, signal.SIGCHLD))
-
-    def _note(self, number: int, _frame: Any) -> None:
-        self._came.add(number)
-        # The pipe is full: of signals that nobody has looked at yet.
-        with suppress(BlockingIOError):
-            os.write(self._wake, b"!")
-
-    def ignore(self) -> None:
-        """The process is ending. Python takes its handlers back as it ends, and a signal then
-        kills; one that comes while Trio ends may find Trio's descriptors closed."""
-        for number in _STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-    def take(self) -> set[int]:
-        """Those that came since it was asked last."""
-        with suppress(BlockingIOError):
-            os.read(self.fd, 4096)
-        came, self._came = self._came, set()
-        return came
-
 
 #: Seconds at the end without the end of any process that was killed, after which it is held.
 _DESCENDANTS_GRACE = 1.0
@@ -135,14 +70,14 @@ class Supervisor:
         #: When to see what is due next.
         self._looks_at = 0.0
         self._run = Run()
-        self._host_watch = _watch_peer(host_out)
+        self._host_watch = stdio.watch_peer(host_out)
         if self._host_watch is not None:
             self._pump.watch(self._host_watch.fileno(), READ, self._host_died)
-        self._closing_watch = _watch_peer(host_in, _HALF_CLOSED)
+        self._closing_watch = stdio.watch_peer(host_in, stdio.HALF_CLOSED)
         if self._closing_watch is not None:
             self._pump.watch(self._closing_watch.fileno(), READ, self._host_closes)
         self._link = Link(
-            self._pump, host_in, host_out, _HELLO_MAX_BYTES, self._received, self._closed
+            self._pump, host_in, host_out, HELLO_MAX_BYTES, self._received, self._closed
         )
 
     async def run(self) -> int:
@@ -157,7 +92,7 @@ class Supervisor:
             self._pump.close()
             linux.end_descendants(_DESCENDANTS_GRACE)
             if self._host is not None and self._host.shm is not None:
-                self._host.shm.leave(to_host=not _is_broken(self._host_out))
+                self._host.shm.leave(to_host=not stdio.is_broken(self._host_out))
 
     async def _serve(self) -> int:
         while self._stop is None:
@@ -200,7 +135,7 @@ class Supervisor:
         if signal.SIGCHLD in came:
             # Not a starter: what a starter that was killed has left to this process.
             linux.end_orphans(spared=self._host.pools.starter_pids if self._host else ())
-        if came.intersection(_STOP_SIGNALS):
+        if came.intersection(STOP_SIGNALS):
             self._shut_down()
 
     def _host_died(self, _events: int) -> None:
@@ -241,8 +176,10 @@ class Supervisor:
         if self._host is None and self._stop is None:
             first, *frames = frames
             try:
-                self._host = host = self._greet(first)
+                self._host = host = self._begin(*understand(first, self._config_path))
                 frames = [cut_to(host.max_frame_bytes, frame) for frame in frames]
+            except ConfigError as exc:
+                self._stop = refused(exc)
             except Stop as stop:
                 self._stop = stop
         if self._host is not None and frames:
@@ -254,34 +191,6 @@ class Supervisor:
         self._shut_down()
         if self._host is not None:
             self._host.hears_no_more()
-
-    def _greet(self, frame: Frame) -> Host:
-        try:
-            said = messages.parse(frame) if isinstance(frame, bytes) else ("a frame too large",)
-        except ProtocolError as exc:
-            raise Stop(EX_PROTOCOL, _error("protocol_error", exc.message)) from None
-        if said[0] != "hello":
-            message = f"a host says hello first, not {said[0]}: see protocol/SPEC.md, section 3"
-            raise Stop(EX_PROTOCOL, _error("protocol_error", message))
-        _, version, info = said
-        if version != PROTOCOL_VERSION:
-            message = (
-                f"the host speaks protocol version {version}, {SOFTWARE} speaks"
-                f" {PROTOCOL_VERSION}; install the same release on both sides"
-            )
-            raise Stop(EX_PROTOCOL, _error("protocol_version", message))
-        accepted = info.get("max_frame_bytes", MIN_FRAME_BYTES)
-        if type(accepted) is not int or accepted < MIN_FRAME_BYTES:
-            message = (
-                "max_frame_bytes of a host's hello is the largest frame that it accepts, an integer"
-                f" of at least {MIN_FRAME_BYTES}, not {show(accepted)}: raise it, or leave it out"
-            )
-            raise Stop(EX_PROTOCOL, _error("protocol_error", message))
-        try:
-            return self._begin(self._load(info), info)
-        except ConfigError as exc:
-            problems = {"problems": exc.as_term()}
-            raise Stop(EX_CONFIG, {**_error("config", str(exc)), **problems}) from None
 
     def _begin(self, config: Config, info: dict[str, Any]) -> Host:
         """Remove what dead runs have left, say hello, and start the pools."""
@@ -298,7 +207,7 @@ class Supervisor:
             info,
             self._config_path,
         )
-        hello = self._hello(config, host.shm)
+        hello = introduction(config, host.shm, self._run.id)
         self._link.send(replies.hello(hello, host.host_max_frame_bytes))
         host.attach(self._link)
         for process in leavings.processes:
@@ -306,88 +215,6 @@ class Supervisor:
             host.log(None, None, "supervisor", "warning", line)
         host.warn_of(config)
         return host
-
-    def _load(self, info: dict[str, Any]) -> Config:
-        config = configuration.load(info, self._config_path)
-        if config is None:
-            message = "there is no configuration: give serve --config FILE, or send one in hello"
-            raise Stop(EX_CONFIG, {**_error("config", message), "problems": []})
-        return config
-
-    def _hello(self, config: Config, shm: SharedMemory | None) -> dict[str, Any]:
-        converted = [change.as_term() for change in config.changes]
-        return {
-            "software": SOFTWARE,
-            "max_frame_bytes": config.supervisor.max_frame_bytes,
-            "capabilities": CAPABILITIES if shm is None else [*CAPABILITIES, "shm"],
-            **({} if shm is None else {"shm": shm.info}),
-            "os_pid": os.getpid(),
-            "run_id": self._run.id,
-            "python": platform.python_version(),
-            "pools": [
-                {
-                    "name": pool.name,
-                    "pool_size": pool.pool_size,
-                    "worker_profile": pool.worker_profile,
-                }
-                for pool in config.enabled_pools
-            ],
-            "call_timeouts": configuration.call_timeouts(config),
-            "stop_time": configuration.stop_time(config),
-            **({"converted": converted} if converted else {}),
-        }
-
-
-def _is_broken(fd: int) -> bool:
-    """Whether nobody reads from a pipe any more."""
-    poll = select.poll()
-    poll.register(fd, 0)
-    return bool(poll.poll(0))
-
-
-def _error(type: str, message: str) -> dict[str, Any]:
-    # It may name a file whose name is not UTF-8: better written out than not sent.
-    return {"type": type, "message": encodable(message)}
-
-
-def _watch_peer(fd: int, events: int = 0) -> select.epoll | None:
-    """Becomes readable when nobody has the other end of a descriptor any more, whatever is still to
-    be read. None where the system cannot tell: then end-of-file on stdin has to do."""
-    if not hasattr(select, "epoll"):
-        return None
-    watch = select.epoll()
-    # Asked for nothing, it is told of that and of errors.
-    watch.register(fd, events)
-    return watch
-
-
-def _take_stdio() -> tuple[int, int]:
-    """Move the protocol to descriptors of its own: what is printed by mistake goes to stderr."""
-    host_in, host_out = os.dup(0), os.dup(1)
-    devnull = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(devnull, 0, inheritable=True)
-    os.close(devnull)
-    os.dup2(2, 1, inheritable=True)
-    widen = getattr(fcntl, "F_SETPIPE_SZ", None)
-    if widen is not None:
-        for fd in (host_in, host_out):
-            # Not a pipe, or over the user's share (fs.pipe-user-pages-soft): as it was.
-            with suppress(OSError):
-                fcntl.fcntl(fd, widen, _PIPE_BYTES)
-    return host_in, host_out
-
-
-def _can_be_waited_for(fd: int) -> bool:
-    """Not a file, a folder, or /dev/null."""
-    poller = new_poller()
-    try:
-        poller.register(fd, READ)
-    except PermissionError:
-        return False
-    else:
-        return True
-    finally:
-        poller.close()
 
 
 async def _run(host_in: int, host_out: int, signals: Signals, config_path: str | None) -> int:
@@ -407,8 +234,8 @@ def main(config_path: str | None) -> int:
         print(_NO_PIPES, file=sys.stderr)
         return EX_PROTOCOL
     signals = Signals()
-    host_in, host_out = _take_stdio()
-    if not (_can_be_waited_for(host_in) and _can_be_waited_for(host_out)):
+    host_in, host_out = stdio.take()
+    if not (stdio.can_be_waited_for(host_in) and stdio.can_be_waited_for(host_out)):
         print(_NO_PIPES, file=sys.stderr)
         return EX_PROTOCOL
     try:
