@@ -33,7 +33,7 @@ defmodule SnakepitPort do
       Logger.put_module_level(SnakepitPort.Warnings, :none)
   """
 
-  alias SnakepitPort.{Call, Chunks, Error, Link, Names, Reload, Reporter, Server, Tools}
+  alias SnakepitPort.{Call, Chunks, Error, Link, Names, Options, Reload, Reporter, Server, Tools}
 
   @control_timeout 5_000
   @start_timeout 30_000
@@ -73,15 +73,15 @@ defmodule SnakepitPort do
   `GenServer.start_link/3` a caller that does not trap exits survives them. Each is logged as well, with every attempt:
   where an OTP supervisor starts a server again nobody else would say why that fails.
   """
-  @spec start_link([Server.option()]) :: {:ok, pid} | {:error, Error.t() | {:already_started, pid}}
+  @spec start_link([Options.t()]) :: {:ok, pid} | {:error, Error.t() | {:already_started, pid}}
   def start_link(opts \\ []), do: Server.start_link(opts)
 
   @doc "For OTP supervisors. The `id` is the server's name, so there can be several."
-  @spec child_spec([Server.option()]) :: Supervisor.child_spec()
+  @spec child_spec([Options.t()]) :: Supervisor.child_spec()
   def child_spec(opts) do
-    options = Server.options(opts)
+    options = Options.all(opts)
     start = {__MODULE__, :start_link, [opts]}
-    %{id: options[:name], start: start, shutdown: Server.shutdown(options)}
+    %{id: options[:name], start: start, shutdown: Options.shutdown(options)}
   end
 
   @doc """
@@ -101,7 +101,7 @@ defmodule SnakepitPort do
   def await_ready(server, timeout) do
     :ok = Link.check(server)
     # Before it is asked: what it answered would stay in the mailbox.
-    :ok = Server.check_timeout(timeout)
+    :ok = Options.check_timeout(timeout)
     GenServer.call(server, :await_ready, timeout)
   catch
     :exit, {:noproc, _} ->
@@ -332,7 +332,7 @@ defmodule SnakepitPort do
 
   def reload(server, opts) do
     opts = options!(opts, [:config])
-    Reload.run(server, Server.config(opts[:config]), @control_timeout)
+    Reload.run(server, Options.config(opts[:config]), @control_timeout)
   end
 
   @doc """
@@ -464,10 +464,10 @@ defmodule SnakepitPort do
       raise ArgumentError, "a script is a function without arguments, not #{inspect(fun)}"
     end
 
-    opts = options!(opts, [:timeout | Server.option_names()])
+    opts = options!(opts, [:timeout | Options.names()])
     {timeout, opts} = Keyword.pop(opts, :timeout, @start_timeout)
 
-    :ok = Server.check_timeout(timeout)
+    :ok = Options.check_timeout(timeout)
     server = started!(start_link(opts))
 
     try do
