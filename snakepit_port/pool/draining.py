@@ -73,7 +73,8 @@ class Draining:
             self._roster.kill(worker, Fate.CANCELLED, why)
 
     def finish(self, worker: Worker, fate: Fate, now: float) -> None:
-        """Have a worker without calls end by itself, or be killed after a grace."""
+        """Have a worker end by itself, or be killed after a grace. It has no calls, or only such as
+        were interrupted."""
         self._roster.retire(worker, WorkerState.STOPPING)
         worker.fate = fate
         due = now + self._record.settings.worker_shutdown_grace_period

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snakepit_port.pool.call import SENT
 from snakepit_port.pool.draining import Draining
+from snakepit_port.pool.effects import Interrupt
 from snakepit_port.pool.memory import Memory
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
@@ -44,7 +45,7 @@ class Stopping:
         self._standing = standing
 
     def stop(self, now: float, grace: float, why: str) -> None:
-        """What is not done within `grace` seconds is answered, and killed. Of two graces the
+        """What is not done within `grace` seconds is answered and interrupted. Of two graces the
         shorter counts, of two reasons the first."""
         state = self._standing.state
         if state is PoolState.STOPPED:
@@ -81,7 +82,10 @@ class Stopping:
                         seconds = self._roster.running_for(worker, call, now)
                         self._record.executed(worker, call, "shutting_down", seconds, now)
             if worker.calls and worker.listens:
-                self._roster.kill(worker, Fate.SHUTDOWN)
+                # What cleans up in commands and generators runs, and so does the adapter's `close`.
+                for call in worker.calls.values():
+                    self._record.effects.append(Interrupt(worker, call))
+                self._draining.finish(worker, Fate.SHUTDOWN, now)
         self.wind_down(now)
 
     def _fail_queue(self, what: str) -> None:

@@ -87,8 +87,7 @@ class Host:
     def attach(self, link: Link) -> None:
         """The link that answers go to; the pools start."""
         self._link = link
-        for runner in self.pools.running.values():
-            runner.start()
+        self.pools.start()
         if not self.pools.running:
             self._send(messages.ready({"pools": {}}))
 

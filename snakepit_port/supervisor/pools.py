@@ -17,8 +17,9 @@ _FIXED = ("max_frame_bytes", "shm_threshold", "shm_max_bytes")
 class Pools:
     """`running` has the pools that take calls, by name, in the order of the configuration;
     `default` is the one of calls that name none. `leaving` are those that a reload has removed,
-    until nothing is left of them. Those that a reload has added are started one at a time, by
-    `tick`: to have a process executed takes a moment, and calls of others are not to wait for many.
+    until nothing is left of them. They are started one at a time, by `tick`, at first and when a
+    reload has added some: to have a process executed takes a moment, and a host that has something
+    to say, and calls of others, are not to wait for many.
 
     `make` makes a pool; its workers are numbered from its last argument on. Raises `ConfigError`,
     and holds nothing then, where there are no descriptors for them.
@@ -61,6 +62,10 @@ class Pools:
         """Whether nothing is left of any."""
         return all(runner.stopped for runner in self)
 
+    def start(self) -> None:
+        """Have all of them start."""
+        self._unstarted.extend(self.running.values())
+
     # -- reload ------------------------------------------------------------------------------------
 
     def reconfigure(self, config: Config) -> dict[str, str]:
@@ -100,7 +105,7 @@ class Pools:
         return -math.inf if self._unstarted else math.inf
 
     def tick(self) -> None:
-        """Start the next of the pools that were added, if one is left that was not stopped."""
+        """Start the next of the pools, if one is left that was not stopped."""
         if self._unstarted:
             runner = self._unstarted.popleft()
             if not runner.stopped:

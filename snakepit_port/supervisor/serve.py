@@ -209,6 +209,8 @@ class Supervisor:
         )
         hello = introduction(config, host.shm, self._run.id)
         self._link.send(replies.hello(hello, host.host_max_frame_bytes))
+        # The first pool starts at the end of this turn, and that takes a moment.
+        self._pump.flush()
         host.attach(self._link)
         for process in leavings.processes:
             line = f"killed process {process.pid}, left by run {process.run_id}: {process.command}"

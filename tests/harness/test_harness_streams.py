@@ -342,6 +342,39 @@ async def test_a_host_that_ends_within_a_stream_leaves_nothing() -> None:
     os.close(pidfd)
 
 
+@pytest.mark.parametrize("profile", ["process", "thread"])
+async def test_what_cleans_up_runs_when_the_grace_of_a_stop_is_over(profile: str) -> None:
+    settings = {
+        "adapter": "stream_adapter:SaysHowItEnds",
+        "worker_profile": profile,
+        "pool_size": 2,
+        # They end by themselves, however long a busy machine takes for that.
+        "worker_shutdown_grace_period": "60s",
+    }
+    errors = []
+
+    async def busy(host: Host) -> None:
+        with pytest.raises(CallError) as caught:
+            await host.call(None, "busy")
+        errors.append(caught.value)
+
+    async with (
+        opened(shutdown_grace_period="0.1s", **settings) as host,
+        host.stream(None, "endless") as stream,
+        trio.open_nursery() as nursery,
+    ):
+        await anext(stream)
+        nursery.start_soon(busy, host)
+        await printed(host, "busy")
+        host.kill(signal.SIGTERM)
+        errors.append((await ending_of(stream))[1])
+    assert host.exit_status == 0
+    assert [error.type for error in errors] == ["shutting_down"] * 2
+    said = [line.line for line in host._logs.items]
+    assert said.count("adapter closed") >= 1
+    assert {"generator closed", "command ended"} <= set(said)
+
+
 async def test_many_streams_at_once_keep_their_order() -> None:
     async def consume(host: Host, n: int) -> None:
         async with host.stream(None, "count", [n]) as stream:

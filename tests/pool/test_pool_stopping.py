@@ -35,8 +35,8 @@ def test_calls_in_progress_and_in_the_queue_are_finished_first() -> None:
     assert pool.outcomes(calls) == ["forwarded"] * 3
 
 
-def test_what_is_not_done_within_the_grace_is_answered_and_killed() -> None:
-    pool = Driver(pool_size=1)
+def test_what_is_not_done_within_the_grace_is_answered_and_interrupted() -> None:
+    pool = Driver(prefetch=2, worker_shutdown_grace_period=2.0)
     (worker,) = pool.up()
     running, waiting = pool.calls(2)
     pool.stop(grace=5.0)
@@ -44,6 +44,11 @@ def test_what_is_not_done_within_the_grace_is_answered_and_killed() -> None:
     assert pool.outcomes([running, waiting]) == [None, None]
     pool.wait(0.2)
     assert pool.outcomes([running, waiting]) == ["shutting_down"] * 2
+    assert pool.interrupted == [(worker.id, running.id), (worker.id, waiting.id)]
+    assert (pool.finished, pool.killed) == ([worker.id], [])
+    pool.answer(worker)
+    assert pool.outcome(running) == "shutting_down"
+    pool.wait(2.0)
     assert pool.killed == [worker.id]
     pool.gone(worker, started=1)
     assert pool.stopped == 1

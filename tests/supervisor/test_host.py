@@ -111,6 +111,8 @@ class Scene:
         self.host = Host(self.pump, config, lambda: self.now, "test", Run(), {})  # type: ignore[arg-type]
         self.link = FakeLink(self.pump)
         self.host.attach(self.link)  # type: ignore[arg-type]
+        while self.host.next_due == -math.inf:
+            self.host.tick(self.now)
         if not starts:
             self.up("one", "two")
         self.link.sent.clear()
@@ -143,6 +145,26 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     scene = Scene(monkeypatch)
     yield scene
     scene.host.release()
+
+
+def test_a_host_is_heard_before_all_pools_have_begun_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    began: list[str] = []
+    monkeypatch.setitem(
+        runners._PERFORM, effects.Start, lambda runner, _: began.append(runner.name)
+    )
+    config = load_terms(configured("one", "two", "three"), Path("/"))
+    pump = FakePump()
+    host = Host(pump, config, lambda: 0.0, "test", Run(), {})  # type: ignore[arg-type]
+    host.attach(FakeLink(pump))  # type: ignore[arg-type]
+    assert not began
+    for names in (["one"], ["one", "two"], ["one", "two", "three"]):
+        assert host.next_due == -math.inf
+        host.tick(0.0)
+        assert began == names
+    assert host.next_due > 0
+    host.release()
 
 
 def call(id: int, pool: str | None = "one", args: Any = (), **options: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -217,3 +218,28 @@ def fork_within() -> Iterator[int]:
     finally:
         # In one piece, also where Python is told not to buffer: the other does it at the same time.
         os.write(1, f"closed in {os.getpid()}\n".encode())
+
+
+class SaysHowItEnds:
+    """Whatever cleans up says that it did."""
+
+    thread_safe = True
+
+    @command
+    def endless(self) -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            print("generator closed")
+
+    @command
+    def busy(self) -> None:
+        print("busy")
+        try:
+            while True:
+                pass
+        finally:
+            print("command ended")
+
+    def close(self) -> None:
+        print("adapter closed")
