@@ -21,8 +21,9 @@ class Pools:
     reload has added some: to have a process executed takes a moment, and a host that has something
     to say, and calls of others, are not to wait for many.
 
-    `make` makes a pool; its workers are numbered from its last argument on. Raises `ConfigError`,
-    and holds nothing then, where there are no descriptors for them.
+    `make` makes a pool; its workers are numbered from its last argument on, which goes on from a
+    pool of that name that was there before. Raises `ConfigError`, and holds nothing then, where
+    there are no descriptors for them.
     """
 
     def __init__(self, config: Config, make: Callable[[Config, PoolSettings, int], Runner]) -> None:
@@ -30,6 +31,8 @@ class Pools:
         self.supervisor = config.supervisor
         self.running: dict[str, Runner] = {}
         self.leaving: list[Runner] = []
+        #: The numbers of the next workers of pools that were removed, by name.
+        self._next_numbers: dict[str, int] = {}
         self._unstarted: deque[Runner] = deque()
         self.running = self._make_missing(config)
         self.default = self._find_default()
@@ -139,13 +142,15 @@ class Pools:
         return made
 
     def _first_number(self, name: str) -> int:
-        """No id is used by two workers at a time, of a pool that is leaving and of its namesake."""
-        numbers = [left.machine.next_number for left in self.leaving if left.name == name]
-        return max(numbers, default=1)
+        """No id is used by two workers, of a pool that was removed and of its namesake."""
+        leaving = (left.machine.next_number for left in self.leaving if left.name == name)
+        return max((self._next_numbers.get(name, 1), *leaving))
 
     def take_gone(self) -> list[Runner]:
         """Those that were leaving, and of which nothing is left, once."""
         gone = [runner for runner in self.leaving if runner.stopped]
         for runner in gone:
             self.leaving.remove(runner)
+            known = self._next_numbers.get(runner.name, 1)
+            self._next_numbers[runner.name] = max(known, runner.machine.next_number)
         return gone

@@ -66,6 +66,8 @@ class Source:
         self._awaited: dict[str | None, float] = {}
         #: By when it is to answer, if it was asked whether it is there.
         self._answer_due = math.inf
+        #: When it was seen last who is late.
+        self._looked_at = -math.inf
         #: Workers that were not gone when it had answered, and whether that was logged: a debugger
         #: has them, or the kernel. Nobody can do anything about it but wait.
         self._slow: dict[str, bool] = {}
@@ -176,18 +178,24 @@ class Source:
         """When the first of what it is to tell is due."""
         if self.starter is None or not self._awaited:
             return math.inf
-        if self._answer_due < math.inf:
-            return min(self._answer_due, self._awaited.get(None, math.inf))
-        return min(self._awaited.values())
+        if self._answer_due == math.inf:
+            return min(self._awaited.values())
+        # Those that become late meanwhile may be all that a pool which stops waits for.
+        coming = (due for due in self._awaited.values() if due > self._looked_at)
+        return min((self._answer_due, *coming))
 
     def tick(self, now: float) -> None:
         if self.starter is None or self.next_due > now:
             return
+        self._looked_at = now
         late = self._late(now)
         gets_no_more = self._answer_due <= now or None in late
         if gets_no_more or self.runner.is_over_but_for(self, late):
             self._await_nothing()
             self.starter.kill()
+            return
+        if self._answer_due < math.inf:
+            # It was asked already.
             return
         for worker in late:
             if worker is not None and self._slow.get(worker) is False:

@@ -218,6 +218,13 @@ async def test_a_long_call_ends_where_it_began_and_a_removed_pool_waits_for_it(
         assert results[0][0] != new["os_pid"]
         await first(removed, "pool.removed")
         assert (await host.call("reads", "about", []))["pid"] == new["os_pid"]
+        # Nor is an id used again when the one of before is gone.
+        events = host.events()
+        await reload(host, pools(pool()))
+        await first(events, "pool.removed")
+        await reload(host, pools(reader, pool()))
+        await whole(events, "reads")
+        assert [worker["id"] for worker in await host.workers("reads")] == ["reads-3"]
 
 
 async def test_the_default_pool_is_found_anew() -> None:

@@ -55,6 +55,52 @@ def test_what_workers_do_not_see_makes_no_other() -> None:
     assert source(pool_size=3, max_queue_size=7).makes_the_same_as(source())
 
 
+class Stopping:
+    """The runner of a pool that is to stop, and its starter, which is stuck."""
+
+    name = "default"
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.alive = {"default-1", "default-2"}
+        self.did: list[str] = []
+        self.outside = SimpleNamespace(log=lambda *_: None)
+
+    def now(self) -> float:
+        return self.time
+
+    def touch(self) -> None: ...
+
+    def held(self, worker: str) -> None: ...
+
+    def is_over_but_for(self, _: Source, late: list[str | None]) -> bool:
+        return self.alive <= set(late)
+
+    def ping(self) -> None:
+        self.did.append(f"asked at {self.time}")
+
+    def kill(self) -> None:
+        self.did.append(f"killed at {self.time}")
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.5, 1.5])
+def test_a_stop_waits_for_a_stuck_starter_no_longer_than_for_the_last_of_its_workers(
+    apart: float,
+) -> None:
+    made, stopping = source(), Stopping()
+    made.runner = made.starter = stopping  # type: ignore[assignment]
+    for n, worker in enumerate(sorted(stopping.alive)):
+        stopping.time = n * apart
+        made.expect(worker)
+    while not any(what.startswith("killed") for what in stopping.did):
+        assert made.next_due > stopping.time
+        stopping.time = made.next_due
+        made.tick(stopping.time)
+    asked = ["asked at 2.0"] if apart else []
+    assert stopping.did == [*asked, f"killed at {2.0 + apart}"]
+    assert made.next_due == float("inf")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
