@@ -19,14 +19,14 @@ from snakepit_port.config.report import encodable
 from snakepit_port.wire.terms import show
 
 
-def load(told: Mapping[str, Any], file: object, *, at_once: bool = False) -> Config | None:
+def load(told: Mapping[str, Any], file: object) -> Config | None:
     """The one that is told as terms, in a hello or for a reload; else that of a file. None where
     there is no file, either. Raises `ConfigError`.
 
-    Read `at_once`, it has to be in a regular file: whoever writes to a pipe may take any time, and
-    calls go on meanwhile.
+    The file has to be a regular one: whoever writes to a pipe may take any time, and meanwhile
+    nobody would see the host go, or answer a call.
     """
-    if at_once and "config" not in told and isinstance(file, str):
+    if "config" not in told and isinstance(file, str):
         _check_that_it_is_regular(file)
     try:
         if "config" in told:
@@ -53,7 +53,7 @@ def _folder(base_dir: object) -> str:
 def _check_that_it_is_regular(file: str) -> None:
     # One that is not there, or that cannot be read, is told of by whoever reads it.
     if os.path.exists(file) and not os.path.isfile(file):
-        message = "this is no regular file, and a reload waits for nobody who writes one"
+        message = "this is no regular file, and the supervisor waits for nobody who writes one"
         raise ConfigError([Problem("", message, "", encodable(file))])
 
 

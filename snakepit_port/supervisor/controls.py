@@ -221,7 +221,7 @@ class Controls:
         leaving = set(self._pools.leaving)
         try:
             file = args.get("file", self._config_path)
-            config = configuration.load(args, file, at_once=True)
+            config = configuration.load(args, file)
             if config is None:
                 message = "there is no file to read again: reload takes a `config`, or a `file`"
                 raise CallRefused("bad_arguments", message)

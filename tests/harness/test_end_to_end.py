@@ -520,6 +520,18 @@ async def test_the_configuration_of_a_hello_counts_and_not_that_of_the_command_l
     assert process.exit_status == 0
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+async def test_nobody_who_writes_the_configuration_is_waited_for(tmp_path: Path, kind: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    file = {"pipe": str(pipe), "device": "/dev/zero"}[kind]
+    with pytest.raises(CallError) as caught:
+        async with open_host(file):
+            pytest.fail("there was a hello")
+    assert caught.value.type == "config"
+    assert caught.value.message.startswith(f"{file}: this is no regular file")
+
+
 async def test_paths_that_are_not_utf_8_are_mistakes_in_the_configuration(tmp_path: Path) -> None:
     folder = tmp_path / "caf\udce9"
     folder.mkdir()
