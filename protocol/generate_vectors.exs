@@ -3,27 +3,8 @@
 #     elixir protocol/generate_vectors.exs [FOLDER]
 #
 # FOLDER is protocol/vectors unless another is named. Every implementation is tested against these
-# files, and a test holds that they are what this program writes.
-#
-# terms.json      bytes, and the value they stand for. "canonical" says whether encoding the value
-#                 has to give these bytes; else they are another legal way to write it.
-# malformed.json  bytes that have to be refused, and as what ("error", which is the kind of a
-#                 DecodeError in Python). "beam" is "refuses" where binary_to_term(_, [safe])
-#                 refuses them, and "may accept" where it is laxer than the protocol.
-# frames.json     payloads of frames, without the length in front. "from" is the side that sends the
-#                 frame: "host", "supervisor", "pool" (to its worker) or "worker". "recommended" says
-#                 whether the envelope is written as SPEC.md recommends, so that building the frame has to give these bytes.
-#                 A malformed frame has an "error" in place of its "frame": the identifier that the
-#                 answering error frame carries.
-#
-# A value is an object with one key, two if the term is opaque:
-#
-#     {"integer": "12"}  {"float": "3ff8000000000000"} (its 64 bits)  {"string": "text"}
-#     {"bytes": "ff00"}  {"atom": "ok"}  {"list": [...]}  {"tuple": [...]}
-#     {"map": [[key, value], ...]} in the order in which the bytes have them
-#     {"opaque": "pid", "external": "58..."} without the version byte
-#     {"tensor": {"type": ["f", "32"], "shape": ["2", "3"], "data": "ff00..."}}
-#     {"binary": "83..."} in frames only: a binary that is not looked into
+# files, and a test holds that they are what this program writes. SPEC.md, section 18, says what
+# stands in them.
 
 defmodule Json do
   def encode(map) when is_map(map) do

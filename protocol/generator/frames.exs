@@ -15,7 +15,7 @@ defmodule Vectors.Frames do
   @error_types ~w(
     exception unknown_command bad_arguments decode encode frame_too_large timeout queue_timeout
     cancelled pool_saturated pool_unavailable unknown_pool worker_crashed worker_busy
-    session_worker_unavailable not_a_stream_call not_a_stream unknown_tool tool_error unknown_control
+    session_worker_unavailable session_limit not_a_stream_call not_a_stream unknown_tool tool_error unknown_control
     shutting_down protocol_error protocol_version config
   )
 
@@ -87,6 +87,7 @@ defmodule Vectors.Frames do
       of("hello of a supervisor", "supervisor", :hello, [
         int(1),
         map([
+          {str("call_timeouts"), map([{str("default"), int(60_000)}])},
           {str("capabilities"), list([str("streams"), str("sessions")])},
           {str("max_frame_bytes"), int(67_108_864)},
           {str("os_pid"), int(4711)},
@@ -99,8 +100,9 @@ defmodule Vectors.Frames do
              ])
            ])},
           {str("python"), str("3.11.7")},
-          {str("run_id"), str("4711-1a2b")},
-          {str("software"), str("snakepit-port 0.1.0")}
+          {str("run_id"), str("4711-1385198-0a1b2c")},
+          {str("software"), str("snakepit-port 0.1.0")},
+          {str("stop_time"), int(10_000)}
         ])
       ]),
       of("hello of a supervisor with shared memory", "supervisor", :hello, [
@@ -110,13 +112,13 @@ defmodule Vectors.Frames do
           {str("max_frame_bytes"), int(67_108_864)},
           {str("shm"),
            map([
-             {str("folder"), str("/dev/shm/snakepit-port-0123456789ab")},
+             {str("folder"), str("/dev/shm/snakepit-port-4711-1385198-0a1b2c")},
              {str("max_bytes"), int(1_073_741_824)},
              {str("threshold"), int(262_144)}
            ])}
         ])
       ]),
-      of("hello to a worker", "host", :hello, [
+      of("hello to a worker", "pool", :hello, [
         int(1),
         map([
           {str("adapter"), str("my_app.adapter:Model")},
@@ -127,12 +129,17 @@ defmodule Vectors.Frames do
           {str("pool"), str("default")},
           {str("python_path"), list([str("/srv/app/lib")])},
           {str("software"), str("snakepit-port 0.1.0")},
+          {str("thread_safety_checks"), atom(false)},
+          {str("threads"), atom(nil)},
+          {str("tools"), atom(true)},
+          {str("unsafe_modules"), map([])},
           {str("worker"), str("default-1")}
         ])
       ]),
       of("hello of a worker", "worker", :hello, [
         int(1),
         map([
+          {str("executable"), str("/usr/bin/python3")},
           {str("os_pid"), int(4712)},
           {str("python"), str("3.9.18")},
           {str("software"), str("snakepit-port 0.1.0")}
@@ -142,7 +149,12 @@ defmodule Vectors.Frames do
         map([{str("pools"), texts([{"default", "ready"}, {"gpu", "unavailable"}])}])
       ]),
       of("ready of a worker", "worker", :ready, [
-        map([{str("commands"), list([str("add"), str("größe")])}])
+        map([
+          {str("commands"), list([str("add"), str("größe")])},
+          {str("gil"), atom(true)},
+          {str("idempotent"), list([str("add")])},
+          {str("thread_safe"), atom(nil)}
+        ])
       ]),
       of("failed", "worker", :failed, [
         texts([
@@ -388,23 +400,36 @@ defmodule Vectors.Frames do
 
   @events [
     {"pool.ready", ~w(startup_ms workers), ~w(pool)},
-    {"pool.unavailable", [], ~w(message pool traceback)},
+    {"pool.unavailable", [], ~w(message pool stderr traceback)},
     {"pool.saturated", ~w(queued), ~w(pool)},
-    {"worker.started", ~w(startup_ms), ~w(os_pid pool python worker)},
-    {"worker.start_failed", ~w(attempt retry_in_ms), ~w(message pool traceback worker)},
-    {"worker.recycled", ~w(requests uptime_ms), ~w(pool reason worker)},
+    {"pool.reloaded", ~w(reload_ms workers), ~w(pool)},
+    {"pool.reload_failed", [], ~w(message pool stderr traceback)},
+    {"pool.removed", [], ~w(pool)},
+    {"worker.started", ~w(startup_ms), ~w(gil os_pid pool python worker)},
+    {"worker.gil_enabled", [], ~w(message module pool worker)},
+    {"worker.thread_safety", [], ~w(commands kind message pool worker)},
+    {"worker.start_failed", ~w(attempt retry_in_ms), ~w(message pool stderr traceback worker)},
+    {"worker.recycled", ~w(memory_bytes memory_limit_bytes requests uptime_ms),
+     ~w(pool reason worker)},
     {"worker.health_check_failed", [], ~w(message pool worker)},
-    {"worker.stopped", ~w(requests uptime_ms), ~w(pool reason status worker)},
+    {"worker.stopped", ~w(requests uptime_ms), ~w(commands pool reason status worker)},
     {"request.executed", ~w(queue_us run_us), ~w(command outcome pool worker)},
     {"session.closed", ~w(requests), ~w(pool reason session)}
   ]
+
+  # The metadata that are no texts.
+  defp about("os_pid"), do: int(4712)
+  defp about("gil"), do: atom(true)
+  defp about("commands"), do: list([str("add"), str("größe")])
+  defp about("module"), do: atom(nil)
+  defp about(key), do: str("some " <> key)
 
   defp reports do
     for {name, measurements, metadata} <- @events do
       of("event #{name}", "supervisor", :event, [
         str(name),
         map(Enum.map(measurements, &{str(&1), int(1500)})),
-        texts(Enum.map(metadata, &{&1, "some " <> &1}))
+        map(Enum.map(metadata, &{str(&1), about(&1)}))
       ])
     end ++
       [
@@ -420,6 +445,15 @@ defmodule Vectors.Frames do
             {"pool", "default"},
             {"source", "stdout"},
             {"worker", "default-1"}
+          ])
+        ]),
+        of("log of the supervisor", "supervisor", :log, [
+          map([
+            {str("level"), str("warning")},
+            {str("line"), str("snakepit.toml: pools[0]: the folder is not there")},
+            {str("pool"), atom(nil)},
+            {str("source"), str("supervisor")},
+            {str("worker"), atom(nil)}
           ])
         ])
       ]
