@@ -33,6 +33,17 @@ defmodule SnakepitPort.PeerTest do
       end
     end
 
+    test "variables that may have kept it from starting are named, too" do
+      env = %{"PYTHONHOME" => "/usr", "PYTHONPATH" => "lib", "HOME" => "/root"}
+      error = SnakepitPort.Program.exit_before_hello(1, "/bin/sh", env)
+
+      assert error.message =~
+               ~r/another interpreter\. If it is, .*; \$PYTHONHOME, \$PYTHONPATH may be/
+
+      error = SnakepitPort.Program.exit_before_hello(1, "/bin/sh", %{})
+      assert String.ends_with?(error.message, "another interpreter")
+    end
+
     test "one whose status is lost is named as well" do
       # The port ends before, if it is written to what does not read any more.
       assert %Error{type: :supervisor_down, message: message} =
@@ -159,7 +170,10 @@ defmodule SnakepitPort.PeerTest do
     # Other tests may log at the same time.
     [_, log] = String.split(log, "GenServer #{inspect(opts[:name])} terminating\n")
     [what, state | _] = String.split(log, ~r/Last message: .*\n/)
-    assert what =~ ~r/\A\*\* \(SnakepitPort.Error\) the supervisor was killed by SIGKILL\n/
+
+    assert what =~
+             ~r/\A\*\* \(SnakepitPort.Error\) the supervisor was killed by SIGKILL \(perhaps out of memory\?\)\n/
+
     assert state =~ ~r/\AState: %{name: #{Regex.escape(inspect(opts[:name]))}, os_pid: \d+}/
   end
 

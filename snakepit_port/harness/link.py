@@ -274,9 +274,9 @@ class Link:
             return call_error("supervisor_down", "the supervisor closed its output and still runs")
         if status < 0:
             name = signal_name(-status)
-            return call_error(
-                "supervisor_down", f"the supervisor was killed by {name}", signal=name
-            )
+            why = " (perhaps out of memory?)" if name == "SIGKILL" else ""
+            message = f"the supervisor was killed by {name}{why}"
+            return call_error("supervisor_down", message, signal=name)
         message = f"the supervisor exited with status {status}"
         if self._greeted.is_set() or status not in _NO_SUPERVISOR:
             message += "; see its stderr"

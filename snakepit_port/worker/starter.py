@@ -211,6 +211,7 @@ class Starter:
             with suppress(OSError):
                 os.setpgid(0, 0)
             linux.die_with_parent(parent)
+            linux.yield_memory_first()
             signal.set_wakeup_fd(-1)
             for number in (signal.SIGCHLD, signal.SIGINT):
                 signal.signal(number, signal.SIG_DFL)

@@ -283,6 +283,21 @@ async def test_only_the_call_that_was_running_fails_when_a_worker_dies() -> None
     }
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/oom_score_adj"), reason="only Linux has it")
+@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+async def test_without_memory_the_kernel_takes_a_worker_before_the_supervisor(
+    start_method: str,
+) -> None:
+    def score(pid: int | str) -> int:
+        return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+    async with open_host(pools(pool(start_method=start_method))) as host:
+        await host.await_ready()
+        (worker,) = await host.workers()
+        assert score(host.os_pid) == score("self")
+        assert score(worker["os_pid"]) == min(score("self") + 300, 1000)
+
+
 async def test_an_idempotent_command_is_run_again_and_sees_it(tmp_path: Path) -> None:
     async with open_host(pools(pool())) as host:
         await host.await_ready()

@@ -79,7 +79,8 @@ defmodule SnakepitPort.Program do
   @spec exit_error(non_neg_integer) :: Error.t()
   def exit_error(status) when status > 128 do
     signal = Map.get(@signals, status - 128, "signal #{status - 128}")
-    message = "the supervisor was killed by #{signal}"
+    why = if signal == "SIGKILL", do: " (perhaps out of memory?)", else: ""
+    message = "the supervisor was killed by #{signal}#{why}"
     %Error{type: :supervisor_down, message: message, signal: signal, status: status}
   end
 
@@ -89,10 +90,11 @@ defmodule SnakepitPort.Program do
   end
 
   @doc "`exit_error/1` of a supervisor that has not said hello, and what to do about its interpreter."
-  @spec exit_before_hello(non_neg_integer, String.t() | nil) :: Error.t()
-  def exit_before_hello(status, python) do
+  @spec exit_before_hello(non_neg_integer, String.t() | nil, %{String.t() => String.t()}) ::
+          Error.t()
+  def exit_before_hello(status, python, env \\ System.get_env()) do
     %{message: message} = error = exit_error(status)
-    %{error | message: "#{message}, before it said hello#{remedy(status, python)}"}
+    %{error | message: "#{message}, before it said hello#{remedy(status, python, env)}"}
   end
 
   @doc "As `exit_before_hello/2`, of one whose port has ended first, and with it what tells its status."
@@ -100,21 +102,29 @@ defmodule SnakepitPort.Program do
   def end_before_hello(reason, python) do
     message = "the supervisor closed its input, or died, before it said hello (#{inspect(reason)})"
 
-    %Error{type: :supervisor_down, message: message <> remedy(1, python)}
+    %Error{type: :supervisor_down, message: message <> remedy(1, python, System.get_env())}
   end
 
   # 1: Python has no such module, or that lacks one it needs. 2: it is too old to know -P. 126 and 127: a
   # shell, or what stands in for one as pyenv does, cannot run it or has not found it.
-  defp remedy(status, python) when status in [1, 2, 126, 127] do
+  defp remedy(status, python, env) when status in [1, 2, 126, 127] do
     {:ok, python} = interpreter(python)
     project = Path.join(@checkout, "pyproject.toml")
     package = if File.exists?(project), do: @checkout, else: "PATH-OR-GIT-URL-OF-SNAKEPIT-PORT"
 
     ". Its interpreter, #{python}, has to be Python 3.11 or newer with snakepit-port installed: run " <>
-      "#{python} -m pip install #{package}, or give python: another interpreter"
+      "#{python} -m pip install #{package}, or give python: another interpreter#{suspects(env)}"
   end
 
-  defp remedy(_, _), do: "; what it wrote to stderr may say why"
+  defp remedy(_, _, _), do: "; what it wrote to stderr may say why"
+
+  # Variables that can keep any Python from starting, or from finding what is installed.
+  defp suspects(env) do
+    case for name <- ~w(PYTHONHOME PYTHONPATH PYTHONIOENCODING), env[name], do: "$" <> name do
+      [] -> ""
+      set -> ". If it is, what it wrote to stderr says why; #{Enum.join(set, ", ")} may be to blame"
+    end
+  end
 
   @doc "Sends a signal (`\"TERM\"`, `\"KILL\"`). The process may be gone already."
   @spec signal(pos_integer | nil, String.t()) :: :ok
