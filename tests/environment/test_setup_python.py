@@ -152,7 +152,7 @@ def test_where_uv_gets_no_python_the_next_way_is_tried(tmp_path: Path, uv: Path)
     """There is no next way here: no apt, and nothing that was built before."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name in ("bash", "dirname", "env", "sed", "tail"):
+    for name in ("bash", "env", "realpath", "sed", "tail"):
         found = shutil.which(name)
         assert found is not None
         (programs / name).symlink_to(found)

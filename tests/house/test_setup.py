@@ -1,4 +1,5 @@
-"""What scripts/setup says when it is done, in a checkout where nothing is left for it to do."""
+"""What scripts/setup says when it is done, in a checkout where nothing is left for it to do; and
+how scripts find their checkout."""
 
 from __future__ import annotations
 
@@ -35,12 +36,18 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-def setup(tree: Path, *options: str) -> list[str]:
+def setup(tree: Path, *options: str, script: str = "scripts/setup") -> list[str]:
     ran = subprocess.run(
-        [tree / "scripts/setup", *options],
+        [script, *options],
         capture_output=True,
         text=True,
-        env={**os.environ, "PATH": f"{tree.parent}{os.pathsep}{os.environ['PATH']}"},
+        cwd=tree,
+        env={
+            **os.environ,
+            "PATH": f"{tree.parent}{os.pathsep}{os.environ['PATH']}",
+            # `cd` looks there first, and then prints where it went.
+            "CDPATH": str(ROOT),
+        },
     )
     assert (ran.returncode, ran.stderr) == (0, "")
     return [line for line in ran.stdout.splitlines() if line != "setup: compiling elixir_bridge"]
@@ -66,6 +73,48 @@ def test_without_elixir_it_says_nothing_of_the_bridge(tree: Path) -> None:
     [line] = [line.strip() for line in said if "export" in line]
     assert in_a_shell(line, "command -v snakepit-port") == f"{tree}/.venv/bin/snakepit-port"
     assert "ERL_LIBS" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "script"),
+    [("linked", "scripts", "linked/setup"), ("s", "scripts/setup", "./s")],
+)
+def test_it_may_be_reached_by_a_link(tree: Path, link: str, target: str, script: str) -> None:
+    (tree / link).symlink_to(target)
+    assert setup(tree, script=script) == setup(tree)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["bench", "--quick"],
+        ["demo", "--host", "harness"],
+        ["setup_python", "pools.toml"],
+        ["soak"],
+        ["test", "--python"],
+        ["verify_python", "python3"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_scripts_find_their_checkout(tree: Path, command: list[str]) -> None:
+    script, *options = command
+    shutil.rmtree(tree / ".venv")
+    for other in (tree / "scripts").iterdir():
+        if other.is_file() and other.name != script:
+            other.write_text('#!/bin/sh\nrealpath "$0"\nexit 3\n')
+    (tree / "a link").symlink_to(f"scripts/{script}")
+    (tree / "pools.toml").write_text('[[pools]]\nname = "a"\nadapter = "a"\n')
+    for way in (f"scripts/{script}", "./a link"):
+        ran = subprocess.run(
+            [way, *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=tree,
+            env={**os.environ, "CDPATH": f"{ROOT}:{tree}"},
+        )
+        assert ran.returncode != 0
+        assert f"{tree}/scripts/setup" in ran.stdout.splitlines()
 
 
 def test_scripts_that_go_on_from_there_hear_nothing(tree: Path) -> None:
