@@ -7,11 +7,14 @@ import os
 import shutil
 from collections.abc import Mapping
 
+#: The kernel says the same of both.
+MORE_PROCESSES = "raise `ulimit -u`, or the container's pids limit"
+
 #: What to do where the system has no room for what is asked of it: no interpreter's fault.
 _HINTS = {
     errno.EMFILE: "raise `ulimit -n`",
     errno.ENFILE: "raise `fs.file-max`",
-    errno.EAGAIN: "raise `ulimit -u`",
+    errno.EAGAIN: MORE_PROCESSES,
     errno.E2BIG: "make `adapter_env`, or the environment that is inherited, smaller",
     errno.ENOMEM: "there is no memory for a process",
 }

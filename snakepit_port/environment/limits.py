@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from snakepit_port.environment.finding import MORE_PROCESSES
 
 #: Descriptors of the supervisor itself: its own, Trio's, and those of each pool's starter.
 BASE_DESCRIPTORS = 32
@@ -17,6 +20,10 @@ DESCRIPTORS_OF_A_WORKER = 8
 
 #: What the supervisor asks a pipe to hold.
 PIPE_BYTES = 1024 * 1024
+
+#: The control groups that this process is in, and where they are to be seen.
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +50,34 @@ def limits(pools: int, workers: int) -> list[Limit]:
             "raise `ulimit -n`",
         ),
         # Of the whole user, so that others of the user's processes count too.
-        Limit("processes", _soft(resource.RLIMIT_NPROC), 1 + pools + workers, "raise `ulimit -u`"),
+        Limit("processes", _processes(), 1 + pools + workers, MORE_PROCESSES),
     ]
+
+
+def _processes() -> int | None:
+    given = _soft(resource.RLIMIT_NPROC), pids_max()
+    return min((limit for limit in given if limit is not None), default=None)
+
+
+def pids_max() -> int | None:
+    """The processes that a control group may have which this one is in, such as a container; None
+    where that is not limited, or not to be seen."""
+    found = []
+    with suppress(OSError, ValueError):
+        for line in _OWN_GROUPS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if "pids" in controllers.split(","):
+                top = _GROUPS / "pids"
+            elif not controllers:  # version 2, which has all in one
+                top = _GROUPS
+            else:
+                continue
+            # In a container the name may be that of outside, which is not there; the top is.
+            group = PurePosixPath(name)
+            for folder in (group, *group.parents):
+                with suppress(OSError, ValueError):
+                    found.append(int(Path(f"{top}{folder}/pids.max").read_text(encoding="ascii")))
+    return min(found, default=None)
 
 
 def _soft(which: int) -> int | None:

@@ -188,8 +188,9 @@ class Starter:
         try:
             pid = os.fork()
         except OSError as exc:
-            hint = "; raise `ulimit -u`" if exc.errno == errno.EAGAIN else ""
-            message = f"no process for worker {worker}: {exc.strerror}{hint}"
+            message = f"no process for worker {worker}: {exc.strerror}"
+            if exc.errno == errno.EAGAIN:
+                message += "; raise `ulimit -u`, or the container's pids limit"
             self._tell(starter_frames.start_failed(worker, message))
             for fd in fds:
                 os.close(fd)

@@ -294,7 +294,7 @@ class ThreadedRuntime(Runtime):
         except RuntimeError as exc:
             message = (
                 f"a worker cannot start {count} threads: {exc}; lower threads_per_worker, or raise"
-                " `ulimit -u`"
+                " `ulimit -u`, or the container's pids limit"
             )
             raise LoadError({"type": "pool_unavailable", "message": message}) from None
 

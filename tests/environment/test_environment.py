@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import sysconfig
 from dataclasses import replace
@@ -15,6 +16,7 @@ from snakepit_port.environment import (
     advise,
     installed,
     known_libraries,
+    limits,
     look_at,
 )
 from snakepit_port.environment.interpreter import OLDEST, PROBE
@@ -176,3 +178,42 @@ def test_every_library_has_a_source() -> None:
 def test_only_what_is_installed_is_listed() -> None:
     found = installed({"numpy": "1.26", "unheard-of": "1"})
     assert [(library.name, version) for library, version in found] == [("numpy", "1.26")]
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "most"),
+    [
+        # Version 2; a group has no more than those that it is in.
+        ("0::/a/b", {"a/b": "90", "a": "70", "": "80"}, 70),
+        ("0::/a/b", {"a/b": "max", "a": "max"}, None),
+        # Version 1, beside version 2.
+        ("8:pids:/a\n4:memory:/c\n0::/", {"pids/a": "60", "pids": "max", "c": "5"}, 60),
+        ("4:cpu,pids:/a", {"pids/a": "60"}, 60),
+        # In a container, the name is that of outside, or leads there.
+        ("0::/docker/b", {"": "50"}, 50),
+        ("0::/../../b", {"": "50"}, 50),
+        ("", {"": "50"}, None),
+        (None, {"": "50"}, None),
+    ],
+)
+def test_a_container_may_limit_processes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    own: str | None,
+    files: dict[str, str],
+    most: int | None,
+) -> None:
+    monkeypatch.setattr(limits, "_OWN_GROUPS", tmp_path / "own")
+    monkeypatch.setattr(limits, "_GROUPS", tmp_path / "groups")
+    if own is not None:
+        (tmp_path / "own").write_text(f"{own}\n")
+    for group, text in files.items():
+        folder = tmp_path / "groups" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pids.max").write_text(f"{text}\n")
+    assert limits.pids_max() == most
+    [processes] = [limit for limit in limits.limits(1, 100) if limit.name == "processes"]
+    soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
+    own_limit = None if soft == resource.RLIM_INFINITY else soft
+    assert processes.has == (own_limit if most is None else min(most, own_limit or most))
+    assert processes.hint == "raise `ulimit -u`, or the container's pids limit"

@@ -358,7 +358,7 @@ def test_a_starter_without_processes_says_so(starter: Starter, tmp_path: Path) -
             (message,) = other.told("start_failed", worker.name)
             assert "no process" in message
             assert worker.name in message
-            assert "ulimit -u" in message
+            assert message.endswith("; raise `ulimit -u`, or the container's pids limit")
             # Its descriptors are closed, so nobody waits for it.
             assert list(worker.frames()) == []
             worker.forget()

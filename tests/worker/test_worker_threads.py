@@ -95,7 +95,7 @@ def test_one_that_cannot_have_its_threads_says_so_instead_of_being_ready(
     assert (tag, error["type"], error["worker"]) == ("failed", "pool_unavailable", worker.name)
     assert error["message"] == (
         f"a worker cannot start {LANES} threads: none left; lower threads_per_worker, or raise"
-        " `ulimit -u`"
+        " `ulimit -u`, or the container's pids limit"
     )
     assert os.waitstatus_to_exitcode(worker.exited()) == 1
 
