@@ -165,6 +165,8 @@ def examine(file: str, *, start: bool) -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
+    from snakepit_port.environment.asking import ask, last_words
+
     parts = [f"snakepit_port {__version__}", f"Python {platform.python_version()}"]
     parts += [f"{name} {metadata.version(name)}" for name in ("trio", "tomlkit", "erlpack")]
     yield Finding("", "supervisor", "ok", ", ".join(parts))
@@ -173,15 +175,14 @@ def _versions() -> Iterator[Finding]:
         yield Finding("", "host", "note", "there is no Elixir on PATH; the host may be elsewhere")
         return
     try:
-        ran = subprocess.run(
-            [elixir, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_ELIXIR_SECONDS,
-        )
+        ran = ask([elixir, "--version"], None, _ELIXIR_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as exc:
         yield Finding("", "host", "warning", f"{elixir} --version: {exc}")
+        return
+    if ran.returncode != 0:
+        said = last_words(ran)
+        message = f"{elixir} --version ended with status {ran.returncode}"
+        yield Finding("", "host", "warning", f"{message}\n{said}" if said else message)
         return
     lines = [line for line in ran.stdout.splitlines() if line.strip()]
     yield Finding("", "host", "ok", ", ".join(lines))

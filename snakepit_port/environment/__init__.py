@@ -1,6 +1,7 @@
 """What the interpreters of pools are like, found out without importing an adapter.
 
 finding.py      finds one, and says why it cannot be run
+asking.py       runs a program that is asked what it is
 probe.py        run by a pool's interpreter: prints what it is and what is installed
 interpreter.py  runs the probe
 libraries.py    what is known of libraries and threads; libraries.toml is the table

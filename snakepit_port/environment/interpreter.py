@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from snakepit_port.environment.asking import ask, last_words
 from snakepit_port.environment.finding import find_python, what_to_do, why_not_run
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -21,9 +22,6 @@ OLDEST = (3, 9)
 #: Seconds. Starting Python and listing what is installed takes a fraction of one, on a cold disk a
 #: few; an interpreter that takes longer hangs.
 PROBE_SECONDS = 30.0
-
-#: Characters kept of what a program said that failed: the last ones, which have the reason.
-_MAX_SAID_CHARS = 2000
 
 #: Any Python runs it, where the probe takes one that is not all too old.
 _ASK_VERSION = "import sys; sys.stdout.write('%d.%d.%d' % sys.version_info[:3])"
@@ -95,7 +93,7 @@ def look_at(python: str, env: Mapping[str, str] | None = None) -> Interpreter:
     try:
         path = find_python(python, environment)
         command = [path, str(PROBE)]
-        ran = _run(command, environment)
+        ran = ask(command, environment, PROBE_SECONDS)
     except OSError as exc:
         raise ProbeError(why_not_run(path, exc), hint=what_to_do(exc)) from None
     except subprocess.TimeoutExpired:
@@ -110,18 +108,6 @@ def look_at(python: str, env: Mapping[str, str] | None = None) -> Interpreter:
         except (IndexError, ValueError, TypeError, KeyError):
             pass
     raise _failed(path, command, ran, environment)
-
-
-def _run(command: list[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=PROBE_SECONDS,
-    )
 
 
 def _too_old(path: str, version: str) -> str:
@@ -139,7 +125,7 @@ def _failed(
     if version and tuple(map(int, version.split("."))) < OLDEST:
         return ProbeError(_too_old(path, version))
     what = f"is Python {version}, but fails" if version else "is no Python that works"
-    said = (ran.stderr.strip() or ran.stdout.strip())[-_MAX_SAID_CHARS:]
+    said = last_words(ran)
     if ran.returncode != 0:
         answer = f"ended with status {ran.returncode} and said {'this:' if said else 'nothing'}"
     else:
@@ -151,7 +137,7 @@ def _failed(
 def _version(path: str, env: Mapping[str, str]) -> str:
     """The version of what may be a Python; empty if it does not say."""
     try:
-        said = _run([path, "-c", _ASK_VERSION], env).stdout.splitlines()
+        said = ask([path, "-c", _ASK_VERSION], env, PROBE_SECONDS).stdout.splitlines()
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return said[-1] if said and re.fullmatch(r"\d+\.\d+\.\d+", said[-1]) else ""

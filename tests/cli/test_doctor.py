@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +29,10 @@ name = "default"
 adapter = "fine"
 python_path = ["."]
 """
+
+
+#: Seconds that what is to end has for it. It takes milliseconds; a machine may be busy.
+GRACE = 20.0
 
 
 @pytest.fixture
@@ -270,6 +277,58 @@ def test_libraries_are_listed_with_their_version_for_threads(
     assert "https://numpy.org" in found[subject]["message"]
     _, text = doctor(folder, config, "--no-start")
     assert (f"note     pool default: {subject}: threads: care." in text) is (profile == "thread")
+
+
+@pytest.fixture
+def elixir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a script the first Elixir on PATH."""
+
+    def make(text: str) -> Path:
+        path = tmp_path / "bin" / "elixir"
+        path.parent.mkdir()
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "level", "message"),
+    [
+        ("echo; printf 'Elixir \\351'", "ok", "Elixir \N{REPLACEMENT CHARACTER}"),
+        ("exit 3", "warning", "{} --version ended with status 3"),
+        ("echo no room >&2; exit 1", "warning", "{} --version ended with status 1\nno room"),
+    ],
+)
+def test_an_elixir_that_does_not_work_is_told(
+    folder: Path, elixir: Callable[[str], Path], text: str, level: str, message: str
+) -> None:
+    path = elixir(text)
+    status, found = findings(folder, POOL, "--no-start")
+    assert (status, found["host"]["level"]) == (0, level)
+    assert found["host"]["message"] == message.format(path)
+
+
+def test_an_elixir_that_was_asked_ends_with_doctor(
+    folder: Path, elixir: Callable[[str], Path]
+) -> None:
+    os.mkfifo(folder / "alive")
+    elixir("exec 3>alive; echo $$ >&3; exec sleep 600")
+    command = [sys.executable, "-m", "snakepit_port", "doctor", "pools.toml"]
+    with (
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process,
+        open(folder / "alive") as alive,
+    ):
+        asked = int(alive.readline())
+        process.terminate()
+        process.wait()
+        # It has the other end open as long as it lives.
+        ended, _, _ = select.select([alive], [], [], GRACE)
+        if not ended:
+            os.kill(asked, signal.SIGKILL)
+    assert ended
 
 
 def lower(which: int, limit: int) -> Callable[[], None]:

@@ -20,7 +20,7 @@ ALLOWED = {
     "logs": (),
     "worker": ("", "wire", "bulk", "adapter", "worker"),
     "config": ("", "config"),
-    "environment": ("", "environment"),
+    "environment": ("", "environment", "worker.linux"),
     "pool": ("", "pool", "config.model"),
     "supervisor": (
         *("", "supervisor", "wire", "bulk", "config", "environment", "pool", "worker", "adapter"),
