@@ -47,11 +47,15 @@ def run(args: argparse.Namespace) -> int:
     """Prints or writes the converted configuration. Returns the exit status."""
     from snakepit_port.config import ConfigError
 
-    folder = _folder_of(args.output) if args.output else None
     try:
+        folder = _folder_of(args.output) if args.output else None
         text, changes = _converted(args.file, folder)
     except ConfigError as exc:
         return refuse_config(exc.as_term(), args.json)
+    except FileNotFoundError:
+        # That a file is not there, its loading says; only relative paths need this folder.
+        refuse("the working directory is gone, and relative paths start there", args.json)
+        return FAILED
     if not changes and folder not in (None, _folder_of(args.file)):
         where = "its relative paths start from its own folder"
         refuse(f"{args.file} {_OURS}, and {where}", args.json)

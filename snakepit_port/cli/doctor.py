@@ -266,7 +266,8 @@ def _start(config: Config, pool: PoolSettings) -> Iterator[Finding]:
     tree.setdefault("supervisor", {})["pooling_enabled"] = True
 
     async def start() -> list[Event]:
-        async with open_host(tree) as host:
+        # All paths in it are absolute; the working directory, from which others start, may be gone.
+        async with open_host(tree, base_dir="/") as host:
             await host.await_ready()
             events = host.events(past=True)
             # A worker speaks of these once it is ready; until it has gone, there may be more.

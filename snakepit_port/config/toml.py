@@ -38,8 +38,10 @@ def load_toml(path: str | os.PathLike[str]) -> Config:
 
     Raises ConfigError with everything that is wrong, also when the file cannot be read.
     """
+    # First: where the working directory is gone, there is no such file, nor an absolute path of it.
+    text = read_toml(path)
     folder = os.path.dirname(os.path.abspath(path))
-    return load_toml_text(read_toml(path), folder, encodable(os.fspath(path)))
+    return load_toml_text(text, folder, encodable(os.fspath(path)))
 
 
 def read_toml(path: str | os.PathLike[str], data: bytes | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,32 @@ def test_files_that_are_not_there_or_cannot_be_written(folder: Path) -> None:
         message = "none/new.toml cannot be written: No such file or directory"
         assert (result.returncode, told(result)) == (1, message)
         assert bool(result.stdout) is bool(options)
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "message"),
+    [
+        (["convert", "{}/old.toml", "-o", "new.toml"], 1, "the working directory is gone, and"),
+        (["convert", "{}/old.etf"], 1, "the working directory is gone, and"),
+        (["convert", "old.toml", "-o", "{}/new.toml"], 78, "old.toml: there is no such file"),
+        (["check", "old.toml"], 78, "old.toml: there is no such file"),
+        (["doctor", "old.toml"], 78, "old.toml: there is no such file"),
+    ],
+    ids=lambda args: " ".join(args) if isinstance(args, list) else None,
+)
+def test_a_working_directory_that_is_gone(
+    folder: Path, args: list[str], status: int, message: str
+) -> None:
+    (folder / "old.etf").write_bytes(encode([(Atom("pooling_enabled"), True)]))
+    gone = folder / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-P", "-m", "snakepit_port", *(arg.format(folder) for arg in args)]
+    result = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        cwd=gone,
+    )
+    assert result.returncode == status
+    assert message in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr

@@ -279,6 +279,21 @@ def test_libraries_are_listed_with_their_version_for_threads(
     assert (f"note     pool default: {subject}: threads: care." in text) is (profile == "thread")
 
 
+def test_the_working_directory_may_be_gone(folder: Path) -> None:
+    (folder / "pools.toml").write_text(POOL)
+    gone = folder / "gone"
+    gone.mkdir()
+    command = [sys.executable, "-P", "-m", "snakepit_port", "doctor", folder / "pools.toml"]
+    ran = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD"; exec "$@"', "sh", *command],
+        capture_output=True,
+        text=True,
+        cwd=gone,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "start: a worker loaded adapter fine" in ran.stdout
+
+
 @pytest.fixture
 def elixir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """Makes a script the first Elixir on PATH."""
