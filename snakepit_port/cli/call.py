@@ -183,9 +183,9 @@ def run(args: argparse.Namespace) -> int:
         if line.source == "stderr":
             told.add(line.worker)
 
-    async def call() -> None:
+    async def call(config: str | dict[str, Any], folder: str | None) -> None:
         async with AsyncExitStack() as stack:
-            opening = open_host(args.config, on_log=print_log, tensors=True)
+            opening = open_host(config, base_dir=folder, on_log=print_log, tensors=True)
             try:
                 host = await stack.enter_async_context(opening)
             except OSError as exc:
@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
                 await _call(host, args, progress)
 
     try:
-        trio.run(call)
+        trio.run(call, *_configuration(args.config))
     except CallError as exc:
         progress.end_line()
         if args.json:
@@ -219,6 +219,28 @@ def run(args: argparse.Namespace) -> int:
             complain(message)
         return USAGE
     return 0
+
+
+def _configuration(file: str) -> tuple[str | dict[str, Any], str | None]:
+    """What the supervisor is told of it: the file, or what it holds and its folder. A pipe, or a
+    descriptor of this process, it would not find where it looks. Raises CallError."""
+    own = os.path.isfile(file) and os.path.abspath(file).startswith(("/dev/", "/proc/"))
+    if not own and (os.path.isfile(file) or not os.path.exists(file)):
+        return file, None
+    import tomllib
+
+    from snakepit_port.config import ConfigError, load_toml_text
+    from snakepit_port.config.toml import read_toml
+    from snakepit_port.harness import CallError
+
+    folder = os.path.dirname(os.path.abspath(file))
+    try:
+        text = read_toml(file)
+        load_toml_text(text, folder, file)
+    except ConfigError as exc:
+        error = {"type": "config", "message": str(exc), "problems": exc.as_term()}
+        raise CallError(error) from None
+    return tomllib.loads(text), folder
 
 
 class _Progress:

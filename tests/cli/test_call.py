@@ -306,6 +306,49 @@ def test_mistakes_in_the_configuration(folder: Path) -> None:
     assert process.stderr.count("did you mean adapter?") == 1
 
 
+def test_the_configuration_may_come_from_a_pipe(folder: Path) -> None:
+    text = (folder / "pools.toml").read_text().replace("['.']", f"['{folder}']")
+    (folder / "absolute.toml").write_text(text)
+    with open(folder / "absolute.toml") as file:
+        redirected = subprocess.run(
+            command("default", "add", "[1, 2]", config="/dev/stdin"),
+            cwd=folder,
+            stdin=file,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    assert redirected.stdout == "3\n"
+    call = command("default", "add", "[1, 2]", config="none.toml")
+    substituted = subprocess.run(
+        ["bash", "-c", '"$@" --config <(cat absolute.toml)', "bash", *call],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert substituted.stdout == "3\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_mistakes_in_what_comes_from_a_pipe(folder: Path, options: list[str]) -> None:
+    process = subprocess.run(
+        command("default", "add", *options, config="/dev/stdin"),
+        cwd=folder,
+        input=(folder / "bad.toml").read_text(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 78
+    if options:
+        error = json.loads(process.stdout)["error"]
+        assert (error["type"], len(error["problems"])) == ("config", 2)
+    else:
+        assert 'error: /dev/stdin:3: pools[0] "default": adaptor: ' in process.stderr
+        assert process.stderr.count("did you mean adapter?") == 1
+
+
 def test_an_interrupt_from_the_keyboard(folder: Path) -> None:
     # A terminal signals its whole foreground group: here, a session that only the call is in. What
     # runs in the background, as this suite may, starts with the signal ignored.
