@@ -23,6 +23,7 @@ from snakepit_port.cli.printing import (
     print_json_line,
     print_problems,
     shown,
+    tell,
 )
 from snakepit_port.cli.statuses import BAD_CONFIG, FAILED, USAGE
 
@@ -179,7 +180,7 @@ def run(args: argparse.Namespace) -> int:
         progress.end_line()
         # What workers print is their own business.
         text = shown(line.line, keep="\t") if line.source == "supervisor" else line.line
-        print(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), text, file=sys.stderr)
+        tell(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), text)
         if line.source == "stderr":
             told.add(line.worker)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import json
 import os
 import re
@@ -54,7 +55,7 @@ def print_problems(
     for problem in problems:
         say(problem_line(problem))
         if problem.get("hint"):
-            print(f"  {shown(problem['hint'])}", file=sys.stderr)
+            tell(f"  {shown(problem['hint'])}")
 
 
 def refuse_config(problems: Sequence[Mapping[str, Any]], as_json: bool) -> int:
@@ -83,19 +84,29 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         print("  ".join(cells).rstrip())
 
 
+def tell(*words: str) -> None:
+    """Says it on stderr. Where that cannot be written to, nobody can be told, and all else goes on:
+    there is a result yet, or a status."""
+    try:
+        print(*words, file=sys.stderr)
+    except OSError:
+        # Nor is what it holds tried again when Python ends.
+        sys.stderr = io.StringIO()
+
+
 def complain(text: str) -> None:
     """Says on stderr what is wrong."""
-    print(paint(sys.stderr, RED, "error:"), shown(text, keep="\n\t"), file=sys.stderr)
+    tell(paint(sys.stderr, RED, "error:"), shown(text, keep="\n\t"))
 
 
 def warn(text: str) -> None:
     """Says on stderr what is hardly meant."""
-    print(paint(sys.stderr, YELLOW, "warning:"), shown(text, keep="\n\t"), file=sys.stderr)
+    tell(paint(sys.stderr, YELLOW, "warning:"), shown(text, keep="\n\t"))
 
 
 def note(text: str) -> None:
     """Says on stderr what is worth knowing and is not wrong."""
-    print(paint(sys.stderr, DIM, "note:"), text, file=sys.stderr)
+    tell(paint(sys.stderr, DIM, "note:"), text)
 
 
 def is_screen(stream: TextIO) -> bool:

@@ -280,6 +280,26 @@ def test_a_full_disk_is_told(folder: Path) -> None:
         assert process.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("args", "status", "printed"),
+    [(["echo", "[1]"], 0, "1\n"), (["die"], 1, ""), (["add", "[1"], 64, "")],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_what_stderr_cannot_take_is_not_missed(
+    folder: Path, args: list[str], status: int, printed: str
+) -> None:
+    with open("/dev/full", "w") as full:
+        process = subprocess.run(
+            command("default", *args),
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            check=False,
+        )
+    assert (process.returncode, process.stdout) == (status, printed)
+
+
 def test_too_few_descriptors_are_told(folder: Path) -> None:
     process = subprocess.run(
         command("default", "add", "[1, 2]"),
