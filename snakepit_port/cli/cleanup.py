@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from snakepit_port.cli.printing import print_json, shown
+from snakepit_port.cli.printing import print_json, refuse_unless_processes_show, shown
+from snakepit_port.cli.statuses import FAILED
 
 ABOUT = "remove processes and files that dead runs have left"
 EXAMPLES = """\
@@ -17,6 +18,9 @@ examples:
   snakepit-port cleanup --dry-run    what would be removed
   snakepit-port cleanup
   snakepit-port cleanup --json       what was removed, for programs
+
+The exit status is 0, and 1 if what is left cannot be told here: with --json as {"ok": false,
+"error": {"message": ...}} on stdout.
 """
 
 
@@ -30,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     """Removes what there is and prints it. Returns the exit status."""
     from snakepit_port.supervisor.run import find_leavings, find_waiting, remove
 
+    if refuse_unless_processes_show(args.json):
+        return FAILED
     leavings = find_leavings()
     if not args.dry_run:
         remove(leavings)

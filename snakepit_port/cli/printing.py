@@ -75,6 +75,18 @@ def refuse(text: str, as_json: bool) -> None:
         complain(text)
 
 
+def refuse_unless_processes_show(as_json: bool) -> bool:
+    """Says that processes cannot be seen here, if it is so. Returns whether it is."""
+    from snakepit_port.processes import shows_own_processes
+
+    if shows_own_processes():
+        return False
+    refuse(
+        "there is no /proc that shows the processes here, and nothing else tells of runs", as_json
+    )
+    return True
+
+
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Prints *rows*, at least one, in columns under the keys of the first."""
     lines = [list(rows[0]), *([shown(str(value)) for value in row.values()] for row in rows)]

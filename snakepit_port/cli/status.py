@@ -12,7 +12,7 @@ from snakepit_port.cli.printing import (
     paint,
     print_json,
     print_table,
-    refuse,
+    refuse_unless_processes_show,
     shown,
 )
 from snakepit_port.cli.statuses import FAILED, NOTHING_RUNS
@@ -38,8 +38,6 @@ The exit status is 0 if a run is alive, 69 if none is, also where dead ones have
 1 if that cannot be told here: with --json as {"ok": false, "error": {"message": ...}} on stdout.
 """
 
-_NOTHING_TELLS = "there is no /proc that shows the processes here, and nothing else tells of runs"
-
 #: States in which a process does nothing, and somebody may wonder why.
 _HALTED = ("stopped", "traced", "zombie")
 
@@ -55,11 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints what is found. Returns the exit status."""
-    from snakepit_port.processes import shows_own_processes
     from snakepit_port.supervisor.alive import find_runs
 
-    if not shows_own_processes():
-        refuse(_NOTHING_TELLS, args.json)
+    if refuse_unless_processes_show(args.json):
         return FAILED
     alive, dead = find_runs()
     if args.json:

@@ -350,11 +350,13 @@ async def test_what_a_dead_run_has_left(
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("command", [["status"], ["cleanup"], ["cleanup", "--dry-run"]])
 @pytest.mark.parametrize("link", [None, "1"])
 def test_where_processes_cannot_be_seen(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     link: str | None,
+    command: list[str],
     options: list[str],
 ) -> None:
     def readlink(_path: str) -> str:
@@ -364,7 +366,7 @@ def test_where_processes_cannot_be_seen(
 
     with monkeypatch.context() as patch:
         patch.setattr(processes.os, "readlink", readlink)
-        assert cli.main(["status", *options]) == 1
+        assert cli.main([*command, *options]) == 1
     message = "there is no /proc that shows the processes here, and nothing else tells of runs"
     out, err = capsys.readouterr()
     if options:
