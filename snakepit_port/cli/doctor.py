@@ -203,12 +203,18 @@ def _limits(config: Config) -> Iterator[Finding]:
     if pipe is not None and pipe < limits.PIPE_BYTES:
         message = f"{pipe} bytes at most (fs.pipe-max-size): large frames take more wake-ups"
         yield Finding("", "pipes", "note", message)
-    memory = limits.shared_memory_bytes()
+    memory, threshold = limits.shared_memory_bytes(), config.supervisor.shm_threshold
     if memory is None:
-        message = "none (no /dev/shm): large bytes travel in frames"
-        yield Finding("", "shared memory", "note", message)
+        missing = f"none (no {limits.SHARED_MEMORY})"
+    elif not limits.may_write_shared_memory():
+        missing = f"none ({limits.SHARED_MEMORY} cannot be written to)"
+    elif memory < threshold:
+        missing = f"{memory} bytes free in {limits.SHARED_MEMORY}, shm_threshold is {threshold}"
     else:
-        yield Finding("", "shared memory", "ok", f"{memory // 2**20} MiB free in /dev/shm")
+        free = f"{memory // 2**20} MiB free in {limits.SHARED_MEMORY}"
+        yield Finding("", "shared memory", "ok", free)
+        return
+    yield Finding("", "shared memory", "note", f"{missing}: large bytes travel in frames")
 
 
 def _interpreter(config: Config, pool: PoolSettings) -> Iterator[Finding]:

@@ -21,6 +21,9 @@ DESCRIPTORS_OF_A_WORKER = 8
 #: What the supervisor asks a pipe to hold.
 PIPE_BYTES = 1024 * 1024
 
+#: Memory that processes can share as files.
+SHARED_MEMORY = "/dev/shm"
+
 #: The control groups that this process is in, and where they are to be seen.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -94,9 +97,13 @@ def pipe_bytes() -> int | None:
 
 
 def shared_memory_bytes() -> int | None:
-    """Bytes free in memory that processes can share as files; None where there is no such place."""
+    """Bytes free in shared memory; None where there is no such place."""
     try:
-        found = os.statvfs("/dev/shm")
+        found = os.statvfs(SHARED_MEMORY)
     except OSError:
         return None
     return found.f_bavail * found.f_frsize
+
+
+def may_write_shared_memory() -> bool:
+    return os.access(SHARED_MEMORY, os.W_OK | os.X_OK)

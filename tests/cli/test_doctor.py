@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from snakepit_port import cli
+from snakepit_port.environment import limits
+
 ADAPTER = """
 from snakepit_port.adapter import command
 
@@ -344,6 +347,35 @@ def test_an_elixir_that_was_asked_ends_with_doctor(
         if not ended:
             os.kill(asked, signal.SIGKILL)
     assert ended
+
+
+@pytest.mark.parametrize(
+    ("free", "writable", "level", "message"),
+    [
+        (None, True, "note", "none (no /dev/shm)"),
+        (2**30, False, "note", "none (/dev/shm cannot be written to)"),
+        (0, True, "note", "0 bytes free in /dev/shm, shm_threshold is 262144"),
+        (2**18 - 1, True, "note", "262143 bytes free in /dev/shm, shm_threshold is 262144"),
+        (2**20, True, "ok", "1 MiB free in /dev/shm"),
+    ],
+)
+def test_shared_memory_in_which_nothing_fits(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    free: int | None,
+    writable: bool,
+    level: str,
+    message: str,
+) -> None:
+    monkeypatch.setattr(limits, "shared_memory_bytes", lambda: free)
+    monkeypatch.setattr(limits, "may_write_shared_memory", lambda: writable)
+    (folder / "pools.toml").write_text(POOL)
+    assert cli.main(["doctor", "--json", "--no-start", str(folder / "pools.toml")]) == 0
+    said = json.loads(capsys.readouterr().out)["findings"]
+    [found] = [finding for finding in said if finding["subject"] == "shared memory"]
+    in_frames = ": large bytes travel in frames" * (level == "note")
+    assert (found["level"], found["message"]) == (level, message + in_frames)
 
 
 def lower(which: int, limit: int) -> Callable[[], None]:
