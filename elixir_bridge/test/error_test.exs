@@ -66,7 +66,7 @@ defmodule SnakepitPort.ErrorTest do
       })
 
     assert %Error{type: :worker_crashed, signal: "SIGSEGV", status: nil} = error
-    assert Exception.message(error) == "killed\n\nThe worker's last words on stderr:\noops"
+    assert Exception.message(error) == "killed\n\nThe last words on stderr:\noops"
   end
 
   test "problems that the message has in it are not said again" do

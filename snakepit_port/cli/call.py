@@ -173,7 +173,8 @@ def run(args: argparse.Namespace) -> int:
     from snakepit_port.term_json import to_json
     from snakepit_port.wire import EncodeError
 
-    told: set[str | None] = set()
+    #: Whose stderr has been printed: by pool and worker, a starter without one.
+    told: set[tuple[str | None, str | None]] = set()
     progress = _Progress(args.json)
 
     def print_log(line: LogLine) -> None:
@@ -182,7 +183,7 @@ def run(args: argparse.Namespace) -> int:
         text = shown(line.line, keep="\t") if line.source == "supervisor" else line.line
         tell(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), text)
         if line.source == "stderr":
-            told.add(line.worker)
+            told.add((line.pool, line.worker))
 
     async def call(config: str | dict[str, Any], folder: str | None) -> None:
         async with AsyncExitStack() as stack:
@@ -206,7 +207,7 @@ def run(args: argparse.Namespace) -> int:
             print_json_line({"error": to_json(exc.details)})
         elif exc.problems:
             print_problems(exc.problems)
-        elif exc.worker in told:
+        elif (exc.pool, exc.worker) in told:
             # What it wrote was printed as it came.
             complain(str(CallError({**exc.details, "stderr": None})))
         else:

@@ -64,7 +64,7 @@ class CallError(Exception):
             if problem.get("hint"):
                 lines.append(f"    {problem['hint']}")
         if self.stderr:
-            lines += ["  last lines on the worker's stderr:", self.stderr.rstrip("\n")]
+            lines += ["  last lines on stderr:", self.stderr.rstrip("\n")]
         if self.traceback:
             lines.append(self.traceback.rstrip("\n"))
         return "\n".join(lines)

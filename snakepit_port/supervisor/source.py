@@ -29,6 +29,9 @@ _BY_PYTHON = re.compile(
     '^(Traceback |  File "|Fatal Python error|a worker needs Python)', re.MULTILINE
 )
 
+#: What it says first of why; where it was comes last.
+_FATAL = re.compile("^Fatal Python error: .*", re.MULTILINE)
+
 #: Seconds within which a starter tells that a worker which was killed is gone, or ends itself. It
 #: waits for nothing but the kernel. One that has to end and does not is killed.
 _STARTER_GRACE = 2.0
@@ -229,12 +232,16 @@ class Source:
             tail = tail_of(starter.output)
             if not (self.works or code < 0 or _BY_PYTHON.search(tail)):
                 tail = _is_it_a_python(self.settings.python, tail)
+            fatal = _FATAL.search(tail)
+            last = fatal[0] if fatal else tail.strip().rpartition("\n")[2]
             self.failure = {
                 "type": "pool_unavailable",
                 "message": f"the starter of pool {self.runner.name!r} {how}"
-                + (f": {tail}" if tail else ""),
+                + (f": {last}" if last else ""),
                 "pool": self.runner.name,
             }
+            if last != tail:
+                self.failure["stderr"] = tail
         self.runner.starter_gone(self)
 
 

@@ -263,6 +263,23 @@ def test_what_a_crashed_worker_wrote_is_printed_once(folder: Path) -> None:
     assert process.stderr.count("last words") == 1
 
 
+def test_what_a_starter_wrote_that_ended_is_printed_once(folder: Path) -> None:
+    (folder / "broken").mkdir()
+    (folder / "broken" / "enum.py").write_text("def broken():\n    1 / 0\nbroken()\n")
+    broken = f"adapter_env = {{ PYTHONPATH = '{folder}/broken' }}\n"
+    (folder / "pools.toml").write_text((folder / "pools.toml").read_text() + broken)
+    process = call(folder, "default", "add", "[1, 2]")
+    assert process.returncode == 1
+    lines = process.stderr.splitlines()
+    assert "[default] ZeroDivisionError: division by zero" in lines
+    error, _where = [line for line in lines if not line.startswith("[default] ")]
+    assert error.startswith("error: ")
+    assert error.endswith(" ended with status 1: ZeroDivisionError: division by zero")
+    # For programs, it is where a worker's last words are.
+    process = call(folder, "default", "add", "[1, 2]", "--json")
+    assert "in broken" in json.loads(process.stdout)["error"]["stderr"]
+
+
 def test_a_full_disk_is_told(folder: Path) -> None:
     for args in (["add", "[1, 2]"], ["count", "[3]"]):
         with open("/dev/full", "w") as full:

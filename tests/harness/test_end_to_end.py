@@ -567,9 +567,17 @@ async def test_what_a_python_says_that_cannot_begin_is_told_whole(tmp_path: Path
     async with open_host(config(adapter_env={"PYTHONPATH": str(tmp_path)})) as host:
         with pytest.raises(CallError) as caught:
             await host.await_ready()
-    assert "Traceback (most recent call last):\n" in caught.value.message
-    assert caught.value.message.endswith("\nZeroDivisionError: division by zero")
-    assert "a Python, " not in caught.value.message
+    assert caught.value.message.endswith(" status 1: ZeroDivisionError: division by zero")
+    assert "Traceback (most recent call last):\n" in str(caught.value.stderr)
+    assert str(caught.value.stderr).endswith("\nZeroDivisionError: division by zero")
+
+
+async def test_a_fatal_error_of_python_is_told_with_its_first_words() -> None:
+    async with open_host(config(adapter_env={"PYTHONHOME": "/nowhere"})) as host:
+        with pytest.raises(CallError) as caught:
+            await host.await_ready()
+    assert " ended with status 1: Fatal Python error: " in caught.value.message
+    assert "\n" not in caught.value.message
 
 
 async def test_that_is_so_however_long_it_is(tmp_path: Path) -> None:
@@ -578,8 +586,8 @@ async def test_that_is_so_however_long_it_is(tmp_path: Path) -> None:
     async with open_host(config(adapter_env={"PYTHONPATH": str(tmp_path)})) as host:
         with pytest.raises(CallError) as caught:
             await host.await_ready()
-    assert caught.value.message.endswith("\nZeroDivisionError: division by zero")
-    assert "a Python, " not in caught.value.message
+    assert caught.value.message.endswith(" status 1: ZeroDivisionError: division by zero")
+    assert str(caught.value.stderr).endswith("\nZeroDivisionError: division by zero")
 
 
 # -- endings ------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ defmodule SnakepitPort.Error do
     * `exception`, `traceback` - the Python class and Python's own text of where it was raised
     * `pool`, `worker_id`, `command` - where
     * `signal`, `status`, `stderr` - of a worker or supervisor that died: the signal's name or the
-      exit status, and the last lines a worker wrote to stderr
+      exit status, and the last lines a worker or its starter wrote to stderr
     * `problems` - of a configuration: maps with `:place`, `:message`, `:hint`, `:file`, `:line`
 
   `Exception.message/1` puts all of it into one text, and `inspect/2` shows that text after the type: so OTP's
@@ -176,7 +176,7 @@ defmodule SnakepitPort.Error do
   defp quoted(error) do
     for {title, text} when text not in [nil, ""] <- [
           {"Python's traceback:", error.traceback},
-          {"The worker's last words on stderr:", error.stderr}
+          {"The last words on stderr:", error.stderr}
         ],
         do: ["", title, String.trim_trailing(text)]
   end
