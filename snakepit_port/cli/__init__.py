@@ -61,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _not_read()
     except OSError as exc:
+        if exc.errno == errno.EMFILE:
+            print(f"snakepit-port: {exc.strerror}; raise `ulimit -n`", file=sys.stderr)
+            return FAILED
         if exc.errno not in _FULL:
             raise
         return _not_written(exc)

@@ -317,13 +317,14 @@ def test_what_stderr_cannot_take_is_not_missed(
     assert (process.returncode, process.stdout) == (status, printed)
 
 
-def test_too_few_descriptors_are_told(folder: Path) -> None:
+@pytest.mark.parametrize("limit", [6, 10])
+def test_too_few_descriptors_are_told(folder: Path, limit: int) -> None:
     process = subprocess.run(
         command("default", "add", "[1, 2]"),
         cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (10, 10)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
         check=False,
     )
     assert process.returncode == 1
