@@ -11,9 +11,10 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from snakepit_port import __version__
 from snakepit_port.cli import call, check, cleanup, convert, doctor, serve, status
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names that are not UTF-8 are printed with escapes, as on stderr.
         sys.stdout.reconfigure(errors="backslashreplace")
+    _let_signals_end()
     try:
         try:
             args = _parser().parse_args(argv)
@@ -73,6 +75,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if group.split(BrokenPipeError)[1] is None:
             return _not_read()
         raise
+
+
+def _let_signals_end() -> None:
+    """Have SIGTERM and SIGHUP end the first process of a container, too: the kernel keeps from it
+    what it does not handle."""
+    if os.getpid() == 1:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _end)
+
+
+def _end(number: int, _frame: Any) -> NoReturn:
+    # As a shell tells of one that a signal has ended; and at once, as that would be.
+    os._exit(128 + number)
 
 
 def _not_read() -> int:

@@ -161,6 +161,43 @@ def test_an_interrupt_is_no_traceback(folder: Path) -> None:
     assert (process.returncode, stderr) == (130, "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_signal_ends_the_first_process_of_a_container_too(
+    folder: Path, number: signal.Signals, is_first: bool
+) -> None:
+    os.mkfifo(folder / "fifo.toml")
+    program = (
+        f"import os, sys\nif {is_first}: os.getpid = lambda: 1\n"
+        "from snakepit_port.cli import main\nsys.exit(main(['check', 'fifo.toml']))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
+    ) as process:
+        writer = os.open(folder / "fifo.toml", os.O_WRONLY)  # returns when the reader is there
+        process.send_signal(number)
+        # Elsewhere the kernel does it, and its parent sees that.
+        assert process.wait() == (128 + number if is_first else -number)
+        os.close(writer)
+
+
+def test_the_first_process_of_a_container_may_ignore_a_hangup(folder: Path) -> None:
+    """nohup(1) has it ignored."""
+    program = (
+        "import os, signal\nos.getpid = lambda: 1\nfrom snakepit_port.cli import main\n"
+        "main(['check', 'good.toml'])\nprint(signal.getsignal(signal.SIGHUP))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert result.stdout.splitlines()[-1] == str(signal.SIG_IGN)
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
