@@ -34,7 +34,7 @@ defmodule SnakepitPort.PeerTest do
     end
 
     test "variables that may have kept it from starting are named, too" do
-      env = %{"PYTHONHOME" => "/usr", "PYTHONPATH" => "lib", "HOME" => "/root"}
+      env = %{"PYTHONHOME" => "/usr", "PYTHONPATH" => "lib", "HOME" => "/home/ada"}
       error = SnakepitPort.Program.exit_before_hello(1, "/bin/sh", env)
 
       assert error.message =~

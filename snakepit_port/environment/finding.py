@@ -15,6 +15,7 @@ _HINTS = {
     errno.EMFILE: "raise `ulimit -n`",
     errno.ENFILE: "raise `fs.file-max`",
     errno.EAGAIN: MORE_PROCESSES,
+    errno.EFBIG: "raise `ulimit -f`",
     errno.E2BIG: "make `adapter_env`, or the environment that is inherited, smaller",
     errno.ENOMEM: "there is no memory for a process",
 }
@@ -36,9 +37,19 @@ def find_python(python: str, env: Mapping[str, str]) -> str:
     return found
 
 
+def where_to_look(python: str) -> str:
+    """What to check where a pool's interpreter is none, in words: what named it."""
+    named = os.environ.get("SNAKEPIT_PYTHON", "")
+    if named and (python == named or ("/" in named and python.endswith(f"/{named}"))):
+        return "check `$SNAKEPIT_PYTHON`, or give the pool a `python` setting"
+    return "check the pool's `python` setting"
+
+
 def why_not_run(python: str, exc: OSError) -> str:
     """Why the system did not run an interpreter. Its own words do not say which file they mean: for
     a script whose interpreter is missing they are the same as for one that is missing itself."""
+    if what_to_do(exc):
+        return f"{python} cannot be run: {exc.strerror}"
     if "/" not in python:
         return f"there is no {python!r} on PATH"
     if os.path.isdir(python):

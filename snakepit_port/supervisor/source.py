@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from snakepit_port import wire
 from snakepit_port.config import Config, PoolSettings
 from snakepit_port.config.env import effective_environment
+from snakepit_port.environment.finding import where_to_look
 from snakepit_port.environment.libraries import known_libraries
 from snakepit_port.processes import signal_name
 from snakepit_port.supervisor.starter import Starter
@@ -248,6 +249,6 @@ class Source:
 def _is_it_a_python(python: str, tail: str) -> str:
     """What to say of a program that ended before it was a starter, and of its last lines: a shell
     shows much of the file that it was to run in them."""
-    question = f"is {python!r} a Python, 3.9 or newer? check the pool's `python` setting"
+    question = f"is {python!r} a Python, 3.9 or newer? {where_to_look(python)}"
     last = tail.strip().rpartition("\n")[2]
     return f"{question} (it ended with: {last})" if last else question

@@ -17,7 +17,7 @@ from typing import Any
 
 import snakepit_port
 from snakepit_port.config.model import PoolSettings
-from snakepit_port.environment.finding import find_python, what_to_do, why_not_run
+from snakepit_port.environment.finding import find_python, what_to_do, where_to_look, why_not_run
 from snakepit_port.processes import lives
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.output import Output
@@ -218,6 +218,7 @@ def _execute(
 ) -> subprocess.Popen[bytes]:
     """Have an interpreter be a starter, which inherits its end of the link and the ledger. Raises
     `StarterError`."""
+    look = where_to_look(python)
     try:
         python = find_python(python, env)
         # From the main thread, and nothing runs between fork and exec: a thread of Trio's would
@@ -232,17 +233,19 @@ def _execute(
             process_group=0,
         )
     except OSError as exc:
-        hint = what_to_do(exc) or "check the pool's `python` setting"
-        if not os.path.lexists(python) and Path(python).parent.name == "bin":
-            hint += (
-                ", or have `scripts/setup_python FILE` of a checkout make the environments that a"
-                " configuration names"
-            )
+        hint = what_to_do(exc)
+        if not hint:
+            hint = look
+            if not os.path.lexists(python) and Path(python).parent.name == "bin":
+                hint += (
+                    ", or have `scripts/setup_python FILE` of a checkout make the environments that"
+                    " a configuration names"
+                )
         raise StarterError(f"{why_not_run(python, exc)}; {hint}") from None
     except ValueError as exc:
         # Nothing can have such a name.
         message = f"the interpreter {python!r} cannot be started: {exc}"
-        raise StarterError(f"{message}; check the pool's `python` setting") from None
+        raise StarterError(f"{message}; {look}") from None
 
 
 def _close_all(fds: tuple[int, ...]) -> None:

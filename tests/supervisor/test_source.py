@@ -132,6 +132,35 @@ def test_an_interpreter_that_cannot_be_started_is_told_why_and_what_to_do(
     assert os.listdir("/proc/self/fd") == before
 
 
+@pytest.mark.parametrize("named", ["/no/such/python", "such/python"])
+def test_an_interpreter_that_a_variable_names_is_told_with_that(
+    named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: Any = source(python="/no/such/python").settings
+    run: Any = SimpleNamespace(marks=lambda pool: {})
+
+    def said() -> str:
+        with pytest.raises(StarterError) as caught:
+            Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
+        return str(caught.value)
+
+    assert said() == "there is no /no/such/python; check the pool's `python` setting"
+    monkeypatch.setenv("SNAKEPIT_PYTHON", named)
+    assert said().startswith("there is no /no/such/python; check `$SNAKEPIT_PYTHON`, or give")
+
+
+def test_too_few_descriptors_are_no_interpreters_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "too many")
+
+    monkeypatch.setattr("subprocess.Popen", fails)
+    settings: Any = source(python="/no/such/bin/python").settings
+    run: Any = SimpleNamespace(marks=lambda pool: {})
+    with pytest.raises(StarterError) as caught:
+        Starter(NOBODY, settings, run, os.environ, 0, None, NOBODY, NOBODY, NOBODY)
+    assert str(caught.value) == "/no/such/bin/python cannot be run: too many; raise `ulimit -n`"
+
+
 @pytest.mark.parametrize("what", ["socketpair", "pipe", "Popen"])
 def test_a_starter_without_descriptors_says_so_and_leaves_none(
     what: str, monkeypatch: pytest.MonkeyPatch
