@@ -65,8 +65,8 @@ defmodule SnakepitPort do
     * `:tools` - functions that commands may call, by their names; see `register_tool/3`
     * `:start_timeout` - ms until the supervisor must have said hello, default 15,000
     * `:stop_timeout` - ms it may take to stop before it is killed, which is logged. Default: `:auto`, 3 s more than
-      the configuration lets it take by `shutdown_grace_period` and the longest `worker_shutdown_grace_period`:
-      together 10 s where these are not set. A shorter one cuts them short
+      the configuration lets it take by `shutdown_grace_period`, and then the longest `cancel_grace_period` and `worker_shutdown_grace_period` of a
+      pool: together 10.5 s where these are not set. A shorter one cuts them short
 
   Errors: of type `:config` (with `problems`) for a configuration that is wrong or an interpreter
   that is missing, `:protocol_version`, `:timeout`, `:supervisor_down`, `:protocol_error`. Unlike with

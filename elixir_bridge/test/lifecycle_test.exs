@@ -332,9 +332,9 @@ defmodule SnakepitPort.LifecycleTest do
     test "says how long it may take to stop, of a new configuration, too", context do
       config = fn grace -> [supervisor: [shutdown_grace_period: grace]] ++ config() end
       server = start!(context, [[]], config: config.("30s"))
-      assert %{stop_timeout: :auto, stop_time: 32_000} = :sys.get_state(server)
+      assert %{stop_timeout: :auto, stop_time: 32_500} = :sys.get_state(server)
       {:ok, _} = SnakepitPort.reload(server, config: config.("2m"))
-      assert :sys.get_state(server).stop_time == 122_000
+      assert :sys.get_state(server).stop_time == 122_500
     end
 
     test "that is stopped does not wait for the call of a caller that died", context do

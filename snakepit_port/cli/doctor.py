@@ -42,8 +42,8 @@ _ELIXIR_SECONDS = 20.0
 
 #: What to do about an interpreter that runs no worker.
 _NAME_ANOTHER = (
-    "Have the pool's `python` name a Python 3.9 or newer. `scripts/setup_python FILE` of a checkout"
-    " makes the environments that a configuration names."
+    "Have the pool's `python`, or `$SNAKEPIT_PYTHON` where it has none, name a Python 3.9 or newer."
+    " `scripts/setup_python FILE` of a checkout makes the environments that a configuration names."
 )
 
 #: What a worker says of itself that somebody should know.

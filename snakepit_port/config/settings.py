@@ -101,8 +101,9 @@ SUPERVISOR = _section(
             Duration(zero=True),
             "How long calls that run, or wait for a worker, may take to finish when the host "
             "closes stdin, or on SIGTERM. What is not done then is answered `shutting_down` and "
-            "interrupted, and its worker has its `worker_shutdown_grace_period` to clean up. The "
-            "Elixir bridge waits for both, and longer, unless its `stop_timeout:` is shorter.",
+            "cancelled: it has its pool's `cancel_grace_period` to clean up, and workers their "
+            "`worker_shutdown_grace_period`. The Elixir bridge waits for all three, and longer, "
+            "unless its `stop_timeout:` is shorter.",
         ),
         Setting(
             "shm_threshold",

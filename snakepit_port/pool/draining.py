@@ -73,8 +73,7 @@ class Draining:
             self._roster.kill(worker, Fate.CANCELLED, why)
 
     def finish(self, worker: Worker, fate: Fate, now: float) -> None:
-        """Have a worker end by itself, or be killed after a grace. It has no calls, or only such as
-        were interrupted."""
+        """Have a worker without calls end by itself, or be killed after a grace."""
         self._roster.retire(worker, WorkerState.STOPPING)
         worker.fate = fate
         due = now + self._record.settings.worker_shutdown_grace_period

@@ -75,11 +75,12 @@ class Machine:
             record, roster, starting, draining, scaling, standing, rng
         )
         self._memory = memory = Memory(record, roster, recycling, standing)
-        self._stopping = Stopping(
-            record, roster, queue, sessions, starting, draining, scaling, memory, standing
-        )
         self._withdrawal = withdrawal = Withdrawal(
             record, roster, queue, sessions, standing, self._was_withdrawn, self._has_got_stuck
+        )
+        self._stopping = Stopping(
+            *(record, roster, queue, sessions, starting, draining, scaling, memory, standing),
+            withdrawal,
         )
         self._deadline_passed = withdrawal.deadline_passed
         self._recalling = recalling = Recalling(record, roster, sessions, scaling, standing)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from snakepit_port.pool.call import SENT
 from snakepit_port.pool.draining import Draining
-from snakepit_port.pool.effects import Interrupt
 from snakepit_port.pool.memory import Memory
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
@@ -13,6 +12,7 @@ from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.standing import PoolState, Standing
 from snakepit_port.pool.starting import Starting
+from snakepit_port.pool.withdrawal import Withdrawal
 from snakepit_port.pool.worker import DRAINING, READY, Fate, WorkerState
 
 #: States of workers that may take a call, now or later.
@@ -33,6 +33,7 @@ class Stopping:
         scaling: Scaling,
         memory: Memory,
         standing: Standing,
+        withdrawal: Withdrawal,
     ) -> None:
         self._record = record
         self._roster = roster
@@ -43,6 +44,7 @@ class Stopping:
         self._scaling = scaling
         self._memory = memory
         self._standing = standing
+        self._withdrawal = withdrawal
 
     def stop(self, now: float, grace: float, why: str) -> None:
         """What is not done within `grace` seconds is answered and interrupted. Of two graces the
@@ -74,18 +76,12 @@ class Stopping:
     def _grace_is_over(self, _: None, now: float) -> None:
         late = "and the call was not done in time (shutdown_grace_period)"
         self._fail_queue(late)
+        why = f"{self._standing.why}, {late}"
         for worker in list(self._roster.workers.values()):
-            for call in worker.calls.values():
+            for call in list(worker.calls.values()):
                 if call.state is SENT:
-                    self._record.fail(call, "shutting_down", f"{self._standing.why}, {late}")
-                    if worker.is_running(call):
-                        seconds = self._roster.running_for(worker, call, now)
-                        self._record.executed(worker, call, "shutting_down", seconds, now)
-            if worker.calls and worker.listens:
-                # What cleans up in commands and generators runs, and so does the adapter's `close`.
-                for call in worker.calls.values():
-                    self._record.effects.append(Interrupt(worker, call))
-                self._draining.finish(worker, Fate.SHUTDOWN, now)
+                    # What cleans up there runs, and so does the adapter's `close`.
+                    self._withdrawal.shut_down(call, why, now)
         self.wind_down(now)
 
     def _fail_queue(self, what: str) -> None:

@@ -1,5 +1,5 @@
-"""Calls that are answered before a worker has done with them: their time is up, or nobody wants
-them any more."""
+"""Calls that are answered before a worker has done with them: their time is up, nobody wants them
+any more, or the pool stops."""
 
 from __future__ import annotations
 
@@ -86,6 +86,10 @@ class Withdrawal:
         record.counts["cancelled"] += 1
         self._withdraw(call, record.error("cancelled", "the caller cancelled the call", call), now)
 
+    def shut_down(self, call: Call, why: str, now: float) -> None:
+        """The pool stops, and the grace for calls is over."""
+        self._withdraw(call, self._record.error("shutting_down", why, call), now)
+
     def _withdraw(self, call: Call, error: dict[str, Any], now: float) -> None:
         """Answer a call now, wherever it is, and stop the work on it."""
         if call.state is QUEUED:
@@ -122,7 +126,8 @@ class Withdrawal:
 
     def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
         worker, call = what
-        if self._record.may_have_missed(now, worker):
+        # A host that does not read keeps no pool from stopping.
+        if not self._standing.is_stopping and self._record.may_have_missed(now, worker):
             later = now + CATCHING_UP
             call.deadline_timer = self._record.timers.at(later, self._did_not_yield, what)
         elif worker.listens:

@@ -58,10 +58,10 @@ def _check_that_it_is_regular(file: str) -> None:
 
 
 def stop_time(config: Config, leaving: Iterable[PoolSettings] = ()) -> int:
-    """What a host is told of how long an orderly stop may take, in milliseconds: calls finish, and
-    then workers, those of pools that a reload has removed as well."""
+    """What a host is told of how long an orderly stop may take, in milliseconds: calls finish, or
+    are interrupted, and then workers end, those of pools that a reload has removed as well."""
     pools = (*config.enabled_pools, *leaving)
-    workers = [pool.worker_shutdown_grace_period for pool in pools]
+    workers = [pool.cancel_grace_period + pool.worker_shutdown_grace_period for pool in pools]
     return round((config.supervisor.shutdown_grace_period + max(workers, default=0.0)) * 1000)
 
 

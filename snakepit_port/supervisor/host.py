@@ -94,8 +94,7 @@ class Host:
     def stop(self, grace: float) -> None:
         """Take no more calls; finish what there is within `grace` seconds."""
         self._controls.stop()
-        for runner in self.pools:
-            runner.stop(grace)
+        self.pools.stop(grace)
 
     @property
     def is_behind(self) -> bool:

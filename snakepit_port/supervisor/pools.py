@@ -69,6 +69,16 @@ class Pools:
         """Have all of them start."""
         self._unstarted.extend(self.running.values())
 
+    def stop(self, grace: float) -> None:
+        """Have all of them stop. Those that calls wait for are started for these: they came before
+        that, and are owed the grace."""
+        for runner in self._unstarted:
+            if runner.machine.queue:
+                runner.start()
+        self._unstarted.clear()
+        for runner in self:
+            runner.stop(grace)
+
     # -- reload ------------------------------------------------------------------------------------
 
     def reconfigure(self, config: Config) -> dict[str, str]:

@@ -115,6 +115,8 @@ class Runner:
     def stop(self, grace: float, why: str = "the supervisor is shutting down") -> None:
         self._stopping = True
         self.perform(self.machine.stop(self.now(), grace, why))
+        for source in self._sources():
+            source.look_again()
 
     def reconfigure(self, config: Config, settings: PoolSettings) -> str:
         """Go on with other settings; returns what that means: "replaced", "resized" or "unchanged".

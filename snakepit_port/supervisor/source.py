@@ -188,6 +188,10 @@ class Source:
         coming = (due for due in self._awaited.values() if due > self._looked_at)
         return min((self._answer_due, *coming))
 
+    def look_again(self) -> None:
+        """The pool is to stop: those that are late may be all that it waits for."""
+        self._looked_at = -math.inf
+
     def tick(self, now: float) -> None:
         if self.starter is None or self.next_due > now:
             return

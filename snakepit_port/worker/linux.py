@@ -108,7 +108,7 @@ def yield_memory_first() -> None:
     """Have the kernel, where memory runs out, take this process, and what it starts, before others
     that have up to 30 % of all memory more (proc(5), `oom_score_adj`): a worker costs the calls it
     has, the supervisor or its host cost everything. To ask for that takes no privilege."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "r+") as file:
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
         score = min(int(file.read()) + _OOM_HANDICAP, 1000)
         file.seek(0)
         file.write(str(score))
@@ -117,7 +117,7 @@ def yield_memory_first() -> None:
 def children() -> list[int]:
     """The process ids of this process's children; empty where the system does not say."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []

@@ -21,7 +21,7 @@ import trio.testing
 from snakepit_port.harness import CallError, Host, RawFrame, Subscription, host_over, open_host
 from snakepit_port.harness.process import SupervisorProcess, start_supervisor
 from snakepit_port.supervisor.link import READ_BYTES, READ_MORE_BYTES
-from snakepit_port.wire import encode, messages
+from snakepit_port.wire import decode, encode, messages
 from snakepit_port.wire.framing import Framer, pack
 
 HERE = Path(__file__).parent
@@ -131,7 +131,7 @@ async def test_a_file_configures_as_terms_do(tmp_path: Path) -> None:
     (tmp_path / "adapters").symlink_to(HERE)
     async with open_host(file) as host:
         assert [pool["name"] for pool in host.info["pools"]] == ["one"]
-        assert host.info["stop_time"] == 7_000
+        assert host.info["stop_time"] == 7_500
         assert await host.call(None, "add", [1, 2]) == 3
 
 
@@ -613,6 +613,29 @@ async def test_end_of_file_lets_calls_finish(tmp_path: Path) -> None:
         await all_gone(pidfds)
     assert results == ["in the end"]
     assert host.exit_status == 0
+
+
+@pytest.mark.parametrize("way", ["end-of-file", "sigterm"])
+async def test_calls_that_come_before_their_pools_have_begun_to_start_are_answered(
+    way: str,
+) -> None:
+    names = [f"pool-{n}" for n in range(5)]
+    pools = [config(name=name)["pools"][0] for name in names]
+    terms = {"pools": pools, "supervisor": {"shutdown_grace_period": "60s"}}
+    calls = [messages.call(300 + n, name, "add", encode([n, 1])) for n, name in enumerate(names)]
+    async with bare_supervisor() as (process, stream):
+        await stream.send_all(messages.hello({"config": terms}) + b"".join(calls))
+        # With its hello.
+        said = await stream.receive_some()
+        if way == "sigterm":
+            process.kill(signal.SIGTERM)
+        else:
+            await stream.send_stream.aclose()
+        said += b"".join([data async for data in stream])
+    frames = [messages.parse(frame) for frame in Framer(2**20).feed(said)]
+    results = {frame[1]: decode(frame[2]) for frame in frames if frame[0] == "result"}
+    assert results == {300 + n: n + 1 for n in range(5)}
+    assert process.exit_status == 0
 
 
 async def test_a_call_that_outlasts_the_grace_is_answered() -> None:

@@ -349,6 +349,7 @@ async def test_what_cleans_up_runs_when_the_grace_of_a_stop_is_over(profile: str
         "worker_profile": profile,
         "pool_size": 2,
         # They end by themselves, however long a busy machine takes for that.
+        "cancel_grace_period": "60s",
         "worker_shutdown_grace_period": "60s",
     }
     errors = []

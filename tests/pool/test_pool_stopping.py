@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from pool_driver import Driver, at, ids
 
 
@@ -36,7 +37,7 @@ def test_calls_in_progress_and_in_the_queue_are_finished_first() -> None:
 
 
 def test_what_is_not_done_within_the_grace_is_answered_and_interrupted() -> None:
-    pool = Driver(prefetch=2, worker_shutdown_grace_period=2.0)
+    pool = Driver(prefetch=2, cancel_grace_period=1.0, worker_shutdown_grace_period=2.0)
     (worker,) = pool.up()
     running, waiting = pool.calls(2)
     pool.stop(grace=5.0)
@@ -45,14 +46,34 @@ def test_what_is_not_done_within_the_grace_is_answered_and_interrupted() -> None
     pool.wait(0.2)
     assert pool.outcomes([running, waiting]) == ["shutting_down"] * 2
     assert pool.interrupted == [(worker.id, running.id), (worker.id, waiting.id)]
+    pool.answer(worker, ok=False)
+    assert (pool.finished, pool.killed) == ([], [])
+    pool.answer(worker, ok=False)
     assert (pool.finished, pool.killed) == ([worker.id], [])
-    pool.answer(worker)
-    assert pool.outcome(running) == "shutting_down"
     pool.wait(2.0)
     assert pool.killed == [worker.id]
-    pool.gone(worker, started=1)
+    pool.gone(worker, started=2)
     assert pool.stopped == 1
+    assert pool.outcomes([running, waiting]) == ["shutting_down"] * 2
     assert pool.machine.stats()["worker_crashes"] == 0
+
+
+@pytest.mark.parametrize("hears", [True, False])
+def test_a_call_that_goes_on_after_that_costs_its_worker(hears: bool) -> None:
+    pool = Driver(cancel_grace_period=1.0)
+    (worker,) = pool.up()
+    call = pool.call()
+    pool.machine.hear(hears, pool.now)
+    pool.stop(grace=5.0)
+    pool.wait(5.1)
+    pool.wait(0.5)
+    # A second time: the first signal may have come just before a wait in C.
+    assert pool.interrupted == [(worker.id, call.id)] * 2
+    assert pool.killed == []
+    pool.wait(0.5)
+    assert pool.killed == [worker.id]
+    pool.gone(worker, started=1)
+    assert (pool.outcome(call), pool.stopped) == ("shutting_down", 1)
 
 
 def test_a_worker_that_does_not_go_is_killed() -> None:

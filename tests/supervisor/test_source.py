@@ -62,6 +62,7 @@ class Stopping:
 
     def __init__(self) -> None:
         self.time = 0.0
+        self.stops_at = 0.0
         self.alive = {"default-1", "default-2"}
         self.did: list[str] = []
         self.outside = SimpleNamespace(log=lambda *_: None)
@@ -74,7 +75,7 @@ class Stopping:
     def held(self, worker: str) -> None: ...
 
     def is_over_but_for(self, _: Source, late: list[str | None]) -> bool:
-        return self.alive <= set(late)
+        return self.time >= self.stops_at and self.alive <= set(late)
 
     def ping(self) -> None:
         self.did.append(f"asked at {self.time}")
@@ -99,6 +100,22 @@ def test_a_stop_waits_for_a_stuck_starter_no_longer_than_for_the_last_of_its_wor
     asked = ["asked at 2.0"] if apart else []
     assert stopping.did == [*asked, f"killed at {2.0 + apart}"]
     assert made.next_due == float("inf")
+
+
+def test_a_stop_that_comes_while_a_stuck_starter_is_asked_does_not_wait_for_its_answer() -> None:
+    made, stopping = source(), Stopping()
+    made.runner = made.starter = stopping  # type: ignore[assignment]
+    stopping.stops_at = 3.0
+    for worker in stopping.alive:
+        made.expect(worker)
+    stopping.time = 2.0
+    made.tick(2.0)
+    assert made.next_due > 3.0
+    stopping.time = 3.0
+    made.look_again()
+    assert made.next_due <= 3.0
+    made.tick(3.0)
+    assert stopping.did == ["asked at 2.0", "killed at 3.0"]
 
 
 @pytest.mark.parametrize(

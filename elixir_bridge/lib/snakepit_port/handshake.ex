@@ -9,7 +9,7 @@ defmodule SnakepitPort.Handshake do
   @max_frame_bytes 0x7FFFFFFF
 
   # What a stop may take by the defaults of the configuration, in ms: of a supervisor that does not say.
-  @stop_time 7_000
+  @stop_time 7_500
 
   # How long a supervisor that closed its input may take to exit, in ms.
   @last_words 1_000

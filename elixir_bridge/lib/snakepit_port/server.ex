@@ -32,7 +32,7 @@ defmodule SnakepitPort.Server do
   }
 
   # How much longer than the configuration lets a supervisor take to stop it is waited for, in ms. The sum of its
-  # defaults is 10,000.
+  # defaults is 10,500.
   @stop_margin 3_000
 
   @doc """
@@ -366,8 +366,8 @@ defmodule SnakepitPort.Server do
     advice =
       if limit < state.stop_time,
         do:
-          ". Its configuration lets it take #{state.stop_time} ms (shutdown_grace_period, and then " <>
-            "worker_shutdown_grace_period): leave stop_timeout: out, or make it longer",
+          ". Its configuration lets it take #{state.stop_time} ms (shutdown_grace_period, then " <>
+            "cancel_grace_period and worker_shutdown_grace_period): leave stop_timeout: out, or make it longer",
         else: ""
 
     "#{inspect(state.name)}: the supervisor has not stopped within #{limit} ms, and was killed, with whatever it " <>
