@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from snakepit_port.printable import shown
+
 #: <linux/sched.h>: set before the descriptors of a process that ends are closed.
 _PF_EXITING = 4
 
@@ -94,7 +96,9 @@ def name_of(pid: int) -> str:
 
 
 def command_of(pid: int) -> str:
-    return _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+    words = _read(pid, "cmdline").replace(b"\0", b" ").decode(errors="replace").strip()
+    # On one line: it may be somebody else's process.
+    return shown(words)
 
 
 def environment_of(pid: int) -> list[bytes]:

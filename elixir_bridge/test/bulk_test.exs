@@ -279,6 +279,21 @@ defmodule SnakepitPort.BulkTest do
     end
   end
 
+  test "a pipe is not waited for, a link not followed, and none is larger than all may be" do
+    folder = temporary_path("bulk")
+    File.mkdir!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 5}
+    File.write!(Path.join(folder, "h-1-0-5"), "12345")
+    File.ln_s!("h-1-0-5", Path.join(folder, "w1-1-0-5"))
+    {_, 0} = System.cmd("mkfifo", [Path.join(folder, "w1-1-1-5")])
+    File.write!(Path.join(folder, "w1-1-2-6"), "123456")
+    read = fn name -> catch_throw(SharedMemory.read(shm, name)) |> elem(1) end
+    assert read.("w1-1-0-5") =~ "which is no file"
+    assert read.("w1-1-1-5") =~ "which is no file"
+    assert read.("w1-1-2-6") =~ "larger than all of them may be (shm_max_bytes: 5)"
+  end
+
   test "no file outside of the folder is removed, whatever it is called by whom" do
     folder = temporary_path("bulk")
     other = folder <> "_other"

@@ -44,6 +44,15 @@ defmodule SnakepitPort.PeerTest do
       assert String.ends_with?(error.message, "another interpreter")
     end
 
+    test "the interpreter of the checkout is none of a release's" do
+      {:ok, python} = SnakepitPort.Program.interpreter(nil, %{})
+      assert python =~ ~r"/\.venv/bin/python\z"
+      {:ok, found} = SnakepitPort.Program.interpreter(nil, %{"RELEASE_ROOT" => "/opt/app"})
+      assert found == System.find_executable("python3")
+      env = %{"RELEASE_ROOT" => "/opt/app", "SNAKEPIT_PORT_PYTHON" => python}
+      assert SnakepitPort.Program.interpreter(nil, env) == {:ok, python}
+    end
+
     test "one whose status is lost is named as well" do
       # The port ends before, if it is written to what does not read any more.
       assert %Error{type: :supervisor_down, message: message} =
@@ -219,7 +228,8 @@ defmodule SnakepitPort.PeerTest do
     test "that are compressed, executable, too long or no term are refused", %{server: server} do
       for {raw, why} <- [
             {:erlang.term_to_binary(List.duplicate(0, 1000), [:compressed]), "a compressed term"},
-            {:erlang.term_to_binary(%{k: {[1 | &String.upcase/1]}}), "an external fun"},
+            {:erlang.term_to_binary(%{k: {[1 | &String.upcase/1]}}),
+             "a fun that Python can have made"},
             {:erlang.term_to_binary(1) <> "xy", "2 bytes after the term"},
             {"junk", "nothing this BEAM can read"}
           ] do

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import stat
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -176,17 +177,18 @@ class FileReader:
             raise DecodeError(f"a file, {name}, that the other side did not write", "file")
         path = f"{folder.path}/{name}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            # Who has made it may have made a pipe.
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as exc:
             raise _unreadable(name, exc) from None
         if not self._keep:
             with suppress(OSError):
                 os.unlink(path)
         size = int(name.rpartition("-")[2])
-        found = os.fstat(fd).st_size
-        if found != size:
+        found = os.fstat(fd)
+        if found.st_size != size or not stat.S_ISREG(found.st_mode):
             os.close(fd)
-            raise DecodeError(f"a file, {name}, that is {found} bytes long", "file")
+            raise DecodeError(f"a file, {name}, that is {found.st_size} bytes long", "file")
         return fd, size
 
 

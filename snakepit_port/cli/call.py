@@ -22,10 +22,10 @@ from snakepit_port.cli.printing import (
     print_json,
     print_json_line,
     print_problems,
-    shown,
     tell,
 )
 from snakepit_port.cli.statuses import BAD_CONFIG, FAILED, USAGE
+from snakepit_port.printable import shown
 
 if TYPE_CHECKING:
     from snakepit_port.harness import Host, LogLine

@@ -17,10 +17,10 @@ from snakepit_port.cli.printing import (
     print_table,
     refuse,
     refuse_config,
-    shown,
     warn,
 )
 from snakepit_port.cli.statuses import USAGE
+from snakepit_port.printable import shown
 
 if TYPE_CHECKING:
     from snakepit_port.config import Config

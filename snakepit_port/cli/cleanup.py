@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from snakepit_port.cli.printing import print_json, refuse_unless_processes_show, shown
+from snakepit_port.cli.printing import print_json, refuse_unless_processes_show
 from snakepit_port.cli.statuses import FAILED
+from snakepit_port.printable import shown
 
 ABOUT = "remove processes and files that dead runs have left"
 EXAMPLES = """\

@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,23 @@ def _write(path: Path, text: str, force: bool) -> None:
             raise OSError(errno.EINVAL, "it is there, and not a file")
     # What a link points to is written, and the link stays.
     path = Path(os.path.realpath(path))
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    # Of a name that nobody else can have taken, and not to be read before it has its mode.
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    scratch = Path(name)
     try:
-        scratch.write_text(text, encoding="utf-8")
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
         if path.exists():
             shutil.copymode(path, scratch)
+        else:
+            scratch.chmod(0o666 & ~_umask())
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """It can only be read by setting it; there is one thread here."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask

@@ -15,8 +15,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from snakepit_port import __version__
-from snakepit_port.cli.printing import DIM, GREEN, RED, YELLOW, paint, print_json, shown
+from snakepit_port.cli.printing import DIM, GREEN, RED, YELLOW, paint, print_json
 from snakepit_port.cli.statuses import BAD_CONFIG
+from snakepit_port.printable import shown
 
 if TYPE_CHECKING:
     from snakepit_port.config import Config, PoolSettings

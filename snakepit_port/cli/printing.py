@@ -6,26 +6,14 @@ import codecs
 import io
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from snakepit_port.cli.statuses import BAD_CONFIG
+from snakepit_port.printable import shown
 
 RED, GREEN, YELLOW, DIM = "31", "32", "33", "2"
-
-
-#: What a terminal does something at.
-_CONTROL = re.compile("[\0-\x1f\x7f-\x9f]")
-
-
-def shown(text: str, keep: str = "") -> str:
-    """*text* for a terminal: control characters are written out, but for those to *keep*."""
-    return _CONTROL.sub(
-        lambda found: found[0] if found[0] in keep else found[0].encode("unicode_escape").decode(),
-        text,
-    )
 
 
 def print_json(value: Any) -> None:

@@ -13,9 +13,9 @@ from snakepit_port.cli.printing import (
     print_json,
     print_table,
     refuse_unless_processes_show,
-    shown,
 )
 from snakepit_port.cli.statuses import FAILED, NOTHING_RUNS
+from snakepit_port.printable import shown
 
 if TYPE_CHECKING:
     from snakepit_port.supervisor.alive import AliveRun, DeadRun, Host, Pool, Process

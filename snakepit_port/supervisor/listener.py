@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from snakepit_port.pool import streams
+from snakepit_port.printable import shown
 from snakepit_port.supervisor import asides
 from snakepit_port.supervisor.worker_process import WorkerProcess
 from snakepit_port.wire import envelopes, messages
@@ -112,7 +113,7 @@ class Listener:
         elif tag in asides.TAGS:
             asides.told(self._outside, process, said, frame)
         elif tag == "error":
-            line = _message_of(said[2])
+            line = shown(_message_of(said[2]))
             self._outside.log(self._runner.name, process.worker.id, "supervisor", "error", line)
         else:
             raise ProtocolError(f"it sent a {tag}, which is not a worker's to send")

@@ -19,7 +19,6 @@ import math
 import os
 import re
 import secrets
-import shutil
 import signal
 import stat
 import time
@@ -137,8 +136,18 @@ def remove(leavings: Leavings) -> None:
     for folder in leavings.folders:
         with suppress(OSError):
             lock = hold(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+            try:
+                _remove(folder, lock)
+            finally:
+                os.close(lock)
+
+
+def _remove(folder: Path, fd: int) -> None:
+    """Remove a folder and its files; a run's has no others in it. By its descriptor: whoever owns
+    it could put a link in its place meanwhile."""
+    for name in os.listdir(fd):
+        os.unlink(name, dir_fd=fd)
+    os.rmdir(folder)
 
 
 # -- processes -------------------------------------------------------------------------------------
@@ -152,7 +161,7 @@ def look_around() -> Look:
     """Looks at every process that this one may look at."""
     # A run that has no process yet, or none at the moment, is known by its folder. The folders
     # first: whoever has made one of them is seen then.
-    run_ids = {run_id for folder, _ in _own_folders() if (run_id := run_of(folder))}
+    run_ids = {run_of(folder) for folder, _ in _own_folders()}
     seen = _look_at_all()
     marks = {pid: found for pid in seen if (found := _marks_of(pid))}
     run_ids |= {found.run_id for found in marks.values()}
@@ -250,17 +259,17 @@ def find_waiting() -> list[Waiting]:
     folders = list(_own_folders())
     seen = _look_at_all()
     for folder, age in folders:
-        with suppress(OSError, ValueError):
-            if age <= _HOST_GRACE and _supervisor(folder.name.removeprefix(PREFIX), seen) is None:
+        with suppress(OSError):
+            if age <= _HOST_GRACE and _supervisor(run_of(folder), seen) is None:
                 os.close(hold(folder))
                 found.append(Waiting(folder, math.ceil(_HOST_GRACE - age)))
     return found
 
 
-def run_of(folder: Path) -> str | None:
-    """The run that a folder is of, going by its name."""
+def run_of(folder: Path) -> str:
+    """The run that a folder is of, going by its name; empty if it is of none."""
     run_id = folder.name.removeprefix(PREFIX)
-    return run_id if _RUN_ID.fullmatch(run_id) else None
+    return run_id if _RUN_ID.fullmatch(run_id) else ""
 
 
 def _find_folders() -> list[Path]:
@@ -279,5 +288,6 @@ def _own_folders() -> Iterator[tuple[Path, float]]:
     for folder in sorted(Path(MEMORY).glob(f"{PREFIX}*-*-*")):
         with suppress(OSError):
             about = folder.lstat()
-            if stat.S_ISDIR(about.st_mode) and os.geteuid() in (0, about.st_uid):
+            is_own = os.geteuid() in (0, about.st_uid)
+            if is_own and stat.S_ISDIR(about.st_mode) and run_of(folder):
                 yield folder, time.time() - about.st_mtime

@@ -91,6 +91,14 @@ def test_neither_own_files_nor_links_are_read(tmp_path: Path) -> None:
     assert elsewhere.exists()
 
 
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    term = wire.encode(LARGE, writer=folder(tmp_path).writer(1))
+    (path,) = tmp_path.iterdir()
+    path.unlink()
+    os.mkfifo(path)
+    assert "0 bytes long" in refusal(FileReader(folder(tmp_path), "w"), term)
+
+
 def test_a_name_that_is_taken_is_not_written_to(tmp_path: Path) -> None:
     taken = tmp_path / f"w1-1-0-{len(LARGE)}"
     taken.write_bytes(b"of somebody else")

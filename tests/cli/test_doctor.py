@@ -222,7 +222,9 @@ def test_interpreters_that_run_no_worker(folder: Path, python: str, says: str) -
     assert (status, found["interpreter"]["level"]) == (1, "failure")
     what, *_, next = found["interpreter"]["message"].splitlines()
     assert says in what
-    assert next.startswith("Have the pool's `python` name a Python 3.9 or newer.")
+    assert next.startswith(
+        "Have the pool's `python`, or `$SNAKEPIT_PYTHON` where it has none, name a Python"
+    )
     assert "start" not in found
 
 

@@ -13,7 +13,8 @@ OUTSIDE = ("processes", "wire", "bulk", "config", "harness", "term_json", "testi
 
 #: Room -> what it may import of ours, by the start of the name; "" is the package's own name.
 ALLOWED = {
-    "processes": (),
+    "printable": (),
+    "processes": ("printable",),
     "wire": ("wire",),
     "bulk": ("wire", "bulk"),
     "adapter": ("", "wire", "adapter", "worker"),
@@ -24,12 +25,12 @@ ALLOWED = {
     "pool": ("", "pool", "config.model"),
     "supervisor": (
         *("", "supervisor", "wire", "bulk", "config", "environment", "pool", "worker", "adapter"),
-        "processes",
+        *("processes", "printable"),
     ),
     "harness": ("", *OUTSIDE),
     "testing": ("", *OUTSIDE),
     "term_json": ("", *OUTSIDE),
-    "cli": ("", "cli", "environment", "supervisor", *OUTSIDE),
+    "cli": ("", "cli", "environment", "supervisor", "printable", *OUTSIDE),
     "__main__": ("cli",),
     "__init__": (),
 }

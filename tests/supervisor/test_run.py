@@ -172,11 +172,11 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def abandoned(base: Path, name: str = "snakepit-port-1-2-3") -> Path:
+def abandoned(base: Path, name: str = "snakepit-port-1-2-abcde3") -> Path:
     """A folder that has long not been changed, with something in it."""
     folder = base / name
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "file").write_text("large")
+    folder.mkdir()
+    (folder / "file").write_text("large")
     os.utime(folder, (0, 0))
     return folder
 
@@ -186,7 +186,7 @@ def test_a_folder_lives_with_who_holds_it(base: Path) -> None:
     held = runs.hold(folder)
     assert find_leavings().folders == []
     remove(runs.Leavings([], [folder]))
-    assert (folder / "deep" / "file").exists()
+    assert (folder / "file").exists()
     os.close(held)
     assert find_leavings().folders == [folder]
 
@@ -202,8 +202,8 @@ def test_a_folder_that_is_left_to_a_host_is_told(
 ) -> None:
     alive = base / f"snakepit-port-{Run().id}"
     alive.mkdir()
-    held = runs.hold(abandoned(base, "snakepit-port-4-5-6"))
-    os.utime(base / "snakepit-port-4-5-6")
+    held = runs.hold(abandoned(base, "snakepit-port-4-5-abcde6"))
+    os.utime(base / "snakepit-port-4-5-abcde6")
     folder = abandoned(base)
     assert runs.find_waiting() == []
     os.utime(folder)
@@ -227,7 +227,7 @@ def test_a_run_that_begins_meanwhile_has_its_folder_to_itself(
 
     def look_and_begin() -> dict[int, Any]:
         seen = look()
-        os.utime(abandoned(base, "snakepit-port-7-8-9"))
+        os.utime(abandoned(base, "snakepit-port-7-8-abcde9"))
         return seen
 
     monkeypatch.setattr(runs, "_look_at_all", look_and_begin)
@@ -236,16 +236,26 @@ def test_a_run_that_begins_meanwhile_has_its_folder_to_itself(
 
 def test_a_folder_that_nobody_holds_is_removed(base: Path) -> None:
     folder = abandoned(base)
-    (base / "snakepit-port-link-to-it").symlink_to(folder)
-    abandoned(base, "something-else-1-2-3")
+    others = {"snakepit-port-4-5-abcdef", "snakepit-port-my-own-data", "other-1-2-abcdef"}
+    (base / "snakepit-port-4-5-abcdef").symlink_to(folder)
+    abandoned(base, "snakepit-port-my-own-data")
+    abandoned(base, "other-1-2-abcdef")
     leavings = find_leavings()
     assert leavings.folders == [folder]
     remove(leavings)
     remove(leavings)
-    assert {path.name for path in base.iterdir()} == {
-        "snakepit-port-link-to-it",
-        "something-else-1-2-3",
-    }
+    assert {path.name for path in base.iterdir()} == others
+
+
+def test_a_folder_with_folders_in_it_is_nobodys_and_keeps_none_from_starting(base: Path) -> None:
+    """Anybody can make one, as deep as they like."""
+    strange, folder = abandoned(base, "snakepit-port-1-1-abcdef"), abandoned(base)
+    (strange / "deep" / "deeper").mkdir(parents=True)
+    os.utime(strange, (0, 0))
+    leavings = find_leavings()
+    assert leavings.folders == [strange, folder]
+    remove(leavings)
+    assert [path.name for path in base.iterdir()] == [strange.name]
 
 
 # -- snakepit-port cleanup -------------------------------------------------------------------------

@@ -48,19 +48,24 @@ defmodule SnakepitPort.Program do
 
   @doc """
   The supervisor's interpreter: what is given, else `$SNAKEPIT_PORT_PYTHON`, else `.venv/bin/python`
-  of the repository this project was compiled in, else `python3` on `PATH`.
+  of the repository this project was compiled in, else `python3` on `PATH`. A release runs elsewhere, where
+  anybody may have made a folder of that name: there that is left out.
   """
-  @spec interpreter(String.t() | nil) :: {:ok, String.t()} | {:error, Error.t()}
-  def interpreter(nil) do
+  @spec interpreter(String.t() | nil, %{String.t() => String.t()}) ::
+          {:ok, String.t()} | {:error, Error.t()}
+  def interpreter(python, env \\ System.get_env())
+
+  def interpreter(nil, env) do
     checkout = Path.join(@checkout, ".venv/bin/python")
 
-    case System.get_env("SNAKEPIT_PORT_PYTHON") do
-      named when named not in [nil, ""] -> interpreter(named)
-      _ -> interpreter(if File.exists?(checkout), do: checkout, else: "python3")
+    case env do
+      %{"SNAKEPIT_PORT_PYTHON" => named} when named != "" -> interpreter(named, env)
+      %{"RELEASE_ROOT" => _} -> interpreter("python3", env)
+      _ -> interpreter(if(File.exists?(checkout), do: checkout, else: "python3"), env)
     end
   end
 
-  def interpreter(python) do
+  def interpreter(python, _env) do
     path = if String.contains?(python, "/"), do: Path.expand(python), else: python
 
     case System.find_executable(path) do

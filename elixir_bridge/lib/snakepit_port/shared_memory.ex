@@ -134,7 +134,10 @@ defmodule SnakepitPort.SharedMemory do
     unless name =~ @result, do: refuse(name, "which is no name of a result's file")
     size = name |> String.split("-") |> List.last() |> String.to_integer()
 
-    with {:ok, file} <- :file.open(path(shm, name), [:raw, :read, :binary]) do
+    # Before it is opened: a pipe would keep a thread of the BEAM, and a link lead elsewhere.
+    with {:ok, about} <- :file.read_link_info(path(shm, name), [:raw, time: :posix]),
+         :ok <- check_file(about, size, shm),
+         {:ok, file} <- :file.open(path(shm, name), [:raw, :read, :binary]) do
       # One more than there should be, to see that there is not.
       read = :file.read(file, size + 1)
       :file.close(file)
@@ -146,6 +149,23 @@ defmodule SnakepitPort.SharedMemory do
       end
     else
       {:error, reason} -> refuse(name, "which cannot be read: #{:file.format_error(reason)}")
+      {:refuse, why} -> refuse(name, why)
+    end
+  end
+
+  defp check_file(about, size, shm) do
+    case File.Stat.from_record(about) do
+      %{type: :regular, size: ^size} when size <= shm.max_bytes ->
+        :ok
+
+      %{type: :regular, size: ^size} ->
+        {:refuse, "which is larger than all of them may be (shm_max_bytes: #{shm.max_bytes})"}
+
+      %{type: :regular, size: other} ->
+        {:refuse, "whose size is another (it has #{other} bytes)"}
+
+      _ ->
+        {:refuse, "which is no file"}
     end
   end
 

@@ -9,6 +9,7 @@ defmodule SnakepitPort.Terms do
 
   @compressed 80
   @export_ext 113
+  @new_fun_ext 112
 
   # Named in the module that decodes with `:safe`: others may not be loaded yet.
   @doc false
@@ -85,8 +86,8 @@ defmodule SnakepitPort.Terms do
   @doc """
   Reads what Python sent. An error of type `:decode` for what must not be read: atoms this BEAM does
   not know (they would stay for ever), compressed terms (a small one can inflate to gigabytes),
-  external funs (whoever calls what it was given would run Python's choice of function), bytes after
-  the term, files that are not there or not what their names say, and anything that is no term. The message
+  funs that any program can make, external ones and those of `:erl_eval` (whoever calls what it was given would run
+  Python's choice of code), bytes after the term, files that are not there or not what their names say, and anything that is no term. The message
   begins with `holds`.
   """
   @spec decode(binary, SharedMemory.t() | nil, String.t()) :: {:ok, term} | {:error, Error.t()}
@@ -101,10 +102,17 @@ defmodule SnakepitPort.Terms do
     {term, used} = :erlang.binary_to_term(binary, [:safe, :used])
 
     cond do
-      used != byte_size(binary) -> {:refuse, "#{byte_size(binary) - used} bytes after the term"}
-      external_fun?(binary, term) -> {:refuse, "an external fun, like &Module.function/1"}
-      mentions?(binary, :"$tensor") or mentions?(binary, :"$shm") -> unpack(term, shm)
-      true -> {:ok, term}
+      used != byte_size(binary) ->
+        {:refuse, "#{byte_size(binary) - used} bytes after the term"}
+
+      foreign_fun?(binary, term) ->
+        {:refuse, "a fun that Python can have made, like &Module.function/1"}
+
+      mentions?(binary, :"$tensor") or mentions?(binary, :"$shm") ->
+        unpack(term, shm)
+
+      true ->
+        {:ok, term}
     end
   rescue
     ArgumentError -> {:refuse, why_unreadable(binary)}
@@ -117,18 +125,23 @@ defmodule SnakepitPort.Terms do
   end
 
   # A fun cannot be there without the byte of its tag, and looking for a byte is nearly free.
-  defp external_fun?(binary, term) do
-    :binary.match(binary, <<@export_ext>>) != :nomatch and external_fun?(term)
+  defp foreign_fun?(binary, term) do
+    (:binary.match(binary, <<@export_ext>>) != :nomatch or
+       :binary.match(binary, <<@new_fun_ext>>) != :nomatch) and foreign_fun?(term)
   end
 
-  defp external_fun?([head | tail]), do: external_fun?(head) or external_fun?(tail)
-  defp external_fun?(term) when is_tuple(term), do: external_fun?(Tuple.to_list(term))
-  defp external_fun?(term) when is_map(term), do: external_fun?(:maps.to_list(term))
+  defp foreign_fun?([head | tail]), do: foreign_fun?(head) or foreign_fun?(tail)
+  defp foreign_fun?(term) when is_tuple(term), do: foreign_fun?(Tuple.to_list(term))
+  defp foreign_fun?(term) when is_map(term), do: foreign_fun?(:maps.to_list(term))
 
-  defp external_fun?(term) when is_function(term),
-    do: Function.info(term, :type) == {:type, :external}
+  defp foreign_fun?(fun) when is_function(fun) do
+    info = Function.info(fun)
 
-  defp external_fun?(_), do: false
+    # `erl_eval` runs what stands in the variables of its funs.
+    info[:type] == :external or info[:module] == :erl_eval or foreign_fun?(info[:env])
+  end
+
+  defp foreign_fun?(_), do: false
 
   defp why_unreadable(binary) do
     case UnknownAtom.find(binary) do
