@@ -224,8 +224,11 @@ class EnvTable(Kind):
     def _value(value: object, at: At) -> Any:
         if is_integer(value) and value in INTEGERS:
             return str(value)
-        if not isinstance(value, str) or "\0" in value or not _encodable(value):
+        if not isinstance(value, str):
             return at.unexpected("a string or an integer", value)
+        if "\0" in value or not _encodable(value):
+            # Without the value: it may be a secret.
+            return at.wrong("expected UTF-8 text without NUL")
         return value
 
     def schema(self) -> dict[str, Any]:
