@@ -168,7 +168,8 @@ defmodule SnakepitPort do
   that is `None`: a stream of no values. Whoever suspends an enumeration goes on with it in the same process;
   another one gets an `ArgumentError`, and can only halt it. Then the first gets an error of type `:cancelled`, at once
   if it waits for a chunk, else when it goes on. What is under way stays in its mailbox until then, or until it
-  halts the stream, too, and so do a monitor of the server and a key in its process dictionary.
+  halts the stream, too, and so do a monitor of the server and a key in its process dictionary. Halting a stream that has not
+  begun, as `Stream.zip/1` may do, closes an enumeration of the same stream that this process keeps suspended.
 
     * `:window` - chunks under way at most, default 512; fewer are when they are large
     * `:timeout` - as for `execute/3`, for the whole stream, the time that its consumer takes included
@@ -368,7 +369,8 @@ defmodule SnakepitPort do
   It runs in a process of its own, whose `$callers` are the process that called the command, and the callers of that: so
   what Ecto's sandbox and Mox allow that process, they allow the tool. It may take its time. When nobody waits for it
   any more, it is told to exit with the reason `:shutdown`: when the command's call is past its deadline, when the calling
-  process or the worker dies, when the server stops. What it raises, throws or exits with is raised in the command, as
+  process dies, when the server stops; and when the worker dies, or, should its call be run again, when that is answered or
+  asks for a tool. What it raises, throws or exits with is raised in the command, as
   `ToolError`, and a warning for Logger (`Logger.put_module_level(SnakepitPort.Tools, :none)` silences these).
   Arguments and results travel as those of commands do. A tool may make calls; one to the pool that waits for it takes a
   worker that is free.

@@ -212,6 +212,27 @@ defmodule SnakepitPort.BulkTest do
     refute File.exists?(link.shm.folder)
   end
 
+  test "an answer that is not read after that is removed in the end" do
+    folder = temporary_path("bulk")
+    File.mkdir!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 1000}
+    table = :ets.new(:table, [:public])
+    File.write!(Path.join(folder, "w9-1-0-5"), "12345")
+    :ets.insert(table, {{:received, 256}, ["w9-1-0-5"]})
+    SharedMemory.leave(shm, table, 0)
+    await(fn -> not File.exists?(folder) end)
+  end
+
+  test "what dies while it reads an answer is found, whatever it has called meanwhile", context do
+    {server, link} = start_shm!(context)
+    before = Link.next_id(link)
+    progress = fn _, _ -> assert execute(server, "add", [1, 2]) == {:ok, 3} end
+    assert {:ok, _} = SnakepitPort.execute("work", [1], server: server, progress: progress)
+    assert [{_, last}] = :ets.lookup(link.table, self())
+    assert last == before + 1
+  end
+
   test "who reads, or writes, while the server stops leaves nothing", context do
     {server, link} = start_shm!(context)
     left = Path.join(link.shm.folder, "h-1-0-5")

@@ -242,4 +242,16 @@ defmodule SnakepitPort.ReloadTest do
     assert {:ok, %{"bad" => :removed}} = SnakepitPort.reload(server, config: config([good]))
     assert SnakepitPort.await_ready(server) == :ok
   end
+
+  test "one that is given up before it was written is forgotten", %{folder: folder} = context do
+    server = start!(context, [version(folder, "1")])
+    {:ok, link} = Link.find(server)
+    id = Link.next_id(link)
+    send(server, {:reloading, id})
+    assert MapSet.member?(:sys.get_state(server).pools.reloads, id)
+    :ets.insert(link.outbox, {id, "a frame"})
+    :ets.insert(link.table, {id, make_ref(), []})
+    Link.cancel(link, id)
+    assert MapSet.size(:sys.get_state(server).pools.reloads) == 0
+  end
 end

@@ -275,6 +275,7 @@ defmodule SnakepitPort.Link do
       after
         Process.demonitor(alias, [:flush])
         drop_told(alias)
+        note_last(link, id)
         forget_besides(link, id)
       end
     end
@@ -320,6 +321,15 @@ defmodule SnakepitPort.Link do
     :ok
   rescue
     # The owner is gone: the monitor will say why.
+    ArgumentError -> :ok
+  end
+
+  # The calls that were made meanwhile took its place in the row that tells what a dead caller has left behind: the
+  # answer may have files, which are yet to be read.
+  defp note_last(link, id) do
+    :ets.insert(link.table, {self(), id})
+    :ok
+  rescue
     ArgumentError -> :ok
   end
 
@@ -447,7 +457,8 @@ defmodule SnakepitPort.Link do
     case :ets.take(link.table, id) do
       [_] ->
         if :ets.take(link.outbox, id) == [],
-          do: write(link, next_id(link), Frames.cancel(id))
+          do: write(link, next_id(link), Frames.cancel(id)),
+          else: send(link.owner, {:not_asked, id})
 
       # The answer is on its way to whom it cannot reach any more.
       [] ->

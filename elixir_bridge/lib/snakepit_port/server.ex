@@ -94,7 +94,12 @@ defmodule SnakepitPort.Server do
     Process.register(self(), name)
     :ok
   rescue
-    ArgumentError -> {:error, {:already_started, Process.whereis(name)}}
+    ArgumentError ->
+      case Process.whereis(name) do
+        # It has just ended.
+        nil -> register(name)
+        pid -> {:error, {:already_started, pid}}
+      end
   end
 
   defp start(opts, parent) do
@@ -178,6 +183,10 @@ defmodule SnakepitPort.Server do
 
   def handle_info({:reloading, id}, state) do
     {:noreply, %{state | pools: Pools.reloading(state.pools, id)}}
+  end
+
+  def handle_info({:not_asked, id}, state) do
+    {:noreply, %{state | pools: Pools.reloaded(state.pools, id, %{})}}
   end
 
   def handle_info({:DOWN, _, _, pid, reason}, %{reporter: %{pid: pid}} = state) do

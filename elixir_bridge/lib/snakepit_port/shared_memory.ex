@@ -16,6 +16,9 @@ defmodule SnakepitPort.SharedMemory do
 
   @type t :: %__MODULE__{folder: String.t(), threshold: pos_integer, max_bytes: pos_integer}
 
+  # As long as those that start later leave what a dead run has left in its folder: section 17.
+  @patience 60_000
+
   @result ~r/\Aw[0-9]{1,9}-[0-9]{1,19}-[0-9]{1,9}-[1-9][0-9]{0,12}\z/
 
   @doc "From what a supervisor's hello says; `nil` if it has none."
@@ -180,17 +183,29 @@ defmodule SnakepitPort.SharedMemory do
 
   @doc """
   Removes the folder when the supervisor is gone, and the table before that. Answers that their callers have
-  yet to read stay; the last of them takes the folder along.
+  yet to read stay for `patience` ms; the last of them takes the folder along.
   """
-  @spec leave(t | nil, :ets.tid()) :: nil
-  def leave(nil, _), do: nil
+  @spec leave(t | nil, :ets.tid(), non_neg_integer) :: nil
+  def leave(shm, table, patience \\ @patience)
+  def leave(nil, _, _), do: nil
 
-  def leave(shm, table) do
+  def leave(shm, table, patience) do
     unread = for [names] <- :ets.match(table, {{:received, :_}, :"$1"}), name <- names, do: name
     :ets.delete(table)
 
     with {:ok, names} <- :file.list_dir(shm.folder) do
       remove(shm, Enum.map(names, &List.to_string/1) -- unread)
+    end
+
+    if unread != [], do: spawn(fn -> give_up(shm, unread, patience) end)
+    remove_folder(shm)
+  end
+
+  # Nobody is left to tell of a caller that dies, or throws its answer away.
+  defp give_up(shm, unread, patience) do
+    receive do
+    after
+      patience -> remove(shm, unread)
     end
 
     remove_folder(shm)
