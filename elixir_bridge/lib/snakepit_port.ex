@@ -65,8 +65,8 @@ defmodule SnakepitPort do
     * `:tools` - functions that commands may call, by their names; see `register_tool/3`
     * `:start_timeout` - ms until the supervisor must have said hello, default 15,000
     * `:stop_timeout` - ms it may take to stop before it is killed, which is logged. Default: `:auto`, 3 s more than
-      the configuration lets it take by `shutdown_grace_period`, and then the longest `cancel_grace_period` and `worker_shutdown_grace_period` of a
-      pool: together 10.5 s where these are not set. A shorter one cuts them short
+      the configuration lets it take by `shutdown_grace_period`, and then the longest `cancel_grace_period` and
+      `worker_shutdown_grace_period` of a pool: together 10.5 s where these are not set. A shorter one cuts them short
 
   Errors: of type `:config` (with `problems`) for a configuration that is wrong or an interpreter
   that is missing, `:protocol_version`, `:timeout`, `:supervisor_down`, `:protocol_error`. Unlike with
@@ -168,8 +168,9 @@ defmodule SnakepitPort do
   that is `None`: a stream of no values. Whoever suspends an enumeration goes on with it in the same process;
   another one gets an `ArgumentError`, and can only halt it. Then the first gets an error of type `:cancelled`, at once
   if it waits for a chunk, else when it goes on. What is under way stays in its mailbox until then, or until it
-  halts the stream, too, and so do a monitor of the server and a key in its process dictionary. Halting a stream that has not
-  begun, as `Stream.zip/1` may do, closes an enumeration of the same stream that this process keeps suspended.
+  halts the stream, too, and so do a monitor of the server and a key in its process dictionary. Halting a stream
+  that has not begun, as `Stream.zip/1` may do, closes an enumeration of the same stream that this process keeps
+  suspended.
 
     * `:window` - chunks under way at most, default 512; fewer are when they are large
     * `:timeout` - as for `execute/3`, for the whole stream, the time that its consumer takes included

@@ -108,10 +108,14 @@ def yield_memory_first() -> None:
     """Have the kernel, where memory runs out, take this process, and what it starts, before others
     that have up to 30 % of all memory more (proc(5), `oom_score_adj`): a worker costs the calls it
     has, the supervisor or its host cost everything. To ask for that takes no privilege."""
-    with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as file:
-        score = min(int(file.read()) + _OOM_HANDICAP, 1000)
-        file.seek(0)
-        file.write(str(score))
+    with suppress(OSError):
+        # Not by a file object: in a forked worker that makes more pages its own.
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+        try:
+            score = min(int(os.read(fd, 16)) + _OOM_HANDICAP, 1000)
+            os.write(fd, str(score).encode())
+        finally:
+            os.close(fd)
 
 
 def children() -> list[int]:
