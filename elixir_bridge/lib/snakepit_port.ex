@@ -57,8 +57,8 @@ defmodule SnakepitPort do
       Snakepit v0.5 or v0.6 works, too, in each of these forms, and is what `config :snakepit` set if
       this option is not given; what became of each key is logged once
     * `:python` - interpreter with snakepit-port installed, Python 3.11 or newer. Default:
-      `$SNAKEPIT_PORT_PYTHON`, else `.venv/bin/python` of the checkout this was compiled in, which a release mostly
-      does not find, else `python3`. Workers run in their own pool's interpreter, whichever this is
+      `$SNAKEPIT_PORT_PYTHON`, else `.venv/bin/python` of the checkout this was compiled in, though not in a release,
+      else `python3`. Workers run in their own pool's interpreter, whichever this is
     * `:name` - an atom, default `SnakepitPort`. An ETS table of the same name is made
     * `:logs` - whether Python's output goes to Logger, default `true`. What goes wrong does in any case, see
       "Logs and telemetry" above

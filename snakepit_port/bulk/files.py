@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -185,10 +184,10 @@ class FileReader:
             with suppress(OSError):
                 os.unlink(path)
         size = int(name.rpartition("-")[2])
-        found = os.fstat(fd)
-        if found.st_size != size or not stat.S_ISREG(found.st_mode):
+        found = os.fstat(fd).st_size
+        if found != size:
             os.close(fd)
-            raise DecodeError(f"a file, {name}, that is {found.st_size} bytes long", "file")
+            raise DecodeError(f"a file, {name}, that is {found} bytes long", "file")
         return fd, size
 
 

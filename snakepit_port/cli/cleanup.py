@@ -38,17 +38,16 @@ def run(args: argparse.Namespace) -> int:
     if refuse_unless_processes_show(args.json):
         return FAILED
     leavings = find_leavings()
-    if not args.dry_run:
-        remove(leavings)
+    stay = [] if args.dry_run else [str(folder) for folder in remove(leavings)]
     processes = [
         {"pid": process.pid, "run_id": process.run_id, "command": process.command}
         for process in leavings.processes
     ]
-    folders = [str(folder) for folder in leavings.folders]
+    folders = [path for folder in leavings.folders if (path := str(folder)) not in stay]
     waiting = find_waiting()
     if args.json:
         left_alone = [{"folder": str(left.folder), "seconds": left.seconds} for left in waiting]
-        found = {"processes": processes, "folders": folders, "left_alone": left_alone}
+        found = {"processes": processes, "folders": folders, "left_alone": left_alone, "stay": stay}
         print_json({"dry_run": args.dry_run, **found})
         return 0
     kill, delete = ("would kill", "would remove") if args.dry_run else ("killed", "removed")
@@ -56,11 +55,13 @@ def run(args: argparse.Namespace) -> int:
         print(f"{kill} {process.pid} of run {process.run_id}: {shown(process.command)}")
     for folder in folders:
         print(f"{delete} {folder}")
+    for folder in stay:
+        print(f"could not remove {folder}: it is held, or has more in it than a run's files")
     for left in waiting:
         print(
             f"left alone {left.folder}: a host may still read results there; a cleanup or a start"
             f" in {left.seconds} s removes it"
         )
-    if not processes and not folders and not waiting:
+    if not processes and not folders and not waiting and not stay:
         print("dead runs have left nothing")
     return 0

@@ -120,7 +120,7 @@ def _write(path: Path, text: str, force: bool) -> None:
     # What a link points to is written, and the link stays.
     path = Path(os.path.realpath(path))
     # Of a name that nobody else can have taken, and not to be read before it has its mode.
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fd, name = tempfile.mkstemp(prefix=".", dir=path.parent)
     scratch = Path(name)
     try:
         with open(fd, "w", encoding="utf-8") as file:

@@ -76,12 +76,10 @@ class Stopping:
     def _grace_is_over(self, _: None, now: float) -> None:
         late = "and the call was not done in time (shutdown_grace_period)"
         self._fail_queue(late)
-        why = f"{self._standing.why}, {late}"
-        for worker in list(self._roster.workers.values()):
-            for call in list(worker.calls.values()):
-                if call.state is SENT:
-                    # What cleans up there runs, and so does the adapter's `close`.
-                    self._withdrawal.shut_down(call, why, now)
+        workers = self._roster.workers.values()
+        late_calls = [call for one in workers for call in one.calls.values() if call.state is SENT]
+        # What cleans up there runs, and so does the adapter's `close`.
+        self._withdrawal.shut_down(late_calls, f"{self._standing.why}, {late}", now)
         self.wind_down(now)
 
     def _fail_queue(self, what: str) -> None:

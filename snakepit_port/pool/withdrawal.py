@@ -3,7 +3,7 @@ any more, or the pool stops."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from snakepit_port.pool.call import QUEUED, Call
@@ -40,6 +40,8 @@ class Withdrawal:
         self._standing = standing
         self._withdrawn = withdrawn
         self._has_got_stuck = has_got_stuck
+        #: Whether the grace of a stop is over: a host that does not read keeps no pool from it.
+        self._excuses_nobody = False
 
     def deadline_passed(self, call: Call, now: float) -> None:
         record = self._record
@@ -48,6 +50,7 @@ class Withdrawal:
         if call.state is QUEUED:
             message += f"; the call was still waiting for a worker of pool {record.name!r}"
         self._withdraw(call, record.error("timeout", message, call), now)
+        self._withdrawn(now)
 
     def waited_too_long(self, call: Call, now: float) -> None:
         record = self._record
@@ -64,6 +67,7 @@ class Withdrawal:
                 message = f"no worker of pool {record.name!r} was free within {seconds}: {why}"
             error = record.error("queue_timeout", message, call, call.waits_for)
             self._withdraw(call, error, now)
+            self._withdrawn(now)
 
     def _what_would_help(self) -> str:
         # Some were let go for having nothing to do, say: a larger pool is not what is missing.
@@ -85,10 +89,13 @@ class Withdrawal:
         record = self._record
         record.counts["cancelled"] += 1
         self._withdraw(call, record.error("cancelled", "the caller cancelled the call", call), now)
+        self._withdrawn(now)
 
-    def shut_down(self, call: Call, why: str, now: float) -> None:
-        """The pool stops, and the grace for calls is over."""
-        self._withdraw(call, self._record.error("shutting_down", why, call), now)
+    def shut_down(self, calls: Iterable[Call], why: str, now: float) -> None:
+        """The pool stops, and the grace for these calls is over."""
+        self._excuses_nobody = True
+        for call in calls:
+            self._withdraw(call, self._record.error("shutting_down", why, call), now)
 
     def _withdraw(self, call: Call, error: dict[str, Any], now: float) -> None:
         """Answer a call now, wherever it is, and stop the work on it."""
@@ -108,7 +115,6 @@ class Withdrawal:
                 self.expect_to_yield(worker, call, now)
                 seconds = self._roster.running_for(worker, call, now)
                 self._record.executed(worker, call, error["type"], seconds, now)
-        self._withdrawn(now)
 
     def expect_to_yield(self, worker: Worker, call: Call, now: float) -> None:
         """A worker is to stop its work on a call that was answered, within the grace."""
@@ -126,8 +132,7 @@ class Withdrawal:
 
     def _did_not_yield(self, what: tuple[Worker, Call], now: float) -> None:
         worker, call = what
-        # A host that does not read keeps no pool from stopping.
-        if not self._standing.is_stopping and self._record.may_have_missed(now, worker):
+        if not self._excuses_nobody and self._record.may_have_missed(now, worker):
             later = now + CATCHING_UP
             call.deadline_timer = self._record.timers.at(later, self._did_not_yield, what)
         elif worker.listens:

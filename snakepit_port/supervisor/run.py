@@ -121,9 +121,10 @@ def find_leavings(look: Look | None = None) -> Leavings:
     return Leavings(_find_processes(look or look_around()), _find_folders())
 
 
-def remove(leavings: Leavings) -> None:
-    """Kills the processes and removes the folders. Nothing happens to what has gone meanwhile, to a
-    process that has got the id of one that has, or where there is no descriptor left."""
+def remove(leavings: Leavings) -> list[Path]:
+    """Kills the processes and removes the folders; returns those that are there all the same.
+    Nothing happens to what has gone meanwhile, to a process that has got the id of one that has, or
+    where there is no descriptor left."""
     for process in leavings.processes:
         with suppress(OSError):
             pidfd = os.pidfd_open(process.pid)
@@ -140,13 +141,15 @@ def remove(leavings: Leavings) -> None:
                 _remove(folder, lock)
             finally:
                 os.close(lock)
+    return [folder for folder in leavings.folders if os.path.lexists(folder)]
 
 
 def _remove(folder: Path, fd: int) -> None:
     """Remove a folder and its files; a run's has no others in it. By its descriptor: whoever owns
     it could put a link in its place meanwhile."""
     for name in os.listdir(fd):
-        os.unlink(name, dir_fd=fd)
+        with suppress(OSError):
+            os.unlink(name, dir_fd=fd)
     os.rmdir(folder)
 
 

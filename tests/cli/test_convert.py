@@ -161,6 +161,13 @@ def test_what_a_link_points_to_is_written(folder: Path) -> None:
     assert (folder / "real.toml").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_new_file_is_as_readable_as_any(folder: Path) -> None:
+    (folder / "plain").touch()
+    assert run("convert", "old.toml", "-o", "new.toml").returncode == 0
+    assert (folder / "new.toml").stat().st_mode == (folder / "plain").stat().st_mode
+    assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
+
+
 def test_relative_paths_start_from_the_folder_of_a_link(folder: Path) -> None:
     run("convert", "old.toml", "-o", "new.toml")
     (folder / "other").mkdir()

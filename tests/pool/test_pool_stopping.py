@@ -76,6 +76,21 @@ def test_a_call_that_goes_on_after_that_costs_its_worker(hears: bool) -> None:
     assert (pool.outcome(call), pool.stopped) == ("shutting_down", 1)
 
 
+def test_while_the_grace_lasts_a_host_that_does_not_read_excuses_as_ever() -> None:
+    pool = Driver(prefetch=2, cancel_grace_period=1.0)
+    (worker,) = pool.up()
+    cancelled, owed = pool.calls(2)
+    pool.machine.hear(False, pool.now)
+    pool.stop(grace=60.0)
+    pool.cancel(cancelled)
+    pool.wait(30.0)
+    assert pool.killed == []
+    pool.machine.hear(True, pool.now)
+    pool.answer(worker, ok=False)
+    pool.answer(worker)
+    assert pool.outcome(owed) == "forwarded"
+
+
 def test_a_worker_that_does_not_go_is_killed() -> None:
     pool = Driver(worker_shutdown_grace_period=2.0)
     (worker,) = pool.up()

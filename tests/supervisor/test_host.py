@@ -473,6 +473,20 @@ def test_a_worker_that_sends_chunks_nobody_asked_for_is_killed(scene: Scene, id:
     assert process.worker.fate is not None
 
 
+def test_what_a_worker_complains_of_is_one_line(scene: Scene) -> None:
+    runner, process = scene.host.pools.running["one"], scene.process("one")
+    runner.listener.said(process, [messages.error(None, {"message": "no\n\x1b[2Jforged"})])
+    (entry,) = [said[1] for frame in scene.link.sent if (said := messages.parse(frame))[0] == "log"]
+    assert entry["line"] == "no\\n\\x1b[2Jforged"
+
+
+def test_a_stop_looks_again_at_who_is_late(scene: Scene) -> None:
+    source = scene.host.pools.running["one"]._source
+    source._looked_at = 5.0
+    scene.host.stop(1.0)
+    assert source._looked_at < 0
+
+
 @pytest.mark.parametrize(
     "value",
     [None, 1.5, True, 2**20_000, b"\xff", ["a", ["b"]], {"a": {}}, Atom("a"), "a"],

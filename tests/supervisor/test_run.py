@@ -76,6 +76,12 @@ def test_processes_of_a_run_live_with_its_supervisor(stack: ExitStack) -> None:
     assert find_leavings().processes == []
 
 
+def test_what_another_has_called_its_process_is_one_line(stack: ExitStack) -> None:
+    sleeper(stack, {runs.MARK: DEAD_RUN}, "print(0, flush=True)  # \x1b[2J\n# forged")
+    (left,) = find_leavings().processes
+    assert "# \\x1b[2J\\n# forged" in left.command
+
+
 def test_a_supervisor_that_has_got_the_process_id_of_another_is_another(stack: ExitStack) -> None:
     pid, started, random = Run().id.split("-")
     other = sleeper(stack, {runs.MARK: f"{pid}-{int(started) - 1}-{random}"})
@@ -247,15 +253,23 @@ def test_a_folder_that_nobody_holds_is_removed(base: Path) -> None:
     assert {path.name for path in base.iterdir()} == others
 
 
-def test_a_folder_with_folders_in_it_is_nobodys_and_keeps_none_from_starting(base: Path) -> None:
+def test_a_folder_with_folders_in_it_is_nobodys_and_keeps_none_from_starting(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Anybody can make one, as deep as they like."""
     strange, folder = abandoned(base, "snakepit-port-1-1-abcdef"), abandoned(base)
     (strange / "deep" / "deeper").mkdir(parents=True)
     os.utime(strange, (0, 0))
     leavings = find_leavings()
     assert leavings.folders == [strange, folder]
-    remove(leavings)
+    assert remove(leavings) == [strange]
     assert [path.name for path in base.iterdir()] == [strange.name]
+    assert [path.name for path in strange.iterdir()] == ["deep"]
+    os.utime(strange, (0, 0))
+    assert cli.main(["cleanup"]) == 0
+    assert capsys.readouterr().out.startswith(
+        f"could not remove {strange}: it is held, or has more in"
+    )
 
 
 # -- snakepit-port cleanup -------------------------------------------------------------------------

@@ -16,7 +16,7 @@ defmodule SnakepitPort.SharedMemory do
 
   @type t :: %__MODULE__{folder: String.t(), threshold: pos_integer, max_bytes: pos_integer}
 
-  # As long as those that start later leave what a dead run has left in its folder: section 17.
+  # As long as those that start later leave what a dead run has left in its folder: section 15 of the protocol.
   @patience 60_000
 
   @result ~r/\Aw[0-9]{1,9}-[0-9]{1,19}-[0-9]{1,9}-[1-9][0-9]{0,12}\z/

@@ -86,8 +86,8 @@ defmodule SnakepitPort.Terms do
   @doc """
   Reads what Python sent. An error of type `:decode` for what must not be read: atoms this BEAM does
   not know (they would stay for ever), compressed terms (a small one can inflate to gigabytes),
-  funs that any program can make, external ones and those of `:erl_eval` (whoever calls what it was given would run
-  Python's choice of code), bytes after the term, files that are not there or not what their names say, and anything
+  external funs and those of `:erl_eval` (whoever calls what it was given would run Python's choice of code; of other
+  funs Python can make some, too: call none that comes from there, unless you know what it is), bytes after the term, files that are not there or not what their names say, and anything
   that is no term. The message begins with `holds`.
   """
   @spec decode(binary, SharedMemory.t() | nil, String.t()) :: {:ok, term} | {:error, Error.t()}
