@@ -13,6 +13,7 @@ serving.py         what happens to one call
 asking.py          what a command asks of the host, and tells it
 streams.py         a stream: its credit, and how it is closed
 outgoing.py        what is on its way out
+waiting.py         waiting, and missing no signal meanwhile
 vigil.py           waiting awake for what comes within moments
 gil.py             whether there is a GIL, and what brought it back
 calls.py           one call: arguments, the command, its answer

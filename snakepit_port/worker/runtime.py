@@ -45,6 +45,7 @@ from snakepit_port.worker.serving import CHECKUP, Arguments, Serving, Settled
 from snakepit_port.worker.spare_frames import with_spare_frames
 from snakepit_port.worker.streams import Stream
 from snakepit_port.worker.vigil import Vigil
+from snakepit_port.worker.waiting import Waiting
 
 # BSD's sysexits.h, as the supervisor uses them.
 _EX_OK = 0
@@ -101,6 +102,8 @@ class Runtime(Serving):
         #: Whether a cancel is raised at the next step of what the handler has interrupted.
         self._raises_next = False
         self._thread = get_ident()
+        #: How it waits for answers of the host, from the first question on.
+        self._waiting: Waiting | None = None
         os.register_at_fork(after_in_child=self._forked)
 
     def run(self, frames: list[Frame]) -> int:
@@ -248,8 +251,6 @@ class Runtime(Serving):
         return self if self.may_ask and get_ident() == self._thread else None
 
     def ask(self, question: Question, frame: bytes) -> None:
-        poller = select.poll()
-        poller.register(self._channel, select.POLLIN)
         id = None
         try:
             self._question = question
@@ -260,8 +261,7 @@ class Runtime(Serving):
                 raise CallCancelled
             with_signals_held(lambda: self._say(frame, self._flush))
             while not question.is_over and not question.is_cancelled:
-                # May end by an exception of the adapter's own handlers, and nothing is lost.
-                poller.poll()
+                self._wait()
                 with_signals_held(lambda: with_spare_frames(self._take_in))
                 question.is_cancelled = question.is_cancelled or self._ended
         except ConnectionError:
@@ -275,6 +275,17 @@ class Runtime(Serving):
                     self._look()
         if question.is_cancelled:
             raise CallCancelled
+
+    def _wait(self) -> None:
+        """For what the host says. May end by an exception of the adapter's own handlers."""
+        if self._waiting is None:
+
+            def make() -> None:
+                self._waiting = Waiting(self._channel)
+
+            with_signals_held(make)
+        assert self._waiting is not None
+        self._waiting.wait()
 
     def tell(self, frame: bytes) -> None:
         # A cancel, too, waits until all of it is out.
@@ -476,6 +487,8 @@ class Runtime(Serving):
         stacks.forget()
         close_line()
         self._channel.close()
+        if self._waiting is not None:
+            self._waiting.close()
         if self._folder is not None:
             self._folder.forget()
         self._out.forget()

@@ -217,7 +217,8 @@ def test_others_go_on_meanwhile_and_answers_come_in_any_order(worker: Worker) ->
 
 @one_at_a_time
 def test_the_adapters_own_signal_ends_the_waiting(worker: Worker) -> None:
-    for _ in range(3):
+    # Often: a signal that came just before the wait in C was once lost, one in some thousand.
+    for _ in range(300):
         call = worker.begin("ask_until_alarm", "lookup")
         late = question(worker)
         os.kill(worker.process.pid, signal.SIGALRM)
