@@ -15,6 +15,13 @@ defmodule SnakepitPort.BulkTest do
     {server, link}
   end
 
+  defp folder! do
+    folder = temporary_path("bulk")
+    File.mkdir!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    folder
+  end
+
   defp files(link), do: File.ls!(link.shm.folder)
 
   defp rows(link) do
@@ -213,9 +220,7 @@ defmodule SnakepitPort.BulkTest do
   end
 
   test "an answer that is not read after that is removed in the end" do
-    folder = temporary_path("bulk")
-    File.mkdir!(folder)
-    on_exit(fn -> File.rm_rf!(folder) end)
+    folder = folder!()
     shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 1000}
     table = :ets.new(:table, [:public])
     File.write!(Path.join(folder, "w9-1-0-5"), "12345")
@@ -282,9 +287,7 @@ defmodule SnakepitPort.BulkTest do
   end
 
   test "a file that is not what its name says is refused" do
-    folder = temporary_path("bulk")
-    File.mkdir!(folder)
-    on_exit(fn -> File.rm_rf!(folder) end)
+    folder = folder!()
     shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 1000}
     File.write!(Path.join(folder, "w1-1-0-5"), "1234")
     File.write!(Path.join(folder, "w1-1-1-5"), "123456")
@@ -301,9 +304,7 @@ defmodule SnakepitPort.BulkTest do
   end
 
   test "a pipe is not waited for, a link not followed, and none is larger than all may be" do
-    folder = temporary_path("bulk")
-    File.mkdir!(folder)
-    on_exit(fn -> File.rm_rf!(folder) end)
+    folder = folder!()
     shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 5}
     File.write!(Path.join(folder, "h-1-0-5"), "12345")
     File.ln_s!("h-1-0-5", Path.join(folder, "w1-1-0-5"))

@@ -79,7 +79,15 @@ class Machine:
             record, roster, queue, sessions, standing, self._was_withdrawn, self._has_got_stuck
         )
         self._stopping = Stopping(
-            *(record, roster, queue, sessions, starting, draining, scaling, memory, standing),
+            record,
+            roster,
+            queue,
+            sessions,
+            starting,
+            draining,
+            scaling,
+            memory,
+            standing,
             withdrawal,
         )
         self._deadline_passed = withdrawal.deadline_passed

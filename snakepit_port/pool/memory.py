@@ -38,6 +38,7 @@ class Memory:
         self.watch(now)
 
     def stop(self) -> None:
+        """Measure none any more."""
         self._record.timers.cancel(self._timer)
         self._timer = None
 

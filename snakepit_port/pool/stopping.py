@@ -47,7 +47,7 @@ class Stopping:
         self._withdrawal = withdrawal
 
     def stop(self, now: float, grace: float, why: str) -> None:
-        """What is not done within `grace` seconds is answered and interrupted. Of two graces the
+        """What is not done within `grace` seconds is answered and cancelled. Of two graces the
         shorter counts, of two reasons the first."""
         state = self._standing.state
         if state is PoolState.STOPPED:

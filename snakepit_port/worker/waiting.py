@@ -45,11 +45,13 @@ class Waiting:
     def _give_back(self) -> None:
         others = self._others
         signal.set_wakeup_fd(others, warn_on_full_buffer=False)
+        # Nothing wider: a `TimeoutError`, which a handler may raise here as well, is an `OSError`.
         with suppress(BlockingIOError):
             came = os.read(self._woken, 4096)
             if others >= 0:
                 os.write(others, came)
 
     def close(self) -> None:
+        """In a forked child, which waits for nobody."""
         for fd in (self._woken, self._wake):
             os.close(fd)
