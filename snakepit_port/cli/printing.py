@@ -6,6 +6,7 @@ import codecs
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
@@ -14,6 +15,9 @@ from snakepit_port.cli.statuses import BAD_CONFIG
 from snakepit_port.printable import shown
 
 RED, GREEN, YELLOW, DIM = "31", "32", "33", "2"
+
+#: Control characters that JSON allows as they are, and a terminal may do something at.
+_LEFT_BY_JSON = re.compile("[\x7f-\x9f]")
 
 
 def print_json(value: Any) -> None:
@@ -29,7 +33,8 @@ def print_json_line(value: Any) -> None:
 def _json(value: Any, indent: int | None = None) -> str:
     # Where stdout has no place for all characters, JSON's own escapes stand for them.
     has_all = codecs.lookup(sys.stdout.encoding).name == "utf-8"
-    return json.dumps(value, ensure_ascii=not has_all, indent=indent)
+    text = json.dumps(value, ensure_ascii=not has_all, indent=indent)
+    return _LEFT_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_problems(
