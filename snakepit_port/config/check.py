@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -41,13 +42,14 @@ NO_POOLS_HINT = "a configuration needs at least one pool with a name and an adap
 
 def check(
     tree: Mapping[str, Any],
-    base_dir: str,
+    base_dir: str | os.PathLike[str],
     *,
     mistakes: list[Mistake],
     file: str | None = None,
     lines: Callable[[], Mapping[Path, int]] = dict,
 ) -> Config:
-    """The configuration in *tree*, a tree of plain dicts, lists and scalars.
+    """The configuration in *tree*, a tree of plain dicts, lists and scalars; relative paths in it
+    start from *base_dir*.
 
     *mistakes* are those found while the tree was made. *lines* is asked only when there are
     mistakes or warnings, for the lines on which paths are set.
@@ -56,9 +58,10 @@ def check(
 
     Raises ConfigError with every mistake, those of a file in the order of its lines.
     """
+    folder = _real(base_dir)
     old = None
     if legacy.recognised(tree):
-        old = legacy.convert(tree, legacy_python.find(base_dir))
+        old = legacy.convert(tree, legacy_python.find(folder))
 
     def source_of(path: Path) -> Path:
         return path if old is None else old.source_of(path)
@@ -76,10 +79,10 @@ def check(
 
     if old is not None:
         mistakes += old.mistakes
-    config = _config(tree if old is None else old.tree(), At(report, base_dir))
+    config = _config(tree if old is None else old.tree(), At(report, folder))
     if not mistakes and config is not None:
         doubts = [
-            (source_of(path), message, hint) for path, message, hint in warnings(config, base_dir)
+            (source_of(path), message, hint) for path, message, hint in warnings(config, folder)
         ]
         return replace(
             config,
@@ -87,6 +90,18 @@ def check(
             warnings=tuple(problems(doubts)) if doubts else (),
         )
     raise ConfigError(problems(mistakes))
+
+
+def _real(folder: str | os.PathLike[str]) -> str:
+    """*folder* without links: Mix makes one of an application's `priv`, say. Python looks for its
+    virtual environment in the path that it is started by, and takes the folder before `..` away
+    from that as text, where the system goes to the parent of what a link leads to.
+    """
+    try:
+        return os.path.realpath(folder)
+    except ValueError:
+        # No folder has such a name, and paths that start from it are refused.
+        return os.path.abspath(folder)
 
 
 def _line(path: Path, line_of: Mapping[Path, int]) -> int | None:

@@ -23,7 +23,7 @@ def load_terms(term: object, base_dir: str | os.PathLike[str]) -> Config:
     """
     mistakes: list[Mistake] = []
     tree = plain_tree(term, mistakes)
-    return check(tree, os.path.abspath(base_dir), mistakes=mistakes)
+    return check(tree, base_dir, mistakes=mistakes)
 
 
 def plain_tree(term: object, mistakes: list[Mistake]) -> dict[str, Any]:

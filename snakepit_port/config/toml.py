@@ -77,7 +77,7 @@ def load_toml_text(
         raise ConfigError([_problem(text, error, filename)]) from error
     return check(
         tree,
-        os.path.abspath(base_dir),
+        base_dir,
         mistakes=[],
         file=filename,
         lines=lambda: lines_of(text),

@@ -454,7 +454,8 @@ def test_a_terminal_does_nothing_at_json(folder: Path) -> None:
     env = {**os.environ, "SHADE": "žluť\x1b[31m\x7f\x9b31m"}
     result = run("check", "--env", "default", "--json", "good.toml", env=env)
     assert not {"\x1b", "\x7f", "\x9b"} & set(result.stdout)
-    assert {"name": "SHADE", "value": env["SHADE"], "source": "inherited"} in json.loads(result.stdout)
+    shade = {"name": "SHADE", "value": env["SHADE"], "source": "inherited"}
+    assert shade in json.loads(result.stdout)
 
 
 def test_a_terminal_does_nothing_at_an_environment(folder: Path) -> None:

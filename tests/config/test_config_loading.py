@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,22 @@ def test_paths_start_from_the_folder_of_the_file(tmp_path: Path) -> None:
     assert pool.python == f"{tmp_path}/.venv/bin/python"
     assert pool.python_path == (f"{tmp_path}/lib", "/opt/lib", f"{tmp_path}/../shared")
     assert pool_of(python="python3.12").python == "python3.12"
+
+
+def test_paths_start_from_the_folder_itself_where_a_link_leads_to_it(tmp_path: Path) -> None:
+    """As of an application's `priv` in `_build`; Python takes `priv/..` for `_build`."""
+    (tmp_path / "app/priv").mkdir(parents=True)
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/priv").symlink_to("../app/priv")
+    (tmp_path / "app/priv/pools.toml").write_text(
+        "[[pools]]\nname = 'a'\nadapter = 'a.b'\npython = '../.venv/bin/python'\n"
+    )
+    pool = load_toml(tmp_path / "build/priv/pools.toml").pools[0]
+    assert pool.python == f"{tmp_path}/app/priv/../.venv/bin/python"
+    venv.create(tmp_path / "app/.venv", symlinks=True)
+    prefix = "import sys; print(sys.prefix)"
+    found = subprocess.run([pool.python, "-c", prefix], capture_output=True, text=True).stdout
+    assert os.path.normpath(found.strip()) == f"{tmp_path}/app/.venv"
 
 
 @pytest.mark.parametrize("folder", ["/caf\udce9", "/a\0b"])
