@@ -25,6 +25,13 @@ defmodule SnakepitPort do
   information, those of stderr, where `logging` prints by default, as warnings, and what goes through Python's
   `snakepit_port.logs.Handler` with its own level.
 
+  The bridge adds two of the supervisor itself: `[:snakepit_port, :supervisor, :started]`, and `:stopped` with the
+  measurement `:uptime_ms` and the `:reason` `"shutdown"` or `"crashed"` (and a `:message`). What is told of a supervisor
+  that is killed ends there: no worker of it is told to have stopped. Both have its `:os_pid`.
+
+  Where Logger or a telemetry handler is slower than what they are given, log lines beyond 10,000 that wait are dropped,
+  and events beyond 20,000; how many is logged.
+
   Of events that tell of something wrong Logger gets a line, too, with the same metadata: a pool that is
   unavailable (an error), workers that do not start, crash or are killed for what they did, a reload whose workers do
   not start, doubts about threads (warnings). `SnakepitPort.Warnings` lists them. `logs: false` does not silence
@@ -67,6 +74,9 @@ defmodule SnakepitPort do
     * `:stop_timeout` - ms it may take to stop before it is killed, which is logged. Default: `:auto`, 3 s more than
       the configuration lets it take by `shutdown_grace_period`, and then the longest `cancel_grace_period` and
       `worker_shutdown_grace_period` of a pool: together 10.5 s where these are not set. A shorter one cuts them short
+    * `:heartbeat_interval` - ms between two looks at whether the Python supervisor, which is another process than its
+      workers, still says anything; default 30,000. One that has not answered from one to the next is killed, and the
+      server ends with an error, as when it dies. `:infinity` leaves it alone, in a debugger for one
 
   Errors: of type `:config` (with `problems`) for a configuration that is wrong or an interpreter
   that is missing, `:protocol_version`, `:timeout`, `:supervisor_down`, `:protocol_error`. Unlike with

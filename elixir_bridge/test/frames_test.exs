@@ -48,10 +48,10 @@ defmodule SnakepitPort.FramesTest do
   end
 
   test "other frames are sorted" do
-    assert Frames.sort(write({:event, "pool.ready", %{}, %{}})) == :report
-    assert Frames.sort(:erlang.term_to_binary({:event, "a.b", %{}, %{}})) == :report
-    assert Frames.sort(write({:log, %{"line" => "x"}})) == :report
-    assert Frames.sort(:erlang.term_to_binary({:log, %{}})) == :report
+    assert Frames.sort(write({:event, "pool.ready", %{}, %{}})) == :event
+    assert Frames.sort(:erlang.term_to_binary({:event, "a.b", %{}, %{}})) == :event
+    assert Frames.sort(write({:log, %{"line" => "x"}})) == :log
+    assert Frames.sort(:erlang.term_to_binary({:log, %{}})) == :log
     assert Frames.sort(write({:ready, %{}})) == {:other, {:ready, %{}}}
     assert Frames.sort(write({:error, nil, %{}})) == {:other, {:error, nil, %{}}}
   end

@@ -24,6 +24,7 @@ defmodule SnakepitPort.LifecycleTest do
             [start_timeout: 5.0e3],
             [stop_timeout: nil],
             [stop_timeout: -1],
+            [heartbeat_interval: 0],
             [python: "a\0b"],
             [config: "a\0b"],
             [config: ~c"a\0b"],
@@ -268,6 +269,40 @@ defmodule SnakepitPort.LifecycleTest do
       File.write!(fifo, "done")
       assert Task.await(call) == {:ok, "done"}
       refute :ets.member(link.table, self())
+    end
+
+    test "that hangs is killed when it has not answered for an interval", context do
+      # The beats are sent here.
+      server = start!(context, [[]], heartbeat_interval: :infinity)
+      :telemetry.attach(server, self())
+      monitor = server |> Process.whereis() |> Process.monitor()
+      os_pid = os_pid(server)
+
+      # It answers, and that is no reason to end it.
+      for _ <- 1..3 do
+        send(server, :heartbeat)
+        assert SnakepitPort.get_stats(server).os_pid == os_pid
+      end
+
+      kill(os_pid, "STOP")
+      await(fn -> File.read!("/proc/#{os_pid}/stat") =~ ~r/\) T / end)
+
+      call =
+        Task.async(fn -> SnakepitPort.execute("echo", [1], server: server, timeout: :infinity) end)
+
+      for _ <- 1..2, do: send(server, :heartbeat)
+      assert {:error, %Error{type: :supervisor_down, message: message}} = Task.await(call)
+      assert message =~ "the supervisor hung, and was killed"
+      assert_receive {:DOWN, ^monitor, _, _, _}
+      refute alive?(os_pid)
+
+      assert_receive {:telemetry, [_, :supervisor, :stopped], %{uptime_ms: _},
+                      %{os_pid: ^os_pid, reason: "crashed", message: ^message}}
+
+      # The OTP supervisor starts it again.
+      assert_receive {:telemetry, [_, :supervisor, :started], _, %{os_pid: other}}
+      assert other != os_pid
+      assert {:ok, 1} = SnakepitPort.execute("echo", [1], server: server)
     end
 
     test "that is stopped by SIGSTOP holds no caller, and serves again after SIGCONT", context do

@@ -1,6 +1,6 @@
 defmodule SnakepitPort.LinkTest do
   use ExUnit.Case, async: true
-  alias SnakepitPort.{Chunks, Delivery, Error, Frames, Link, LinkStream}
+  alias SnakepitPort.{Chunks, Delivery, Error, Frames, Heartbeat, Link, LinkStream}
 
   # This process is the owner, of a program that returns every frame.
   setup context do
@@ -136,5 +136,30 @@ defmodule SnakepitPort.LinkTest do
 
     for answer <- [{:result, "term"}, {:result, 1, "term", []}, {:error, %Error{}}],
         do: assert(Chunks.in_time(answer, 0) == answer)
+  end
+
+  describe "a heartbeat" do
+    test "goes on as long as anything is heard", %{link: %{port: port} = link} do
+      heartbeat = Heartbeat.start(1)
+
+      Enum.reduce(1..5, heartbeat, fn _, heartbeat ->
+        assert_receive :heartbeat
+        assert {:ok, heartbeat} = Heartbeat.beat(heartbeat, link)
+        assert_receive {^port, {:data, _ping}}
+        heartbeat
+      end)
+
+      Port.close(port)
+      assert {:ok, _} = Heartbeat.beat(heartbeat, link)
+    end
+
+    test "finds silence, but not before it has asked", context do
+      silent = [:binary, packet: 4, args: ["-c", "exec cat >/dev/null"]]
+      port = Port.open({:spawn_executable, "/bin/sh"}, silent)
+      link = Link.create(:"#{context.test} silent", port, self(), 1000)
+      heartbeat = Heartbeat.start(:infinity)
+      assert {:ok, heartbeat} = Heartbeat.beat(heartbeat, link)
+      assert Heartbeat.beat(heartbeat, link) == :silent
+    end
   end
 end

@@ -88,7 +88,7 @@ defmodule SnakepitPort.Frames do
     * `{:tool, id}` - call `id` asks for a tool; `SnakepitPort.Tools` reads it
     * `:send` - a message to a process; the same
     * `{:progress, id, done, total}` - how far call `id` is
-    * `:report` - an event or a log line; `pool_event/1` and `SnakepitPort.Reporter` read it
+    * `:event`, `:log` - an event, a log line; `pool_event/1` and `SnakepitPort.Reporter` read it
     * `{:other, frame}` - the frame as a tuple
     * `:error` - not a frame
   """
@@ -99,7 +99,8 @@ defmodule SnakepitPort.Frames do
           | {:tool, id}
           | :send
           | {:progress, id, number, number}
-          | :report
+          | :event
+          | :log
           | {:other, tuple}
           | :error
   def sort(<<131, 104, 3, 119, 6, "result", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
@@ -109,8 +110,8 @@ defmodule SnakepitPort.Frames do
 
   def sort(<<131, 104, 3, 119, 5, "chunk", 98, 0::1, id::31, _::binary>>), do: {:chunk, id}
   def sort(<<131, 104, 3, 119, 5, "error", 98, 0::1, id::31, _::binary>>), do: {:answer, id}
-  def sort(<<131, 104, 4, 119, 5, "event", _::binary>>), do: :report
-  def sort(<<131, 104, 2, 119, 3, "log", _::binary>>), do: :report
+  def sort(<<131, 104, 4, 119, 5, "event", _::binary>>), do: :event
+  def sort(<<131, 104, 2, 119, 3, "log", _::binary>>), do: :log
   def sort(<<131, 104, 5, 119, 4, "tool", 98, 0::1, id::31, _::binary>>), do: {:tool, id}
   # Not looked at: a pid of another node may be an atom that this one does not know.
   def sort(<<131, 104, 3, 119, 4, "send", _::binary>>), do: :send
@@ -121,8 +122,8 @@ defmodule SnakepitPort.Frames do
       {:result, id, payload, names} -> with_files(id, payload, names)
       {:error, id, %{}} when is_integer(id) -> {:answer, id}
       {:chunk, id, payload} when is_integer(id) and is_binary(payload) -> {:chunk, id}
-      {:event, name, %{}, %{}} when is_binary(name) -> :report
-      {:log, %{}} -> :report
+      {:event, name, %{}, %{}} when is_binary(name) -> :event
+      {:log, %{}} -> :log
       {:tool, id, number, name, args} -> asked(id, number, name, args)
       {:send, _pid, message} when is_binary(message) -> :send
       {:progress, id, done, total} -> progress(id, done, total)
@@ -188,7 +189,7 @@ defmodule SnakepitPort.Frames do
     end
   end
 
-  @doc "Of a report: the name of an event about a pool, the pool, and the metadata; else `nil`."
+  @doc "Of an event about a pool: its name, the pool, and the metadata; else `nil`."
   @spec pool_event(binary) :: {String.t(), String.t(), map} | nil
   def pool_event(<<131, 104, 2, 119, 3, "log", _::binary>>), do: nil
 

@@ -13,6 +13,7 @@ defmodule SnakepitPort.Options do
           | {:tools, %{(String.t() | atom) => Tools.tool()} | [{atom, Tools.tool()}]}
           | {:start_timeout, timeout}
           | {:stop_timeout, timeout | :auto}
+          | {:heartbeat_interval, timeout}
 
   @defaults [
     config: nil,
@@ -21,7 +22,9 @@ defmodule SnakepitPort.Options do
     logs: true,
     tools: [],
     start_timeout: 15_000,
-    stop_timeout: :auto
+    stop_timeout: :auto,
+    # Twice this is the usual `net_ticktime` of OTP's kernel, after which it takes a node for dead.
+    heartbeat_interval: 30_000
   ]
 
   # In ms.
@@ -47,6 +50,13 @@ defmodule SnakepitPort.Options do
 
     check!(:start_timeout, opts, "milliseconds or :infinity", &timeout?/1)
     check!(:stop_timeout, opts, "milliseconds, :infinity or :auto", &(&1 == :auto or timeout?(&1)))
+
+    check!(
+      :heartbeat_interval,
+      opts,
+      "milliseconds from 1 on, or :infinity",
+      &(&1 != 0 and timeout?(&1))
+    )
 
     opts
   end

@@ -4,8 +4,12 @@ defmodule SnakepitPort.Reporter do
   that tell of something wrong go to Logger, too (`SnakepitPort.Warnings`).
 
   A process of its own, because telemetry handlers are the application's code and Logger may make its
-  callers wait: neither must hold up answers. When it cannot keep up, what is over
-  10,000 waiting reports is dropped, counted, and the number logged.
+  callers wait: neither must hold up answers. When it cannot keep up, what is too much is dropped and counted, and
+  the number logged, once a second at most: log lines while 10,000 reports wait, events while 20,000 do. So
+  no flood of lines takes an event away.
+
+  It tells of the supervisor itself, too: `[:snakepit_port, :supervisor, :started]` and `:stopped`, by which whoever
+  counts workers begins anew.
 
   It ends after its owner, with everything handed on that the owner gave it; but when a telemetry handler or Logger
   holds it up for more than a second then, it is killed.
@@ -13,11 +17,20 @@ defmodule SnakepitPort.Reporter do
 
   use GenServer
   require Logger
-  alias SnakepitPort.{Frames, Names, Warnings}
+  alias SnakepitPort.{Error, Frames, Names, Warnings}
 
-  @max_waiting 10_000
+  @max_waiting %{log: 10_000, event: 20_000}
+
+  # Counters: of what waits, and of what was dropped of each kind.
   @waiting 1
-  @dropped 2
+  @dropped %{log: 2, event: 3}
+
+  @kinds %{log: "log line", event: "event"}
+
+  @shutdown %{reason: "shutdown"}
+
+  # How often it is told that something was dropped, in ms.
+  @drops_told_every 1_000
 
   # How long it may take for a report when its owner is gone, in ms.
   @patience 1_000
@@ -26,22 +39,29 @@ defmodule SnakepitPort.Reporter do
   defstruct @enforce_keys
   @type t :: %__MODULE__{pid: pid, counts: :counters.counters_ref()}
 
-  @doc "Starts the reporter of the calling process."
-  @spec start(atom, boolean) :: t
-  def start(server, logs?) do
-    counts = :counters.new(2, [])
-    {:ok, pid} = GenServer.start(__MODULE__, {self(), server, logs?, counts})
+  @doc "Starts the reporter of the calling process, which owns the port to the supervisor `os_pid`."
+  @spec start(atom, boolean, pos_integer | nil) :: t
+  def start(server, logs?, os_pid) do
+    counts = :counters.new(3, [])
+    {:ok, pid} = GenServer.start(__MODULE__, {self(), server, logs?, os_pid, counts})
     %__MODULE__{pid: pid, counts: counts}
   end
 
+  @doc "Has it tell that the supervisor has started, and can be called. Never waits."
+  @spec started(t) :: :ok
+  def started(%__MODULE__{pid: pid}) do
+    send(pid, :started)
+    :ok
+  end
+
   @doc "Hands on an event or log frame. Never waits."
-  @spec report(t, binary) :: :ok
-  def report(%__MODULE__{pid: pid, counts: counts}, frame) do
-    if :counters.get(counts, @waiting) < @max_waiting do
+  @spec report(t, :event | :log, binary) :: :ok
+  def report(%__MODULE__{pid: pid, counts: counts}, kind, frame) do
+    if :counters.get(counts, @waiting) < @max_waiting[kind] do
       :counters.add(counts, @waiting, 1)
       send(pid, {:report, frame})
     else
-      :counters.add(counts, @dropped, 1)
+      :counters.add(counts, @dropped[kind], 1)
     end
 
     :ok
@@ -78,25 +98,52 @@ defmodule SnakepitPort.Reporter do
   def unsubscribe(pid), do: GenServer.call(pid, {:unsubscribe, self()})
 
   @impl true
-  def init({owner, server, logs?, counts}) do
+  def init({owner, server, logs?, os_pid, counts}) do
     # What a telemetry handler starts and links may crash.
     Process.flag(:trap_exit, true)
     Process.monitor(owner)
     watch(self(), owner, counts)
     telemetry = if Code.ensure_loaded?(:telemetry), do: :telemetry
 
-    {:ok,
-     %{
-       owner: owner,
-       server: server,
-       logs?: logs?,
-       telemetry: telemetry,
-       counts: counts,
-       # The call that each came with, and the monitor.
-       subscribers: %{},
-       failed?: false
-     }}
+    state = %{
+      owner: owner,
+      server: server,
+      logs?: logs?,
+      os_pid: os_pid,
+      started_at: System.monotonic_time(:millisecond),
+      telemetry: telemetry,
+      counts: counts,
+      # The call that each came with, and the monitor.
+      subscribers: %{},
+      failed?: false,
+      # Whether what was dropped will be told soon.
+      tells_drops?: false,
+      # What `:stopped` will say, unless the owner goes otherwise.
+      ending: @shutdown
+    }
+
+    {:ok, state}
   end
+
+  @impl true
+  def terminate(:normal, state) do
+    tell_drops(state)
+    uptime = System.monotonic_time(:millisecond) - state.started_at
+    tell(:stopped, %{uptime_ms: uptime}, state.ending, state)
+  end
+
+  def terminate(_, _), do: :ok
+
+  defp tell(what, measurements, metadata, state) do
+    name = [:snakepit_port, :supervisor, what]
+    metadata = Map.merge(metadata, %{os_pid: state.os_pid, server: state.server})
+    publish({:snakepit_port, :event, name, measurements, metadata}, state)
+    execute(name, measurements, metadata, state)
+  end
+
+  defp ending(reason) when reason in [:normal, :shutdown], do: @shutdown
+  defp ending({%Error{message: message}, _}), do: %{reason: "crashed", message: message}
+  defp ending(other), do: %{reason: "crashed", message: Exception.format_exit(other)}
 
   # A handler that hangs would keep it for ever: no message reaches it, and its owner may have been killed.
   defp watch(reporter, owner, counts) do
@@ -142,12 +189,19 @@ defmodule SnakepitPort.Reporter do
   @impl true
   def handle_info({:report, frame}, state) do
     :counters.sub(state.counts, @waiting, 1)
-    admit_drops(state)
-
-    {:noreply, hand_on(Frames.read(frame), state)}
+    {:noreply, hand_on(Frames.read(frame), note_drops(state))}
   end
 
-  def handle_info({:DOWN, _, _, owner, _}, %{owner: owner} = state), do: {:stop, :normal, state}
+  def handle_info(:started, state), do: {:noreply, tell(:started, %{}, %{}, state)}
+
+  def handle_info(:tell_drops, state) do
+    tell_drops(state)
+    {:noreply, %{state | tells_drops?: false}}
+  end
+
+  def handle_info({:DOWN, _, _, owner, reason}, %{owner: owner} = state) do
+    {:stop, :normal, %{state | ending: ending(reason)}}
+  end
 
   def handle_info({:DOWN, _, _, pid, _}, state) do
     {:noreply, %{state | subscribers: Map.delete(state.subscribers, pid)}}
@@ -218,18 +272,29 @@ defmodule SnakepitPort.Reporter do
     for {pid, _} <- state.subscribers, do: send(pid, message)
   end
 
-  defp admit_drops(%{counts: counts, server: server}) do
-    case :counters.get(counts, @dropped) do
-      0 ->
-        :ok
+  defp note_drops(%{tells_drops?: false} = state) do
+    tells? = dropped(state) != []
+    if tells?, do: Process.send_after(self(), :tell_drops, @drops_told_every)
+    %{state | tells_drops?: tells?}
+  end
 
-      n ->
-        :counters.sub(counts, @dropped, n)
+  defp note_drops(state), do: state
 
-        Logger.warning(
-          "#{inspect(server)} dropped #{n} events and log lines: Logger or a telemetry handler is " <>
-            "slower than they arrive"
-        )
+  defp dropped(%{counts: counts}) do
+    for {kind, index} <- @dropped, n = :counters.get(counts, index), n > 0, do: {kind, index, n}
+  end
+
+  defp tell_drops(state) do
+    with [_ | _] = dropped <- dropped(state) do
+      for {_, index, n} <- dropped, do: :counters.sub(state.counts, index, n)
+      what = Enum.map_join(dropped, " and ", fn {kind, _, n} -> count(n, @kinds[kind]) end)
+
+      Logger.warning(
+        "#{inspect(state.server)} dropped #{what}: Logger or a telemetry handler is slower than they arrive"
+      )
     end
   end
+
+  defp count(1, what), do: "1 #{what}"
+  defp count(n, what), do: "#{n} #{what}s"
 end

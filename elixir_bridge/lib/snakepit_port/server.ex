@@ -21,6 +21,7 @@ defmodule SnakepitPort.Server do
     Error,
     Frames,
     Handshake,
+    Heartbeat,
     Link,
     Options,
     Pools,
@@ -105,13 +106,14 @@ defmodule SnakepitPort.Server do
   defp start(opts, parent) do
     with :ok <- free_table(opts[:name]),
          {:ok, port, os_pid, offer} <- Handshake.run(opts, parent) do
-      reporter = Reporter.start(opts[:name], opts[:logs])
+      reporter = Reporter.start(opts[:name], opts[:logs], os_pid)
       Process.monitor(reporter.pid)
       link = Link.create(opts[:name], port, reporter.pid, offer.max_frame_bytes, offer.shm)
       Link.note_origin(link, opts[:config], offer.base_dir, offer.capabilities)
       Link.note_call_timeouts(link, offer.call_timeouts)
       for {name, tool} <- opts[:tools], do: Tools.put(link, Call.text(name, "a tool"), tool)
       Link.publish(link)
+      Reporter.started(reporter)
 
       {:ok,
        %{
@@ -120,6 +122,7 @@ defmodule SnakepitPort.Server do
          os_pid: os_pid,
          link: link,
          reporter: reporter,
+         heartbeat: Heartbeat.start(opts[:heartbeat_interval]),
          tools: Tools.start_link(link),
          # The calls that have asked for a tool.
          asking: %{},
@@ -174,6 +177,22 @@ defmodule SnakepitPort.Server do
   def handle_info(:collect, state) do
     :erlang.garbage_collect()
     {:noreply, state}
+  end
+
+  def handle_info(:heartbeat, state) do
+    case Heartbeat.beat(state.heartbeat, state.link) do
+      {:ok, heartbeat} ->
+        {:noreply, %{state | heartbeat: heartbeat}}
+
+      :silent ->
+        Program.kill(state.port, state.os_pid)
+
+        message =
+          "the supervisor hung, and was killed: it has said nothing, nor answered, for heartbeat_interval " <>
+            "(#{state.heartbeat.interval} ms)"
+
+        down(%Error{type: :supervisor_down, message: message}, state)
+    end
   end
 
   def handle_info({:watch, caller}, state) do
@@ -232,9 +251,13 @@ defmodule SnakepitPort.Server do
         Delivery.pass(state.link, id, frame)
         state
 
-      :report ->
-        Reporter.report(state.reporter, frame)
+      :event ->
+        Reporter.report(state.reporter, :event, frame)
         note_pool(frame, state)
+
+      :log ->
+        Reporter.report(state.reporter, :log, frame)
+        state
 
       {:tool, id} ->
         Tools.run(state.tools, frame)
@@ -297,6 +320,9 @@ defmodule SnakepitPort.Server do
   end
 
   defp other({:ready, _info}, state), do: tell_waiting(%{state | pools: Pools.ready(state.pools)})
+
+  # That it came is what counts.
+  defp other({:pong, _}, state), do: state
 
   defp other({:error, nil, %{} = error}, state) do
     Logger.error("the supervisor complains: " <> Exception.message(Error.from_wire(error)))
