@@ -258,7 +258,8 @@ POOL = _section(
         Setting(
             "queue_timeout",
             Duration(infinity=True),
-            "How long a call may wait for a worker.",
+            "How long a call may wait for a worker to begin it; where `prefetch` is a number, what "
+            "was sent ahead waits longer.",
         ),
         Setting(
             "call_timeout",
@@ -400,9 +401,9 @@ POOL = _section(
             "How many calls may be with a worker at once, the running one included. `auto` sends "
             "ahead only commands that have proved to be fast: few of one that is new or was slow "
             "of late, up to 31 of one that has been fast some thousand times. What waits behind "
-            "one that takes its time all the same (20 ms) is taken back, for whichever worker is "
-            "free first; that takes a signal, which C code that does not repeat its system calls "
-            "may notice (EINTR).",
+            "one that takes its time all the same (20 ms) is taken back where another worker takes "
+            "it sooner, and when its `queue_timeout` is over; that takes a signal, which C code "
+            "that does not repeat its system calls may notice (EINTR).",
         ),
     ],
 )

@@ -51,6 +51,8 @@ class Call:
     `credit` is how many more chunks a stream call may be answered with, None for a call that is no
     stream. `granted` is what of it came after the call, so that its frame does not say it.
 
+    `queue_due` is when it has waited for its `queue_timeout`, be it in the queue or at a worker.
+
     It `is_recalled` once its worker was asked to give it back if it has not begun it.
 
     `sequence` is its place among all calls that its worker was sent, from 0; `running_since` is
@@ -67,6 +69,7 @@ class Call:
         "granted",
         "id",
         "is_recalled",
+        "queue_due",
         "queue_timeout",
         "queue_timer",
         "running_since",
@@ -106,6 +109,7 @@ class Call:
         self.running_since = 0.0
         self.waits_for: Worker | None = None
         self.arrived_at = 0.0
+        self.queue_due = math.inf
         self.deadline_timer: Timer | None = None
         self.queue_timer: Timer | None = None
 

@@ -47,7 +47,7 @@ class Dispatch:
         elif queue.is_full:
             queue.refuse(call)
         else:
-            queue.add(call, now, only)
+            queue.add(call, only)
             if only is None:
                 self._scaling.call_waits(now)
 

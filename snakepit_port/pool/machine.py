@@ -133,6 +133,7 @@ class Machine:
         record = self._record
         record.counts["requests"] += 1
         call.arrived_at = now
+        call.queue_due = now + call.queue_timeout
         timeout = call.timeout
         if self._standing.state is not _SERVES and self._standing.refuse_if_closed(call):
             pass

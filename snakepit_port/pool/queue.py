@@ -18,7 +18,7 @@ class Queue:
     one may have, in that worker's own line, so that they hold up nobody else.
 
     `bytes` is what all their frames take. `waited_too_long` is called with a call whose
-    `queue_timeout` is over, and the time.
+    `queue_due` has come, and the time.
     """
 
     def __init__(self, record: Record, waited_too_long: Callable[[Call, float], None]) -> None:
@@ -79,10 +79,10 @@ class Queue:
             )
         record.fail(call, "pool_saturated", message)
 
-    def add(self, call: Call, now: float, worker: Worker | None = None) -> None:
+    def add(self, call: Call, worker: Worker | None = None) -> None:
         """Have the call wait: for this worker, if one is given, else for any."""
-        if call.queue_timeout != math.inf:
-            due = now + call.queue_timeout
+        due = call.queue_due
+        if due != math.inf:
             call.queue_timer = self._record.timers.at(due, self._waited_too_long, call)
         call.state = QUEUED
         self.bytes += len(call.frame)
@@ -95,9 +95,9 @@ class Queue:
         else:
             self.lines.setdefault(worker, OrderedDict())[call.id] = call
 
-    def add_first(self, call: Call, now: float) -> None:
+    def add_first(self, call: Call) -> None:
         """Back to the front: it had already waited its turn."""
-        self.add(call, now)
+        self.add(call)
         self.waiting.move_to_end(call.id, last=False)
 
     def tie(self, call: Call, worker: Worker) -> None:

@@ -26,7 +26,8 @@ from snakepit_port.pool.worker import READY, Worker
 class Recalling:
     """Not where `prefetch` is a number: then calls wait at workers whatever that takes. And not
     where no other worker would take them sooner, or the pool would refuse them: to ask takes a
-    signal, which code in C that does not repeat its system calls may notice (EINTR)."""
+    signal, which code in C that does not repeat its system calls may notice (EINTR). But what has
+    waited for its `queue_timeout` is taken back in any case, to be answered with that."""
 
     def __init__(
         self,
@@ -42,6 +43,8 @@ class Recalling:
         self._scaling = scaling
         self._standing = standing
         self._timer: Timer | None = None
+        #: When that is due.
+        self._due = math.inf
 
     def changed(self, now: float) -> None:
         """There is another worker, or there are other rules."""
@@ -50,48 +53,57 @@ class Recalling:
 
     def watch(self, now: float) -> None:
         """A call waits at a worker."""
-        if self._timer is None and self._roster.judges_speed:
-            self._timer = self._record.timers.at(now + STALL_SECONDS, self._look)
+        if self._due > now + STALL_SECONDS and self._roster.judges_speed:
+            self._look_at(now + STALL_SECONDS)
+
+    def _look_at(self, due: float) -> None:
+        timers = self._record.timers
+        timers.cancel(self._timer)
+        self._due = due
+        self._timer = None if due == math.inf else timers.at(due, self._look)
 
     def _look(self, _: None, now: float) -> None:
         """Ask every worker that has answered nothing for too long for what waits there, once, and
-        look again when the next one may have."""
-        self._timer = None
-        grows, serving = self._scaling.may_grow, self._roster.serving()
-        if not self._roster.judges_speed or not (serving or grows):
-            return
-        is_the_time = (
-            not self._record.is_deaf
-            and self._standing.takes_calls
-            and (grows or self._roster.goes_on(now))
-        )
+        look again when the next one may have, or a call has waited for too long."""
         next_due = math.inf
-        for worker in self._roster.workers.values():
-            if not worker.listens or len(worker.calls) <= worker.capacity:
-                continue
-            others = serving - (worker.state is READY)
-            if not (others or grows):
-                # When somebody else takes calls, it is looked again.
-                continue
-            due = worker.busy_since + STALL_SECONDS
-            if due > now:
-                next_due = min(next_due, due)
-            elif not (waiting := self._waiting(worker)):
-                continue
-            elif is_the_time:
-                for call in waiting:
-                    call.is_recalled = True
-                self._record.effects.append(Recall(worker, waiting))
+        if self._roster.judges_speed:
+            for worker in self._roster.workers.values():
+                if worker.listens and len(worker.calls) > worker.capacity:
+                    next_due = min(next_due, self._look_for_what_waits(worker, now))
+        self._look_at(next_due)
+
+    def _look_for_what_waits(self, worker: Worker, now: float) -> float:
+        """Returns when to look at this worker again."""
+        due = worker.busy_since + STALL_SECONDS
+        if due > now:
+            return due
+        if not (waiting := self._waiting(worker)) or not self._standing.takes_calls:
+            return math.inf
+        # As often as a worker that goes on is seen to.
+        soon = now + OVERDUE_SECONDS
+        if self._record.is_deaf:
+            return soon
+        grows = self._scaling.may_grow
+        # Where there is nobody else, it is looked again when somebody comes.
+        has_others = grows or self._roster.serving() > (worker.state is READY)
+        goes_on = grows or self._roster.goes_on(now)
+        recalled, next_due = [], soon if has_others and not goes_on else math.inf
+        for call in waiting:
+            if call.queue_due <= now or (
+                has_others and goes_on and not self._sessions.is_tied(call)
+            ):
+                call.is_recalled = True
+                recalled.append(call)
             else:
-                # As often as a worker that goes on is seen to.
-                next_due = min(next_due, now + OVERDUE_SECONDS)
-        if next_due < math.inf:
-            self._timer = self._record.timers.at(next_due, self._look)
+                next_due = min(next_due, call.queue_due)
+        if recalled:
+            self._record.effects.append(Recall(worker, recalled))
+        return next_due
 
     def _waiting(self, worker: Worker) -> list[Call]:
-        """The calls that wait there, and could go elsewhere."""
+        """The calls that wait there, and were not asked for."""
         return [
             call
             for call in islice(worker.calls.values(), worker.capacity, None)
-            if call.state is SENT and not call.is_recalled and not self._sessions.is_tied(call)
+            if call.state is SENT and not call.is_recalled
         ]

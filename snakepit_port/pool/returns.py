@@ -82,12 +82,12 @@ class Returns:
                 if self._sessions.is_tied(call):
                     self._sessions.refuse_lost(call)
                 else:
-                    self._requeue(call, now)
+                    self._wait_anew(call, now)
         for call in reversed(started):
             if call.state is SENT:
                 call.attempt += 1
                 record.counts["retries"] += 1
-                self._requeue(call, now)
+                self._wait_anew(call, now)
         return started
 
     def _may_be_tried_again(self, worker: Worker, call: Call, error: Mapping[str, Any]) -> bool:
@@ -100,8 +100,13 @@ class Returns:
             and not (call.session is not None and self._sessions.are_strict)
         )
 
+    def _wait_anew(self, call: Call, now: float) -> None:
+        """Its worker is gone: it has all of its `queue_timeout` again."""
+        call.queue_due = now + call.queue_timeout
+        self._requeue(call, now)
+
     def _requeue(self, call: Call, now: float) -> None:
         call.is_recalled = False
         if not self._standing.refuse_if_unavailable(call):
-            self._queue.add_first(call, now)
+            self._queue.add_first(call)
             self._scaling.call_waits(now)

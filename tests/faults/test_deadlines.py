@@ -6,6 +6,8 @@ wait for.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,31 @@ async def test_a_queued_call_is_answered_and_never_started() -> None:
         assert error.worker is None
         assert "waiting for a worker" in str(error)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_call_that_was_sent_ahead_keeps_its_queue_timeout(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    async def times_out_in_time(host: Host) -> None:
+        with pytest.raises(CallError) as caught:
+            await host.call(None, "read", ["/dev/null"], queue_timeout=0.1)
+        assert caught.value.type == "queue_timeout"
+
+    async with open_host(config(pool_size=1)) as host, trio.open_nursery() as nursery:
+        # It is known to be fast, so that others are sent ahead to wait behind it.
+        for _ in range(1000):
+            await host.call(None, "read", ["/dev/null"])
+        nursery.start_soon(host.call, None, "read", [str(pipe)])
+        await trio.lowlevel.checkpoint()
+        async with trio.open_nursery() as waiting:
+            for _ in range(8):
+                waiting.start_soon(times_out_in_time, host)
+        pipe.write_bytes(b"")
+        # None of them was begun.
+        await host.call(None, "read", ["/dev/null"])
+        stats = await host.stats()
+        assert (stats["queue_timeouts"], stats["requests"]) == (8, 1010)
 
 
 @pytest.mark.parametrize("command", ["loop_in_python", "sleep_on", "read_on", "wait_on_a_lock"])

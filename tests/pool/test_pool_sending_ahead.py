@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -296,6 +297,73 @@ class TestWhatIsTakenBack:
         pool.wait(1.0)
         assert pool.outcome(waiting) == "queue_timeout"
         assert pool.outcomes(calls).count(None) == 1
+
+    def test_what_waits_at_a_worker_waits_no_longer_than_in_the_queue(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("moody")
+        pool.wait(7.0)
+        limits = [0.5, 2.0, 0.5, math.inf, 0.001]
+        first, *waiting = [pool.call("moody", queue_timeout=limit) for limit in [0.001, *limits]]
+        short, long, other, endless, shortest = waiting
+        pool.wait(STALL_SECONDS)
+        assert pool.recalled == [(worker.id, [shortest.id])]
+        pool.give_back(worker, [shortest])
+        pool.wait(0.4)
+        # One that comes later may have less time.
+        assert pool.outcomes([first, *waiting]) == [None] * 5 + ["queue_timeout"]
+        pool.wait(0.1)
+        assert pool.recalled[1:] == [(worker.id, [short.id, other.id])]
+        # It has begun one of them meanwhile.
+        pool.answer(worker, first)
+        pool.give_back(worker, [other])
+        pool.wait(2.0)
+        assert pool.recalled[2:] == [(worker.id, [long.id])]
+        pool.give_back(worker, [long])
+        pool.wait(60.0)
+        assert pool.outcome(other) == pool.outcome(long) == "queue_timeout"
+        assert at(worker) == [short.id, endless.id]
+        assert pool.machine.next_due is None
+
+    def test_a_call_with_less_time_than_those_that_wait_is_seen_to_in_time(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("moody")
+        pool.learn("fast")
+        for command in ("moody", "fast"):
+            pool.call(command, queue_timeout=60.0)
+        pool.wait(2 * STALL_SECONDS)
+        pool.answer(worker)
+        late = pool.call("fast", queue_timeout=0.1)
+        assert at(worker)[-1] == late.id
+        pool.wait(0.1)
+        assert pool.recalled == [(worker.id, [late.id])]
+
+    def test_so_does_a_call_of_a_strict_session(self) -> None:
+        pool = Driver(affinity="strict_queue")
+        (worker,) = pool.up()
+        pool.learn("moody")
+        first = pool.call("moody", session="s")
+        own, other = (pool.call("moody", session="s", queue_timeout=t) for t in (0.5, 60.0))
+        assert at(worker) == ids([first, own, other])
+        pool.wait(0.5)
+        assert pool.recalled == [(worker.id, [own.id])]
+        pool.give_back(worker, [own])
+        pool.wait(0.0)
+        assert pool.outcome(own) == "queue_timeout"
+        assert at(worker) == ids([first, other])
+
+    def test_where_all_workers_stall_it_is_told_too(self, pool: Driver) -> None:
+        calls = [pool.call("moody", queue_timeout=1.0) for _ in range(4)]
+        pool.wait(0.9)
+        assert pool.recalled == []
+        pool.wait(0.2)
+        waiting = [(worker, list(worker.calls.values())[1:]) for worker in pool.workers]
+        assert pool.recalled == [(worker.id, ids(calls)) for worker, calls in waiting]
+        for worker, behind in waiting:
+            pool.give_back(worker, behind)
+        pool.wait(0.0)
+        assert pool.outcomes(calls) == [None, None, "queue_timeout", "queue_timeout"]
 
     def test_calls_of_strict_sessions_stay(self) -> None:
         pool = Driver(pool_size=2, affinity="strict_queue")
