@@ -22,6 +22,7 @@ COUNTERS = (
     "cancelled",
     "worker_crashes",
     "started",
+    "start_failures",
     "retries",
 )
 

@@ -138,6 +138,7 @@ class Starting:
 
     def failed(self, worker: Worker, error: Mapping[str, Any], now: float) -> None:
         """A worker went before it was ready."""
+        self._record.counts["start_failures"] += 1
         self.cannot_start = True
         self._attempt_ended(now)
         self.cause = dict(error)

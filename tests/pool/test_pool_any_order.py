@@ -671,6 +671,10 @@ class AnyOrder(RuleBasedStateMachine):
         del self.processes[process.worker]
         if process.is_ready and not process.is_killed and not process.is_finishing:
             self.counts["worker_crashes"] += 1
+        if not process.is_ready and not self.is_stopping:
+            # A reload had other settings for it: nobody waits for it any more.
+            is_outdated = self.machine._reloading.is_outdated(process.worker)
+            self.counts["start_failures"] += not is_outdated
         left = process.calls[process.taken_up :]
         again = [
             c for c in process.calls[: process.taken_up] if self.may_be_tried_again(process, c)
@@ -782,6 +786,7 @@ class AnyOrder(RuleBasedStateMachine):
             "cancelled": self.counts["cancelled"],
             "worker_crashes": self.counts["worker_crashes"],
             "started": self.counts["started"],
+            "start_failures": self.counts["start_failures"],
             "retries": sum(call.attempt - 1 for call in self.calls),
             "workers": len(serving),
             "available": len(serving) - busy,

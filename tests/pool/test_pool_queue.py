@@ -203,6 +203,7 @@ def test_statistics() -> None:
         "cancelled": 0,
         "worker_crashes": 0,
         "started": 2,
+        "start_failures": 0,
         "retries": 0,
     }
     pool.answer(one)

@@ -90,6 +90,7 @@ def test_a_failure_is_told_even_if_others_of_its_batch_are_ready_after_it() -> N
     (event,) = pool.heard("worker.start_failed")
     assert event.measurements == {"attempt": 1, "retry_in_ms": 0.0}
     assert event.metadata["worker"] == one.id
+    assert pool.machine.stats()["start_failures"] == 1
     assert pool.started[3:] == ["p-4"]
 
 

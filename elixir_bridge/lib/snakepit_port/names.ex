@@ -19,7 +19,7 @@ defmodule SnakepitPort.Names do
     gil module kind commands stderr
     source level line
     errors queue_timeouts pool_saturated available busy run_id pools
-    state timeouts cancelled worker_crashes started sessions retries
+    state timeouts cancelled worker_crashes started start_failures sessions retries
     id memory_bytes memory_limit_bytes busy_ms waiting reload
   )
 
