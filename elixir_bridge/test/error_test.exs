@@ -48,6 +48,8 @@ defmodule SnakepitPort.ErrorTest do
       })
 
     assert [%{place: "pools[0].adaptor", hint: "adapter?", file: nil}, _] = error.problems
+    # What a reload has it from is no command.
+    assert Exception.message(%{error | command: "reload"}) == Exception.message(error)
 
     assert Exception.message(error) == """
            the configuration has 2 problems

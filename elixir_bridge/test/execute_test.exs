@@ -120,6 +120,16 @@ defmodule SnakepitPort.ExecuteTest do
     end
   end
 
+  test "options of Snakepit that have another name here are told with that", %{opts: opts} do
+    for {name, renamed} <- [pool_name: :pool, checkout_timeout: :queue_timeout] do
+      error =
+        assert_raise ArgumentError, fn -> SnakepitPort.execute("pid", [], [{name, :hpc} | opts]) end
+
+      told = "unknown option {#{inspect(name)}, :hpc}, which is #{renamed}: here; there is :server"
+      assert String.starts_with?(error.message, told)
+    end
+  end
+
   test "keyword lists are neither arguments nor options in their place", %{opts: opts} do
     calls = [
       &SnakepitPort.execute("echo", &1, opts),

@@ -17,6 +17,9 @@ defmodule SnakepitPort.Call do
   # The first elements of pairs that stand for a value: section 2 of the protocol.
   @marks [:"$bytes", :"$shm"]
 
+  # Options that Snakepit has by another name.
+  @renamed %{pool_name: :pool, checkout_timeout: :queue_timeout}
+
   # `window` is of stream calls only, see `SnakepitPort.Chunks`; `progress` of others.
   defstruct server: SnakepitPort, pool: nil, timeout: nil, wire: %{}, window: nil, progress: nil
 
@@ -183,11 +186,12 @@ defmodule SnakepitPort.Call do
             "then its arguments, and a pool is named as an option, like [pool: :default]"
   end
 
-  def options([other | _], call) do
+  def options([{key, _} = other | _], call) do
+    renamed = if name = @renamed[key], do: ", which is #{name}: here"
     known = ":server, :pool, :timeout, :queue_timeout, :session_id"
     more = if call.window, do: ", :window (a positive number)", else: ", :progress"
     known = known <> more
-    raise ArgumentError, "unknown option #{inspect(other)}; there is #{known}"
+    raise ArgumentError, "unknown option #{inspect(other)}#{renamed}; there is #{known}"
   end
 
   def options(other, _) do

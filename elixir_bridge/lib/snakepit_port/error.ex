@@ -139,9 +139,12 @@ defmodule SnakepitPort.Error do
     raised? = error.exception && error.type in [:exception, :bad_arguments]
     class = if raised?, do: "#{error.exception}: ", else: ""
 
+    # Of a configuration it names what the supervisor was asked, which is none of the pools' commands.
+    command = if error.type != :config, do: error.command
+
     where =
       for {word, value} when value != nil <- [
-            command: error.command,
+            command: command,
             pool: error.pool,
             worker: error.worker_id
           ],
