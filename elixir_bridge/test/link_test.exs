@@ -154,7 +154,8 @@ defmodule SnakepitPort.LinkTest do
     end
 
     test "finds silence, but not before it has asked", context do
-      silent = [:binary, packet: 4, args: ["-c", "exec cat >/dev/null"]]
+      # It keeps the pipe open, or its port would end.
+      silent = [:binary, packet: 4, args: ["-c", "exec cat 3>&1 >/dev/null"]]
       port = Port.open({:spawn_executable, "/bin/sh"}, silent)
       link = Link.create(:"#{context.test} silent", port, self(), 1000)
       heartbeat = Heartbeat.start(:infinity)

@@ -105,11 +105,11 @@ defmodule SnakepitPort.VectorsTest do
           assert Frames.sort(bytes) == {:answer, id}, name
           assert Frames.answer(bytes) == {:error, Error.from_wire(error)}, name
 
-        {tag, _, _, _} when tag == :event ->
-          assert Frames.sort(bytes) == :report, name
+        {:event, _, _, _} ->
+          assert Frames.sort(bytes) == :event, name
 
         {:log, _} ->
-          assert Frames.sort(bytes) == :report, name
+          assert Frames.sort(bytes) == :log, name
 
         {:tool, id, _, _, _} ->
           assert Frames.sort(bytes) == {:tool, id}, name
@@ -175,7 +175,7 @@ defmodule SnakepitPort.VectorsTest do
              [:call, :cancel, :control, :credit, :hello, :ping | tools]
   end
 
-  test "a malformed frame is never a result, a chunk, a report or ready" do
+  test "a malformed frame is never a result, a chunk, an event of a pool or ready" do
     vectors = for %{"error" => _} = vector <- cases("frames.json"), do: vector
     assert length(vectors) > 80
 
@@ -200,7 +200,7 @@ defmodule SnakepitPort.VectorsTest do
         {kind, _} when kind in [:answer, :chunk] ->
           :ok
 
-        :report ->
+        kind when kind in [:event, :log] ->
           assert Frames.pool_event(bytes) == nil, name
 
         {:other, frame} ->

@@ -130,6 +130,7 @@ for frame in frames():
     elif command == "twice":
         say("result", 2**31 - 1, b"\x83a\x00")
         say("pong", 7)
+        say("hello", 1, {})
         say("error", None, {"type": "protocol_error", "message": "nobody's error"})
         say("result", id, b"\x83a\x01")
         say("result", id, b"\x83a\x02")
