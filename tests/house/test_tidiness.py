@@ -15,7 +15,7 @@ from checkout import PACKAGE, ROOT, tracked
 from snakepit_port import __version__
 
 TOP_LEVEL = {
-    *("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"),
+    *("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"),
     *("protocol", "snakepit_port", "elixir_bridge", "tests", "scripts"),
     *(".ci", ".gitignore", ".gitattributes", ".editorconfig"),
 }
@@ -120,6 +120,20 @@ def test_what_stands_in_the_package_is_installed_with_it() -> None:
     shipped = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
     there = {ROOT / name for name in tracked() if name.parts[0] == PACKAGE.name}
     assert {path for path in there if path.suffix != ".py"} == shipped
+
+
+def test_the_licence_is_told_as_packages_tell_it() -> None:
+    """A table in its place is deprecated, and setuptools knows the other way since version 77."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert told["build-system"]["requires"] == ["setuptools>=77"]
+    assert told["project"]["license"] == "MIT"
+    assert [(ROOT / name).is_file() for name in told["project"]["license-files"]] == [True]
+
+
+def test_a_source_distribution_has_the_tests_and_what_they_read() -> None:
+    lines = (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines()
+    held = {name for line in lines if not line.startswith("#") for name in line.split()[1:]}
+    assert {"CHANGELOG.md", "protocol", "tests"} <= held
 
 
 def scripts() -> list[Path]:
