@@ -52,6 +52,15 @@ def test_the_environments_that_pools_name_are_made_even_by_two_at_once(tmp_path:
         assert look_at(f"{tmp_path}/{name}/bin/python").virtual_environment == f"{tmp_path}/{name}"
 
 
+def test_a_service_may_be_without_a_home(tmp_path: Path) -> None:
+    config = tmp_path / "pools.toml"
+    config.write_text(f'[[pools]]\nname = "one"\nadapter = "a"\npython = "{sys.executable}"\n')
+    without = ["env", "-u", "HOME", "-u", "XDG_CACHE_HOME", SCRIPTS / "setup_python", config]
+    ran = subprocess.run(without, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines()[-1] == sys.executable
+
+
 def test_every_pool_is_told_of(tmp_path: Path) -> None:
     some = tmp_path / "programs" / "some-python"
     some.parent.mkdir()
