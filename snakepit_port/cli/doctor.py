@@ -176,7 +176,9 @@ def _versions() -> Iterator[Finding]:
         yield Finding("", "host", "note", "there is no Elixir on PATH; the host may be elsewhere")
         return
     try:
-        ran = ask([elixir, "--version"], None, _ELIXIR_SECONDS)
+        # Where a BEAM does not start, it would leave a file of megabytes here.
+        env = {**os.environ, "ERL_CRASH_DUMP_SECONDS": "0"}
+        ran = ask([elixir, "--version"], env, _ELIXIR_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as exc:
         yield Finding("", "host", "warning", f"{elixir} --version: {exc}")
         return

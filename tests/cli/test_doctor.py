@@ -320,6 +320,8 @@ def elixir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
         ("echo; printf 'Elixir \\351'", "ok", "Elixir \N{REPLACEMENT CHARACTER}"),
         ("exit 3", "warning", "{} --version ended with status 3"),
         ("echo no room >&2; exit 1", "warning", "{} --version ended with status 1\nno room"),
+        # A BEAM that ends so writes a file otherwise.
+        ('echo "a dump of $ERL_CRASH_DUMP_SECONDS s"', "ok", "a dump of 0 s"),
     ],
 )
 def test_an_elixir_that_does_not_work_is_told(
