@@ -11,6 +11,10 @@ from snakepit_port.worker import linux
 #: Characters kept of what a program said that failed: the last ones, which have the reason.
 _MAX_SAID_CHARS = 2000
 
+#: Of what one said that did not fail, the first ones, and the first lines.
+_MAX_ANSWER_CHARS = 300
+_MAX_ANSWER_LINES = 3
+
 
 def ask(
     command: Sequence[str], env: Mapping[str, str] | None, seconds: float
@@ -35,3 +39,11 @@ def ask(
 def last_words(ran: subprocess.CompletedProcess[str]) -> str:
     """What it said of its failure, or else what it said."""
     return (ran.stderr.strip() or ran.stdout.strip())[-_MAX_SAID_CHARS:]
+
+
+def first_words(ran: subprocess.CompletedProcess[str]) -> str:
+    """The beginning of what it said that has no failure to tell of."""
+    said = ran.stderr.strip() or ran.stdout.strip()
+    lines = said[:_MAX_ANSWER_CHARS].splitlines()[:_MAX_ANSWER_LINES]
+    begun = "\n".join(lines)
+    return begun if len(begun) == len(said) else f"{begun}\N{HORIZONTAL ELLIPSIS}"

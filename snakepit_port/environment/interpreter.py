@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from snakepit_port.environment.asking import ask, last_words
+from snakepit_port.environment.asking import ask, first_words, last_words
 from snakepit_port.environment.finding import find_python, what_to_do, why_not_run
 
 PROBE = Path(__file__).with_name("probe.py")
@@ -125,10 +125,11 @@ def _failed(
     if version and tuple(map(int, version.split("."))) < OLDEST:
         return ProbeError(_too_old(path, version))
     what = f"is Python {version}, but fails" if version else "is no Python that works"
-    said = last_words(ran)
     if ran.returncode != 0:
+        said = last_words(ran)
         answer = f"ended with status {ran.returncode} and said {'this:' if said else 'nothing'}"
     else:
+        said = first_words(ran)
         answer = "said something else:" if said else "said nothing"
     asked = f"asked what it is with `{shlex.join(command)}`, it {answer}"
     return ProbeError(f"{path} {what}: {asked}", said)

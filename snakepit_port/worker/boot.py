@@ -1,4 +1,5 @@
-"""The first file a pool's interpreter runs; it may be any interpreter, so it is plain and old.
+"""The first file a pool's interpreter runs; it may be any interpreter, so it is plain and old:
+Python 2 reads it, and says that it is too old.
 
     python boot.py starter CONTROL_FD LEDGER_FD
     python boot.py worker CHANNEL_FD LEDGER_FD STACKS_FD SLOT PARENT_PID
@@ -13,7 +14,8 @@ import sys
 OLDEST = (3, 9)
 
 
-def find_package() -> None:
+def find_package():
+    # type: () -> None
     """Make `snakepit_port` importable without putting its parent folder on the path."""
     import importlib.util
 
@@ -30,7 +32,8 @@ def find_package() -> None:
     spec.loader.exec_module(package)
 
 
-def main(args: list) -> int:  # type: ignore[type-arg] # Python 3.8 has no list[str]
+def main(args):
+    # type: (list[str]) -> int
     # The folder of this script, which Python puts first, unless PYTHONSAFEPATH is set.
     if not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
@@ -47,10 +50,8 @@ def main(args: list) -> int:  # type: ignore[type-arg] # Python 3.8 has no list[
 if __name__ == "__main__":
     if sys.version_info < OLDEST:
         needed, found = (".".join(map(str, version[:2])) for version in (OLDEST, sys.version_info))
-        sys.stderr.write(
-            f"a worker needs Python {needed} or newer; {sys.executable} is {found}:"
-            " set the pool's `python`\n"
-        )
+        said = "a worker needs Python " + needed + " or newer; " + sys.executable + " is " + found
+        sys.stderr.write(said + ": set the pool's `python`\n")
         sys.exit(64)
     sys.exit(main(sys.argv[1:]))
 elif __name__ == "__mp_main__":

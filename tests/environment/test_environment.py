@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import resource
 import sys
 import sysconfig
@@ -82,6 +83,9 @@ def script(tmp_path: Path, text: str) -> str:
         ("echo hello", "said something else:", "hello"),
         ("true", "said nothing", ""),
         ("echo '{}'", "said something else:", "{}"),
+        # As cat does, which says all of what it is to run.
+        ("seq 9", "said something else:", "1\n2\n3…"),
+        ("printf %0999d 0", "said something else:", "0" * 300 + "…"),
     ],
 )
 def test_what_is_no_python(tmp_path: Path, text: str, says: str, said: str) -> None:
@@ -147,6 +151,17 @@ def test_a_python_too_old_for_workers() -> None:
     # Two constants: boot.py may not import anything.
     assert OLDEST == boot.OLDEST
     assert replace(GIL, version_info=(3, 9, 0)).is_new_enough
+
+
+def test_python_2_reads_what_tells_it_that_it_is_too_old() -> None:
+    """Any other file would be a SyntaxError there."""
+    tree = ast.parse(Path(boot.__file__).read_bytes().decode("ascii"))
+    for node in ast.walk(tree):
+        assert not isinstance(node, (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr, ast.Nonlocal))
+        if isinstance(node, ast.FunctionDef):
+            every = [*node.args.args, *node.args.kwonlyargs]
+            assert [node.returns, *(arg.annotation for arg in every)] == [None] * (len(every) + 1)
+            assert not node.args.kwonlyargs
 
 
 @pytest.mark.parametrize(
