@@ -334,7 +334,10 @@ def _check(function: Command, what: str) -> None:
         # An object is called by its class's method.
         called.append(type(function).__call__)
     if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in called):
-        raise _refused(f"{what} is async, which is not supported; make it a plain function")
+        raise _refused(
+            f"{what} is async, which is not supported; make it a plain function, which may run what"
+            " is async with asyncio.run(...)"
+        )
 
 
 def _refused(message: str) -> LoadError:

@@ -223,7 +223,8 @@ def test_an_async_health_or_close_is_refused(write: Write, hook: str) -> None:
     text = f"@command\ndef add(self): pass\nasync def {hook}(self): pass"
     write("later.py", f"class Later:\n    {methods(text)}")
     assert refused("later:Later") == (
-        f"{hook} of adapter later:Later is async, which is not supported; make it a plain function"
+        f"{hook} of adapter later:Later is async, which is not supported; make it a plain function,"
+        " which may run what is async with asyncio.run(...)"
     )
     write("module.py", f"@command\ndef add(): pass\nasync def {hook}(): pass")
     assert list(Adapter("module", [], [], []).commands) == ["add"]
