@@ -110,6 +110,15 @@ def _no_number(text: str) -> Any:
     raise ValueError(f"JSON has no number {text}")
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in found if keys.count(key) > 1)
+        raise ValueError(f"an object has the key {json.dumps(twice)} twice: leave one of them out")
+    return found
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -121,7 +130,10 @@ def _json_args(text: str) -> Any:
     from snakepit_port.term_json import from_json
 
     try:
-        value = from_json(json.loads(text, parse_constant=_no_number, parse_float=_finite))
+        form = json.loads(
+            text, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_object
+        )
+        value = from_json(form)
     except json.JSONDecodeError as exc:
         line = exc.doc.split("\n")[exc.lineno - 1]
         raise argparse.ArgumentTypeError(
@@ -179,9 +191,7 @@ def run(args: argparse.Namespace) -> int:
 
     def print_log(line: LogLine) -> None:
         progress.end_line()
-        # What workers print is their own business.
-        text = shown(line.line, keep="\t") if line.source == "supervisor" else line.line
-        tell(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), text)
+        tell(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), shown(line.line, keep="\t"))
         if line.source == "stderr":
             told.add((line.pool, line.worker))
 

@@ -253,10 +253,14 @@ def test_a_reader_that_has_gone_is_no_traceback(folder: Path, args: list[str]) -
         ["check", "good.toml"],
         ["check", "--json", "bad.toml"],
         ["doctor", "--no-start", "good.toml"],
+        ["--help"],
+        ["call", "--help"],
+        ["--version"],
     ],
     ids=" ".join,
 )
-def test_a_full_disk_is_told(folder: Path, args: list[str]) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_told(folder: Path, args: list[str], unbuffered: str) -> None:
     with open("/dev/full", "w") as full:
         result = subprocess.run(
             [sys.executable, "-m", "snakepit_port", *args],
@@ -264,6 +268,7 @@ def test_a_full_disk_is_told(folder: Path, args: list[str]) -> None:
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert result.stderr == (
         "snakepit-port: what it prints cannot be written: No space left on device\n"
@@ -520,8 +525,12 @@ def test_colours_are_for_terminals(folder: Path) -> None:
         ('{"a": NaN}', "JSON has no number NaN"),
         ("[1e400]", "1e400 is too large"),
         ("[" * 100_000, "nested too deeply"),
+        ('{"b": 1, "a": {"c": 1, "c": 2}}', 'an object has the key "c" twice'),
     ],
-    ids=["cut", "line two", "empty", "number", "string", "no base64", "NaN", "infinite", "deep"],
+    ids=[
+        *("cut", "line two", "empty", "number", "string", "no base64", "NaN", "infinite", "deep"),
+        "twice",
+    ],
 )
 def test_json_that_cannot_be_used(folder: Path, text: str, said: str) -> None:
     result = run("call", "--config", "good.toml", "default", "add", text)
