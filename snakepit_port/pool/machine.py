@@ -355,6 +355,7 @@ class Machine:
         held = (call for worker in self.workers.values() for call in worker.calls.values())
         self._sessions.reconfigure([*self.queue.calls(), *held], now)
         self._scaling.reconfigure(before)
+        # Before any is marked to be replaced: those that are too many take no successor's room.
         self._recycling.reconfigure(before, now)
         self._draining.reconfigure(before, now)
         self._memory.reconfigure(now)

@@ -80,6 +80,7 @@ def test_a_deadline_goes_on_for_a_call_that_waits_again() -> None:
     pool.gone(worker, started=1)
     pool.wait(2.0)
     assert pool.outcome(call) == "timeout"
+    assert "worker" not in pool.error(call)
     assert pool.queued == []
 
 
@@ -217,6 +218,14 @@ class TestIdempotent:
         self.crash(pool, started=2)
         assert at(pool.workers[0]) == ids(calls)
         assert [call.attempt for call in calls] == [2, 2, 1]
+
+    def test_one_that_waits_to_be_started_again_is_with_no_worker(self) -> None:
+        pool = self.pool()
+        call = pool.call("again", timeout=3.0)
+        pool.gone(pool.workers[0], started=1)
+        pool.wait(3.0)
+        assert pool.outcome(call) == "timeout"
+        assert "worker" not in pool.error(call)
 
     def test_no_other_call_is(self) -> None:
         pool = self.pool(affinity="strict_queue")

@@ -177,6 +177,17 @@ def test_calls_after_the_ping_are_no_excuse() -> None:
     assert driver.answers[before] == driver.answers[after] == ["forwarded"]
 
 
+def test_answers_to_calls_after_the_ping_do_not_renew_its_time() -> None:
+    driver = pool()
+    driver.wait(10)
+    driver.call()
+    driver.wait(1.9)
+    (worker,) = driver.machine.workers.values()
+    driver.answer(worker)
+    driver.wait(0.1)
+    assert driver.killed == ["p-1"]
+
+
 def test_a_pong_that_nobody_asked_for_breaks_the_protocol() -> None:
     driver = pool()
     (worker,) = driver.machine.workers.values()

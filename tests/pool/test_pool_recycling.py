@@ -95,6 +95,19 @@ def test_one_after_the_other() -> None:
     assert starting(pool) == []
 
 
+def test_one_that_still_drains_leaves_no_room_for_another() -> None:
+    pool = Driver(pool_size=2, max_surge=1, prefetch=1)
+    old = pool.up()
+    pool.calls(2)
+    recycle(pool, *old)
+    pool.ready(starting(pool)[0])
+    (draining,) = (worker for worker in old if worker.state is WorkerState.DRAINING)
+    assert starting(pool) == []
+    pool.answer(draining)
+    pool.gone(draining)
+    assert len(starting(pool)) == 1
+
+
 def test_several_at_once_where_there_is_room() -> None:
     pool = Driver(pool_size=3, max_surge=2)
     recycle(pool, *pool.up())
@@ -109,6 +122,7 @@ def test_a_successor_that_fails_to_start_leaves_the_old_one_serving() -> None:
         (new,) = starting(pool)
         pool.gone(new, error=IMPORT_ERROR)
         assert len(pool.heard("worker.start_failed")) == attempt
+        assert pool.heard("pool.reload_failed") == []
         assert (pool.state, old.state) == ("ready", WorkerState.READY)
         assert pool.call().worker is old
         pool.answer(old)

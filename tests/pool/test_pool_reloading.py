@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from pool_driver import Driver, at
 
 from snakepit_port.pool import Worker, WorkerState
@@ -159,14 +160,17 @@ def test_a_pool_made_smaller_while_it_is_replaced_keeps_those_that_are_new() -> 
     assert pool.call().worker is new
 
 
-def test_those_that_a_smaller_pool_has_too_many_take_no_room_from_successors() -> None:
-    pool = Driver(pool_size=3, max_surge=1, prefetch=1)
-    pool.up()
-    pool.calls(3)
-    reload(pool, replaces=False, pool_size=1)
-    assert len(pool.workers) == 3
-    reload(pool)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_those_that_a_smaller_pool_has_too_many_take_no_room_from_successors(at_once: bool) -> None:
+    pool = Driver(pool_size=4, max_surge=1, prefetch=1)
+    old = pool.up()
+    pool.calls(4)
+    if not at_once:
+        reload(pool, replaces=False, pool_size=2)
+        assert len(pool.workers) == 4
+    reload(pool, pool_size=2)
     assert len(starting(pool)) == 1
+    assert [worker.recycled_for for worker in old] == ["resized"] * 2 + ["reload"] * 2
 
 
 def test_a_worker_that_is_killed_and_held_holds_no_reload_up() -> None:
@@ -222,6 +226,63 @@ def test_new_limits_hold_for_the_workers_there_are() -> None:
     reload(pool, replaces=False, worker_ttl=math.inf)
     pool.wait(10.0)
     assert pool.pinged == [(old.id, 1)]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_ping_from_before_a_reload_has_its_time(answers: bool) -> None:
+    pool = Driver(health_check_interval=10.0, health_check_timeout=2.0)
+    (worker,) = pool.up()
+    pool.wait(10.0)
+    reload(pool, replaces=False, health_check_interval=20.0)
+    pool.wait(1.9)
+    if answers:
+        pool.perform(pool.machine.ponged(worker, 1, pool.now))
+    pool.wait(0.1)
+    assert pool.pinged == [(worker.id, 1)]
+    assert pool.killed == ([] if answers else [worker.id])
+
+
+def test_memory_is_measured_as_often_as_is_set_now() -> None:
+    pool = Driver(memory_check_interval=5.0)
+    (worker,) = pool.up()
+    for limit, times in ((100, 2), (200, 2), (math.inf, 0)):
+        pool.wait(1.0)
+        reload(pool, replaces=False, memory_limit_mb=limit)
+        pool.measuring.clear()
+        pool.wait(10.0)
+        assert pool.measuring == [worker.id] * times
+
+
+@pytest.mark.parametrize(
+    ("idle_for", "busy", "settings", "wanted"),
+    [
+        # One that has let none go grows.
+        (0.0, 0, {"pool_size": 7}, 7),
+        (60.0, 0, {"pool_size": 7}, 1),
+        (60.0, 0, {"min_workers": 2}, 2),
+        (60.0, 4, {"pool_size": 3}, 3),
+    ],
+)
+def test_a_pool_that_has_let_workers_go_stays_as_it_is_within_its_bounds(
+    idle_for: float, busy: int, settings: dict[str, int], wanted: int
+) -> None:
+    pool = Driver(pool_size=5, min_workers=1, idle_timeout=60.0, prefetch=1)
+    pool.up()
+    pool.calls(busy)
+    pool.wait(idle_for)
+    reload(pool, replaces=False, **settings)
+    assert pool.machine.wanted == wanted
+
+
+def test_a_shorter_time_to_be_idle_counts_from_when_a_worker_became_so() -> None:
+    pool = Driver(pool_size=2, min_workers=1, idle_timeout=600.0)
+    one, _ = pool.up()
+    pool.wait(50.0)
+    reload(pool, replaces=False, idle_timeout=60.0)
+    pool.wait(9.9)
+    assert pool.finished == []
+    pool.wait(0.1)
+    assert pool.finished == [one.id]
 
 
 def test_a_limit_of_before_does_not_hold_beside_the_new_one() -> None:
@@ -328,6 +389,19 @@ def test_a_shorter_life_of_sessions_holds_for_workers_that_wait_for_them() -> No
     assert worker.state is WorkerState.DRAINING
     pool.wait(0.1)
     assert worker.state is WorkerState.STOPPING
+
+
+def test_a_life_of_sessions_that_stays_as_it_was_does_not_begin_anew() -> None:
+    pool, _ = with_sessions(session_ttl=60.0)
+    worker = pool.call(session="a").worker
+    assert worker is not None
+    pool.perform(pool.machine.recycle([worker], "manual", pool.now))
+    pool.ready(pool.workers[-1])
+    pool.wait(50.0)
+    reload(pool, replaces=False, call_timeout=5.0)
+    pool.wait(10.0)
+    reasons = {e.metadata["session"]: e.metadata["reason"] for e in pool.heard("session.closed")}
+    assert reasons["a"] == "worker_recycled"
 
 
 def test_the_pause_between_batches_is_there_while_workers_are_replaced() -> None:

@@ -138,12 +138,17 @@ def test_busy_workers_are_filled_in_turns() -> None:
 
 
 @pytest.mark.parametrize(("prefetch", "with_worker"), [(1, 1), (3, 3), (100, 10)])
-def test_a_number_is_obeyed_whatever_the_commands_take(prefetch: int, with_worker: int) -> None:
-    pool = Driver(prefetch=prefetch)
+@pytest.mark.parametrize("session", [None, "s"])
+def test_a_number_is_obeyed_whatever_the_commands_take(
+    prefetch: int, with_worker: int, session: str | None
+) -> None:
+    pool = Driver(prefetch=prefetch, affinity="strict_queue")
     (worker,) = pool.up()
     pool.learn("slow", 2.0)
-    pool.calls(5, "slow")
-    pool.calls(5, "new")
+    for command in ("slow", "new"):
+        for _ in range(5):
+            pool.call(command, session=session)
+        pool.wait(2.0)
     assert len(at(worker)) == with_worker
 
 
@@ -236,6 +241,12 @@ class TestWhatIsTakenBack:
         while other.calls:
             pool.answer(other, together=100)
         return stuck, other, made
+
+    @staticmethod
+    def set_prefetch(pool: Driver, prefetch: str | int) -> None:
+        settings = replace(pool.settings, prefetch=prefetch)
+        todo = pool.machine.reconfigure(settings, pool.now, capacity=1, replaces=False)
+        pool.perform(todo)
 
     def test_what_waits_behind_a_stall_goes_to_whoever_is_free(self, pool: Driver) -> None:
         stuck, other, calls = self.stall(pool)
@@ -388,11 +399,15 @@ class TestWhatIsTakenBack:
         pool.wait(10.0)
         assert pool.recalled == []
         # Until it is "auto".
-        settings = replace(pool.settings, prefetch="auto")
-        todo = pool.machine.reconfigure(settings, pool.now, capacity=1, replaces=False)
-        pool.perform(todo)
+        self.set_prefetch(pool, "auto")
         pool.wait(STALL_SECONDS)
         assert len(pool.recalled) == 1
+
+    def test_nothing_is_taken_back_once_there_is_a_number(self, pool: Driver) -> None:
+        self.stall(pool)
+        self.set_prefetch(pool, 4)
+        pool.wait(10.0)
+        assert pool.recalled == []
 
     def test_nothing_is_asked_for_where_there_is_nobody_else(self) -> None:
         pool = Driver()

@@ -96,18 +96,37 @@ class TestHint:
         assert pool.call(session="s").worker is own
 
     def test_it_is_bound_anew_when_its_worker_is_gone(self) -> None:
-        pool = Driver(pool_size=2, affinity="hint")
-        one, two = pool.up()
+        pool = Driver(pool_size=3, affinity="hint")
+        one, two, three = pool.up()
+        assert done(pool, pool.call(session="s")) is three
+        pool.gone(three, started=1)
         assert done(pool, pool.call(session="s")) is two
-        pool.gone(two, started=1)
-        assert done(pool, pool.call(session="s")) is one
+        # So that it is not the one that was used last.
+        calls = pool.calls(2)
+        assert [done(pool, call) for call in calls] == [two, one]
+        assert pool.call(session="s").worker is two
         assert closed(pool) == []
 
-    def test_the_least_recently_used_is_forgotten_when_there_are_too_many(self) -> None:
-        pool = Driver(affinity="hint", max_sessions=2)
+    def test_it_is_bound_anew_when_its_worker_drains(self) -> None:
+        pool = Driver(affinity="hint", capacity=2)
+        (old,) = pool.up()
+        assert pool.call(session="s").worker is old
+        new = successor(pool, old)
+        assert old.state is WorkerState.DRAINING
+        assert pool.call(session="s").worker is new
+
+    @pytest.mark.parametrize("answered", [True, False])
+    def test_the_least_recently_used_is_forgotten_when_there_are_too_many(
+        self, answered: bool
+    ) -> None:
+        pool = Driver(pool_size=2, affinity="hint", max_sessions=2)
         pool.up()
-        for session in ("s", "t", "s", "u"):
+        for session in ("s", "t"):
             done(pool, pool.call(session=session))
+        used = pool.call(session="s")
+        if answered:
+            done(pool, used)
+        pool.call(session="u")
         assert closed(pool) == [("t", "evicted")]
         assert pool.machine.stats()["sessions"] == 2
 
@@ -192,10 +211,16 @@ class TestStrictFailFast:
         assert pool.error(late)["worker"] == own.id
         assert pool.call("fast", session="s").worker is own
 
-    def test_a_worker_of_threads_is_busy_when_all_of_them_are(self) -> None:
+    @pytest.mark.parametrize("waits", [False, True])
+    def test_a_worker_of_threads_is_busy_when_all_of_them_are(self, waits: bool) -> None:
         pool = Driver(affinity="strict_fail_fast", capacity=2)
-        (worker,) = pool.up()
+        pool.start()
+        (worker,) = pool.workers
+        if not waits:
+            pool.ready(worker)
         first, second, third = (pool.call(session="s") for _ in range(3))
+        if waits:
+            pool.ready(worker)
         assert at(worker) == [first.id, second.id]
         assert pool.outcome(third) == "worker_busy"
 
@@ -225,7 +250,7 @@ class TestWorkerGone:
         assert len(closed(pool)) == 1
 
     def test_the_call_that_ran_has_crashed_and_the_next_one_is_told(self, affinity: str) -> None:
-        pool = Driver(pool_size=2, affinity=affinity)
+        pool = Driver(pool_size=2, affinity=affinity, session_ttl=60.0)
         pool.up()
         call = pool.call(session="s")
         assert call.worker is not None
@@ -332,6 +357,16 @@ class TestRecycling:
         assert closed(pool) == [("s", "worker_recycled")]
         assert pool.outcome(pool.call(session="s")) == "session_worker_unavailable"
         assert done(pool, pool.call(session="s")) is new
+
+    def test_it_waits_for_calls_of_a_session_that_was_closed_as_for_any(self) -> None:
+        pool = Driver(affinity="strict_queue", session_ttl=60.0, prefetch=1)
+        (old,) = pool.up()
+        running, waiting = pool.call(session="s"), pool.call(session="s")
+        close(pool, "s")
+        successor(pool, old)
+        pool.wait(100.0)
+        done(pool, running)
+        assert done(pool, waiting) is old
 
     def test_an_idle_worker_with_a_session_is_not_let_go(self) -> None:
         pool = Driver(pool_size=2, min_workers=1, idle_timeout=60.0, affinity="strict_queue")

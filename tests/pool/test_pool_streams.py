@@ -67,6 +67,16 @@ def test_chunks_are_wanted_as_far_as_there_is_credit() -> None:
         assert streams.chunk_came(worker, id) is None
 
 
+def test_chunks_of_a_worker_that_has_broken_the_protocol_count_no_more() -> None:
+    driver = Driver()
+    (worker,) = driver.up()
+    call = driver.call(credit=1)
+    error = {"type": "protocol_error", "message": "it sent nonsense"}
+    driver.perform(driver.machine.condemn(worker, error, driver.now))
+    assert streams.chunk_came(worker, call.id) is False
+    assert streams.chunk_came(worker, 777) is False
+
+
 def test_credit_that_comes_while_a_call_is_queued_goes_with_it() -> None:
     driver = Driver()
     (worker,) = driver.up()
