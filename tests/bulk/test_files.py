@@ -107,8 +107,9 @@ def test_a_name_that_is_taken_is_not_written_to(tmp_path: Path) -> None:
     assert taken.read_bytes() == b"of somebody else"
 
 
-def test_what_has_no_room_stays_in_the_term(tmp_path: Path) -> None:
-    writer = folder(tmp_path, max_bytes=len(LARGE) + 10).writer(1)
+@pytest.mark.parametrize("left", [0, len(LARGE) - 1])
+def test_what_has_no_room_stays_in_the_term(tmp_path: Path, left: int) -> None:
+    writer = folder(tmp_path, max_bytes=len(LARGE) + left).writer(1)
     term = wire.encode([LARGE, LARGE], writer=writer)
     assert len(writer.names) == len(os.listdir(tmp_path)) == 1
     assert len(term) > len(LARGE)

@@ -417,6 +417,16 @@ def test_a_pool_that_was_added_before_the_others_settled_is_not_said_to_be_ready
     scene.host.release()
 
 
+def test_nobody_waits_for_a_pool_that_was_removed_before_it_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene = Scene(monkeypatch, starts=True)
+    scene.up("one")
+    said = scene.say(reload(1, "one"))
+    assert [info for tag, info, *_ in said if tag == "ready"] == [{"pools": {"one": "ready"}}]
+    scene.host.release()
+
+
 # -- streams ---------------------------------------------------------------------------------------
 
 
@@ -509,6 +519,15 @@ def test_what_a_worker_says_may_have_anything_in_its_maps(scene: Scene, value: A
     tags = [messages.parse(frame)[0] for frame in scene.link.sent]
     assert tags.count("log") >= 2
     assert "event" in tags
+
+
+def test_no_worker_says_that_it_is_another(scene: Scene) -> None:
+    runner, process = scene.host.pools.running["one"], scene.process("one")
+    said = {"message": "m", "pool": "two", "worker": "two-1"}
+    runner.listener.said(process, [messages.event("worker.gil_enabled", {}, said)])
+    (event,) = [messages.parse(frame) for frame in scene.link.sent]
+    told = {"message": "m", "pool": "one", "worker": "one-1"}
+    assert event == ("event", "worker.gil_enabled", {}, told)
 
 
 # -- back-pressure ---------------------------------------------------------------------------------
@@ -608,6 +627,24 @@ def test_pools_that_a_reload_adds_are_started_one_at_a_time(scene: Scene) -> Non
     scene.host.tick(scene.now)
     assert scene.host.pools.next_due == math.inf
     assert started() == ["one", "seven"]
+
+
+def test_no_id_is_used_twice_though_the_later_of_two_namesakes_goes_first(scene: Scene) -> None:
+    def remove_and_add() -> Any:
+        scene.say(reload(1, "one"))
+        scene.say(reload(2, "one", "two"))
+        scene.host.tick(scene.now)
+        return scene.host.pools.running["two"]
+
+    before = scene.host.pools.running["two"]
+    namesake = remove_and_add()
+    scene.up("two")
+    scene.say(reload(3, "one"))
+    for runner in (namesake, before):
+        (worker,) = runner.machine.workers.values()
+        runner.perform(runner.machine.worker_gone(worker, scene.now, started=0, error={}))
+        scene.host.take_stock()
+    assert list(remove_and_add().machine.workers) == ["two-3"]
 
 
 @pytest.mark.parametrize("base_dir", [5, ["x"], b"\xff", False])
