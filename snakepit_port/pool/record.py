@@ -93,7 +93,6 @@ class Record:
         if call.session is not None:
             call.session.unanswered -= 1
         self.timers.cancel(call.deadline_timer)
-        self.timers.cancel(call.queue_timer)
         self.effects.append(Reply(call, error))
 
     def emit(
