@@ -164,7 +164,7 @@ class Machine:
         record = self._record
         if worker.answered == 0:
             self._starting.answered_first()
-        self._roster.note_answer(worker, call, ok, now, together)
+        ran = self._roster.note_answer(worker, call, ok, now, together)
         self._timers.cancel(call.deadline_timer)
         if call.state is SENT:
             call.state = ANSWERED
@@ -176,7 +176,7 @@ class Machine:
             record.effects.append(Forward(call))
             if record.settings.request_events:
                 outcome = "ok" if ok else "error"
-                record.executed(worker, call, outcome, worker.run_time, now)
+                record.executed(worker, call, outcome, ran, now)
         call.worker = None
         if worker.stuck:
             worker.stuck.discard(call.id)

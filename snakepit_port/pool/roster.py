@@ -201,7 +201,7 @@ class Roster:
         calls = worker.calls
         if not calls:
             worker.busy_since = now
-            worker.run_time = 0.0
+            worker.run_time = worker.run_time_behind = 0.0
             self._idle.pop(worker, None)
         calls[call.id] = call
         call.sequence = worker.sent
@@ -265,21 +265,29 @@ class Roster:
 
     # -- speed -------------------------------------------------------------------------------------
 
-    def note_answer(self, worker: Worker, call: Call, ok: bool, now: float, together: int) -> None:
+    def note_answer(self, worker: Worker, call: Call, ok: bool, now: float, together: int) -> float:
         """Count an answer, one of `together` that came in one go, and learn from the time it
-        took."""
+        took. Returns the seconds that the call ran, as far as the pool can tell."""
         worker.answered += 1
         if worker.capacity > 1:
             # Each of its threads has answered its share of them.
             share = max(1.0, together / worker.capacity)
-            worker.run_time = (now - call.running_since) / share
+            ran = worker.run_time = (now - call.running_since) / share
             worker.busy_since = now
         elif now > worker.busy_since:
             # Calls that were answered in one go share the time since the answer before them.
-            worker.run_time = (now - worker.busy_since) / together
+            seconds = now - worker.busy_since
+            worker.run_time = seconds / together
             worker.busy_since = now
+            # But if one took much longer, it was the first: a worker has its answers written while
+            # such a one runs.
+            worker.run_time_behind = min(worker.run_time, self.speeds.longest(call.command))
+            ran = seconds - (together - 1) * worker.run_time_behind
+        else:
+            ran = worker.run_time_behind
         if self.judges_speed:
             self._learn(call, worker.run_time, whole=ok, stall=worker.run_time * together)
+        return ran
 
     def note_death(self, worker: Worker, running: Call, now: float) -> None:
         """Learn from a call that a worker was running when it went."""

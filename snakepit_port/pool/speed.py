@@ -7,6 +7,8 @@ per command from what it took so far.
 
 from __future__ import annotations
 
+import math
+
 #: A command is fast below this. A round trip between supervisor and worker takes about 0.1 ms;
 #: behind 31 calls of 1 ms one waits 31 ms at the very worst.
 FAST_SECONDS = 0.001
@@ -91,6 +93,11 @@ class Speeds:
         elif longest < FAST_SECONDS and known.runs >= KNOWN_AFTER:
             self.fast[command] = known.ahead
         return False
+
+    def longest(self, command: str) -> float:
+        """The decaying maximum, in seconds; infinite if nothing is known."""
+        known = self._known.get(command)
+        return math.inf if known is None else known.longest
 
     def at_least(self, command: str, seconds: float) -> bool:
         """Note that a run, had it been whole, would have taken this long or longer. Returns as

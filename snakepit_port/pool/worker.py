@@ -48,7 +48,8 @@ class Worker:
     of `calls` had been started when the worker died. `answered` counts those it has answered.
     `stuck` are the ids of calls that were interrupted and have not stopped in time. `busy_since` is
     when it took up the running call, as far as the pool can tell, or when it became idle, and
-    `run_time` the seconds that each of the calls took which it answered last. At a worker that is
+    `run_time` the seconds that each of the calls took which it answered last, on average;
+    `run_time_behind` those that each is told to have taken behind the first. At a worker that is
     `full` no more calls may wait until it has answered all that wait there. `timer` is the one
     thing it may be late for: becoming ready, or going.
 
@@ -87,6 +88,7 @@ class Worker:
         "ready_at",
         "recycled_for",
         "run_time",
+        "run_time_behind",
         "sent",
         "sessions",
         "started_at",
@@ -108,7 +110,7 @@ class Worker:
         self.started_at = now
         self.ready_at: float | None = None
         self.busy_since = now
-        self.run_time = 0.0
+        self.run_time = self.run_time_behind = 0.0
         self.full = False
         self.timer: Timer | None = None
         self.checkup: Checkup | None = None
