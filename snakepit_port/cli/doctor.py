@@ -194,14 +194,21 @@ def _versions() -> Iterator[Finding]:
 def _limits(config: Config) -> Iterator[Finding]:
     from snakepit_port.environment import limits
 
-    workers = sum(pool.pool_size for pool in config.pools)
-    for limit in limits.limits(len(config.pools), workers):
+    sizes = [
+        limits.PoolSize(pool.pool_size, pool.startup_batch_size, pool.max_surge)
+        for pool in config.pools
+    ]
+    for limit in limits.limits(sizes):
         has = "no limit" if limit.has is None else f"{limit.has}"
-        message = f"{has}, about {limit.needs} needed"
-        if limit.suffices:
+        message = (
+            f"{has}, about {limit.needs} needed, and {limit.at_most} while workers start or are"
+            " replaced"
+        )
+        if limit.always_suffices:
             yield Finding("", limit.name, "ok", message)
         else:
-            yield Finding("", limit.name, "failure", f"{message}; {limit.hint}")
+            level = "warning" if limit.suffices else "failure"
+            yield Finding("", limit.name, level, f"{message}; {limit.hint}")
     pipe = limits.pipe_bytes()
     if pipe is not None and pipe < limits.PIPE_BYTES:
         message = f"{pipe} bytes at most (fs.pipe-max-size): large frames take more wake-ups"

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from snakepit_port.environment.finding import MORE_PROCESSES
 
-#: Descriptors of the supervisor itself: its own, Trio's, and those of each pool's starter.
-BASE_DESCRIPTORS = 32
-DESCRIPTORS_OF_A_POOL = 4
+#: Descriptors of the supervisor itself: 16 of its own and Trio's, 2 to measure memory with, and
+#: what a starter takes for a moment.
+BASE_DESCRIPTORS = 24
 
-#: Channel, stdout, stderr and stacks of a worker; and the ends that travel to it while it is
-#: started.
-DESCRIPTORS_OF_A_WORKER = 8
+#: Link and output of a starter; and a pool's ledger, which is a file and a map.
+DESCRIPTORS_OF_A_STARTER = 2
+DESCRIPTORS_OF_A_POOL = DESCRIPTORS_OF_A_STARTER + 2
+
+#: Channel, stdout, stderr and stacks of a worker. As many ends travel to it while it is started.
+DESCRIPTORS_OF_A_WORKER = 4
 
 #: What the supervisor asks a pipe to hold.
 PIPE_BYTES = 1024 * 1024
@@ -29,32 +34,74 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
 
 
+class PoolSize(NamedTuple):
+    """Of the workers of a pool, so many start at once; ``surge`` is by how many they may be more
+    while they are replaced."""
+
+    workers: int
+    batch: int
+    surge: int
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """``has`` is None where there is no limit, or none is known."""
+    """``has`` is None where there is no limit, or none is known. ``needs`` is what pools run with,
+    and ``at_most`` what is needed for a while where they all start, or have their workers replaced.
+    With less, what could not be started is tried again."""
 
     name: str
     has: int | None
     needs: int
+    at_most: int
     hint: str
 
     @property
     def suffices(self) -> bool:
         return self.has is None or self.has >= self.needs
 
+    @property
+    def always_suffices(self) -> bool:
+        return self.has is None or self.has >= self.at_most
 
-def limits(pools: int, workers: int) -> list[Limit]:
-    """The limits of this process, and what a supervisor of so many pools and workers needs."""
+
+def limits(pools: Sequence[PoolSize]) -> list[Limit]:
+    """The limits of this process, and what a supervisor of such pools needs."""
+    workers = sum(pool.workers for pool in pools)
+    more = [min(pool.surge, pool.workers) for pool in pools]
+    descriptors = (
+        BASE_DESCRIPTORS + DESCRIPTORS_OF_A_POOL * len(pools) + DESCRIPTORS_OF_A_WORKER * workers
+    )
+    processes = 1 + len(pools) + workers
     return [
         Limit(
             "file descriptors",
             _soft(resource.RLIMIT_NOFILE),
-            BASE_DESCRIPTORS + DESCRIPTORS_OF_A_POOL * pools + DESCRIPTORS_OF_A_WORKER * workers,
+            descriptors,
+            descriptors + max(_while_started(pools), _while_replaced(pools)),
             "raise `ulimit -n`",
         ),
-        # Of the whole user, so that others of the user's processes count too.
-        Limit("processes", _processes(), 1 + pools + workers, MORE_PROCESSES),
+        # Of the whole user, so that others of the user's processes count too. What replaces workers
+        # has a starter of its own.
+        Limit(
+            "processes", _processes(), processes, processes + len(pools) + sum(more), MORE_PROCESSES
+        ),
     ]
+
+
+def _while_started(pools: Sequence[PoolSize]) -> int:
+    """Descriptors that travel to workers: pools are started one after the other."""
+    batches = (min(pool.batch, pool.workers) for pool in pools)
+    return DESCRIPTORS_OF_A_WORKER * max(batches, default=0)
+
+
+def _while_replaced(pools: Sequence[PoolSize]) -> int:
+    """Descriptors of successors, and those that travel to them: a reload has all pools begin at
+    once, each with another starter."""
+    successors = [min(pool.surge, pool.workers) for pool in pools]
+    travelling = [min(more, pool.batch) for more, pool in zip(successors, pools, strict=True)]
+    return DESCRIPTORS_OF_A_STARTER * len(pools) + DESCRIPTORS_OF_A_WORKER * (
+        sum(successors) + sum(travelling)
+    )
 
 
 def _processes() -> int | None:

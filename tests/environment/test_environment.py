@@ -227,7 +227,8 @@ def test_a_container_may_limit_processes(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pids.max").write_text(f"{text}\n")
     assert limits.pids_max() == most
-    [processes] = [limit for limit in limits.limits(1, 100) if limit.name == "processes"]
+    pools = [limits.PoolSize(100, 32, 1)]
+    [processes] = [limit for limit in limits.limits(pools) if limit.name == "processes"]
     soft = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     own_limit = None if soft == resource.RLIM_INFINITY else soft
     assert processes.has == (own_limit if most is None else min(most, own_limit or most))

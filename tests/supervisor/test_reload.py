@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ import trio
 from test_pools import failure_of, pool, pools, printed
 from test_recycling import first
 
+from snakepit_port.environment import limits
 from snakepit_port.harness import Event, Host, Subscription, open_host
 
 ONE_MIB = 2**20
@@ -403,3 +405,27 @@ async def test_what_is_preloaded_is_read_again_by_a_reload_and_not_by_recycling(
         assert await reload(host, changed) == {"default": "replaced"}
         await whole(events, "default")
         assert await host.call(None, "numbers") == (22, 22)
+
+
+@pytest.mark.parametrize(("count", "workers", "surge"), [(1, 2, 1), (4, 3, 1), (2, 4, 4)])
+async def test_as_many_descriptors_are_needed_as_doctor_says(
+    count: int, workers: int, surge: int
+) -> None:
+    names = [f"pool{number}" for number in range(count)]
+    size = limits.PoolSize(workers, batch=32, surge=surge)
+    needed, *_ = limits.limits([size] * count)
+
+    def config(value: str) -> dict[str, Any]:
+        settings = {"pool_size": workers, "max_surge": surge, "adapter_env": {"VALUE": value}}
+        return pools(*(pool(name, **settings) for name in names))
+
+    async with open_host(config("before")) as host:
+        events = host.events(past=True)
+        for _ in range(count * workers):
+            await first(events, "worker.started")
+        held = len(os.listdir(f"/proc/{host.os_pid}/fd"))
+        assert needed.needs - limits.BASE_DESCRIPTORS < held <= needed.needs
+        limit = (needed.at_most, needed.at_most)
+        resource.prlimit(host.os_pid, resource.RLIMIT_NOFILE, limit)
+        assert set((await reload(host, config("after"))).values()) == {"replaced"}
+        await whole(events, *names)
