@@ -22,6 +22,9 @@ _MAX_RAW_BYTES = MAX_LINE_BYTES + len(b"<3>\r")
 #: Lines kept to tell what a worker said before it died.
 TAIL_LINES = 40
 
+#: How Python begins to tell of a signal that ends it. The stacks of all threads follow.
+_FATAL = "Fatal Python error: "
+
 #: Bytes read in a turn. Each may be a line, which takes a frame: 64 KiB of them, from each worker
 #: that prints, would hold up every call for half a second.
 _READ_BYTES = 4 * 1024
@@ -52,6 +55,8 @@ class Output:
         self._open = True
         #: The last lines, but for those that say that they are of no concern.
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        #: The line by which Python told why it ends, if it did.
+        self.fatal: str | None = None
         os.set_blocking(fd, False)
         pump.watch(fd, READ, self._ready)
 
@@ -102,6 +107,8 @@ class Output:
         text = text.rstrip("\r") + "…" * is_long
         if not (says_it and level in _UNSUSPICIOUS):
             self.tail.append(text)
+            if text.startswith(_FATAL):
+                self.fatal = text
         self._line(level, text)
 
     def _shut(self) -> None:

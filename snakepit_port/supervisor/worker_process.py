@@ -149,5 +149,9 @@ def _pipe(undo: ExitStack) -> tuple[int, int]:
 
 
 def tail_of(output: Output) -> str:
-    """The last lines of an output, as an error shows them."""
-    return "\n".join(output.tail)[-_STDERR_CHARS:]
+    """The last lines of an output, as an error shows them; first of all why Python ended, where it
+    has told that before the stacks of many threads."""
+    lines = "\n".join(output.tail)[-_STDERR_CHARS:]
+    if output.fatal is None or output.fatal in lines:
+        return lines
+    return f"{output.fatal}\n…\n{lines}"

@@ -16,6 +16,7 @@ from snakepit_port.processes import private_bytes
 from snakepit_port.supervisor.ledger import SLOTS, Ledger
 from snakepit_port.supervisor.output import MAX_LINE_BYTES, TAIL_LINES, Output
 from snakepit_port.supervisor.pump import Pump
+from snakepit_port.supervisor.worker_process import tail_of
 
 
 class Printer:
@@ -123,6 +124,14 @@ async def test_short_lines_do_not_hold_up_what_else_there_is(printer: Printer) -
 async def test_the_last_lines_are_kept(printer: Printer) -> None:
     await printer.print(b"".join(b"%d\n" % n for n in range(TAIL_LINES + 5)))
     assert list(printer.output.tail) == [str(n) for n in range(5, TAIL_LINES + 5)]
+
+
+async def test_what_python_dies_of_comes_before_the_stacks_of_its_threads(printer: Printer) -> None:
+    fatal = "Fatal Python error: Segmentation fault"
+    await printer.print(fatal.encode() + b"\n  File 1\n")
+    assert tail_of(printer.output) == f"{fatal}\n  File 1"
+    await printer.print(b"  File 2\n" * TAIL_LINES)
+    assert tail_of(printer.output) == "\n".join([fatal, "…", *["  File 2"] * TAIL_LINES])
 
 
 async def test_a_paused_output_waits(printer: Printer) -> None:
