@@ -286,8 +286,9 @@ POOL = _section(
             "worker_max_requests",
             Integer(1, infinity=True),
             "How many calls a worker answers before it is recycled. It serves on until its "
-            "successor is ready, so it may answer a few more. With a strict `affinity` it then "
-            "goes on with its sessions until they end, for `session_ttl` at most.",
+            "successor is ready, and answers as many more as come meanwhile: it is no limit. With "
+            "a strict `affinity` it then goes on with its sessions until they end, for "
+            "`session_ttl` at most.",
         ),
         Setting(
             "recycle_jitter",
