@@ -210,11 +210,8 @@ defmodule SnakepitPort.Frames do
 
   def read(frame) do
     case :erlang.binary_to_term(frame, [:safe, :used]) do
-      {tuple, used} when is_tuple(tuple) and tuple_size(tuple) > 0 and used == byte_size(frame) ->
-        tuple
-
-      _ ->
-        :error
+      {tuple, used} when is_tuple(tuple) and used == byte_size(frame) -> tuple
+      _ -> :error
     end
   rescue
     ArgumentError -> :error

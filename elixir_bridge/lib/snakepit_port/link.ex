@@ -392,8 +392,6 @@ defmodule SnakepitPort.Link do
 
   @doc "Removes the files of an answer, when the caller has read them."
   @spec have_read(t, Frames.id(), [String.t()]) :: :ok
-  def have_read(%{shm: nil}, _, _), do: :ok
-
   def have_read(link, id, names) do
     SharedMemory.release(link.shm, link.table, {:received, id}, names)
     :ok

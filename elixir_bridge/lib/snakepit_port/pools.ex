@@ -33,11 +33,12 @@ defmodule SnakepitPort.Pools do
     settle(%{pools | unavailable: Map.put(pools.unavailable, pool, error)}, pool)
   end
 
-  def event(pools, {"pool.ready", pool, _}) do
+  def event(pools, {"pool.ready", pool, _}), do: forget(pools, pool)
+  def event(pools, _), do: pools
+
+  defp forget(pools, pool) do
     settle(%{pools | unavailable: Map.delete(pools.unavailable, pool)}, pool)
   end
-
-  def event(pools, _), do: pools
 
   defp settle(pools, pool), do: %{pools | unsettled: MapSet.delete(pools.unsettled, pool)}
 
@@ -59,16 +60,10 @@ defmodule SnakepitPort.Pools do
   defp change(pools, {pool, what}) do
     again? = what in ["replaced", "resized"] and is_map_key(pools.unavailable, pool)
 
-    if what == "added" or again? do
-      pools = forget(pools, pool)
-      %{pools | unsettled: MapSet.put(pools.unsettled, pool)}
-    else
-      pools
-    end
-  end
-
-  defp forget(pools, pool) do
-    settle(%{pools | unavailable: Map.delete(pools.unavailable, pool)}, pool)
+    # What it told before is replaced by what it is waited for to tell.
+    if what == "added" or again?,
+      do: %{pools | unsettled: MapSet.put(pools.unsettled, pool)},
+      else: pools
   end
 
   @doc "How the pools have started; `:wait` if some have not settled yet."
