@@ -3,7 +3,7 @@ defmodule SnakepitPort.BulkTest do
   use ExUnit.Case, async: true
   import ExUnit.CaptureLog
   import SnakepitPort.Support
-  alias SnakepitPort.{Delivery, Error, Link, SharedMemory, Tensor}
+  alias SnakepitPort.{Delivery, Error, Link, SharedMemory, Tensor, Terms}
 
   @large 1024 * 1024
 
@@ -25,7 +25,8 @@ defmodule SnakepitPort.BulkTest do
   defp files(link), do: File.ls!(link.shm.folder)
 
   defp rows(link) do
-    for {{what, _}, names} when what in [:sent, :received] <- :ets.tab2list(link.table), do: names
+    for {{what, _}, names} when what in [:sent, :aside, :received] <- :ets.tab2list(link.table),
+        do: names
   end
 
   # A process of its own removes files.
@@ -55,6 +56,14 @@ defmodule SnakepitPort.BulkTest do
     # Opaque to Python, so it is not looked into.
     assert {:ok, [[1 | ^bytes]]} = execute(server, "echo", [[[1 | bytes]]])
     await_nothing(link)
+  end
+
+  test "what lies in files is as large as shm_threshold says, each for itself", context do
+    {_server, link} = start_shm!(context)
+    bytes = &SnakepitPort.bytes(:binary.copy("x", &1))
+    assert {:ok, _} = Terms.arguments([bytes.(65_535), bytes.(65_535)], link)
+    assert {:files, _} = Terms.arguments([bytes.(65_535), bytes.(65_536)], link)
+    assert [_] = files(link)
   end
 
   test "those in the arguments of a stream travel like others, and stay no longer", context do
@@ -200,6 +209,29 @@ defmodule SnakepitPort.BulkTest do
     assert {:ok, _} = Task.await(running)
   end
 
+  test "what a caller that dies has set aside is removed, however often it has", context do
+    {_server, link} = start_shm!(context)
+    test = self()
+    aside = &SharedMemory.set_aside(link.shm, link.table, &1)
+    write = fn -> "h-" <> _ = SharedMemory.write(link.shm, link.table, "12345") end
+
+    caller =
+      spawn(fn ->
+        Link.watch(link)
+        write.()
+
+        aside.(fn ->
+          write.()
+          aside.(fn -> send(test, :aside) && receive(do: (:never -> :ok)) end)
+        end)
+      end)
+
+    assert_receive :aside
+    assert [[_, _]] = rows(link)
+    Process.exit(caller, :kill)
+    await_nothing(link)
+  end
+
   test "an answer that nobody waits for leaves nothing", context do
     {_server, link} = start_shm!(context)
     frame = IO.iodata_to_binary([<<131, 104, 4, 119, 6, "result", 98, 0, 0, 1, 0, 109, 0::32>>])
@@ -286,6 +318,15 @@ defmodule SnakepitPort.BulkTest do
     await(fn -> not File.exists?(link.shm.folder) end)
   end
 
+  test "files may take as much as all may, and of one that has no room nothing stays" do
+    folder = folder!()
+    shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 5}
+    table = :ets.new(:table, [:public])
+    name = SharedMemory.write(shm, table, "12345")
+    assert SharedMemory.write(shm, table, "1") == nil
+    assert File.ls!(folder) == [name]
+  end
+
   test "a file that is not what its name says is refused" do
     folder = folder!()
     shm = %SharedMemory{folder: folder, threshold: 1, max_bytes: 1000}
@@ -310,6 +351,8 @@ defmodule SnakepitPort.BulkTest do
     File.ln_s!("h-1-0-5", Path.join(folder, "w1-1-0-5"))
     {_, 0} = System.cmd("mkfifo", [Path.join(folder, "w1-1-1-5")])
     File.write!(Path.join(folder, "w1-1-2-6"), "123456")
+    File.write!(Path.join(folder, "w1-1-3-5"), "12345")
+    assert SharedMemory.read(shm, "w1-1-3-5") == "12345"
     read = fn name -> catch_throw(SharedMemory.read(shm, name)) |> elem(1) end
     assert read.("w1-1-0-5") =~ "which is no file"
     assert read.("w1-1-1-5") =~ "which is no file"

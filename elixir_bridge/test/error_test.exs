@@ -90,6 +90,26 @@ defmodule SnakepitPort.ErrorTest do
     assert inspect(error, structs: false) =~ "__exception__: true"
   end
 
+  test "what Python is told of an error is text, and not too long" do
+    # One of the two is cut in the middle of a character.
+    for before <- ["", "x"] do
+      long = before <> String.duplicate("é", 30_000)
+      error = %Error{type: :tool_error, message: long, traceback: "a\n" <> long}
+      wire = Error.to_wire(error)
+
+      assert %{"type" => "tool_error", "message" => message, "traceback" => "a\n" <> _ = text} =
+               wire
+
+      for told <- [message, text] do
+        assert String.valid?(told) and String.ends_with?(told, "é…")
+        assert byte_size(told) in 40_000..40_003
+      end
+    end
+
+    error = %Error{type: :tool_error, message: <<255>>}
+    assert Error.to_wire(error) == %{"type" => "tool_error", "message" => "<<255>>"}
+  end
+
   test "a type nobody knows, and values of the wrong kind, do no harm" do
     assert %Error{type: :unknown, message: ~s[early (an error of type "novel_1")]} =
              Error.from_wire(%{"type" => "novel_1", "message" => "early"})

@@ -52,6 +52,10 @@ defmodule SnakepitPort.FramesTest do
     assert Frames.sort(:erlang.term_to_binary({:event, "a.b", %{}, %{}})) == :event
     assert Frames.sort(write({:log, %{"line" => "x"}})) == :log
     assert Frames.sort(:erlang.term_to_binary({:log, %{}})) == :log
+    # A process of another node, whose name this one need not know.
+    pid = <<88, 119, 10, "unseen_1@x", 0::96>>
+    send = <<131, 104, 3, 119, 4, "send", pid::binary, 109, 3::32, 131, 97, 1>>
+    assert Frames.sort(send) == :send
     assert Frames.sort(write({:ready, %{}})) == {:other, {:ready, %{}}}
     assert Frames.sort(write({:error, nil, %{}})) == {:other, {:error, nil, %{}}}
   end
@@ -67,13 +71,14 @@ defmodule SnakepitPort.FramesTest do
           write({:call, 1, nil, "c", "a"}),
           write({:result, "1", "x"}),
           write({:result, 1, :x}),
+          write({:result, 1, "x", ["a" | "b"]}),
           write({:error, 1, "text"}),
           write({:chunk, nil, "x"}),
           write({:chunk, 1, :x}),
           :erlang.term_to_binary({:event, :name, %{}, %{}}),
           write({:ready, %{}}) <> "x",
           <<131, 104, 1, 119, 8, "no_atom1">>,
-          :erlang.term_to_binary({:ready, String.duplicate("x", 1000)}, [:compressed])
+          :erlang.term_to_binary({:ready, %{"x" => String.duplicate("x", 1000)}}, [:compressed])
         ] do
       assert Frames.sort(junk) == :error, inspect(junk)
     end

@@ -70,7 +70,9 @@ defmodule SnakepitPort.LegacyTest do
     assert log =~ "circuit_breaker.enabled: not supported by this version"
   end
 
-  test "v0.6's pools, as terms", context do
+  test "v0.6's pools, as terms, whatever the application has", context do
+    Application.put_env(:snakepit, :pool_size, 3)
+
     pool = %{
       name: :default,
       worker_profile: :process,
@@ -114,11 +116,15 @@ defmodule SnakepitPort.LegacyTest do
     assert System.cmd("elixir", args) == {"[grpc_port: 3, pool_size: 1]\n", 0}
   end
 
-  test "a reload finds none either when the application's is gone", context do
+  test "a reload tells what became of the application's, and finds none when that is gone",
+       context do
     # A report of its own: another test's is to be the first of its kind.
     Application.put_all_env([{:snakepit, v05(context.folder) ++ [pool_queue_timeout: 1_234]}])
     server = name(context)
     capture_log(fn -> start_supervised!({SnakepitPort, name: server, logs: false}) end)
+    Application.put_env(:snakepit, :pool_queue_timeout, 2_345)
+    log = capture_log(fn -> assert {:ok, _} = SnakepitPort.reload(server) end)
+    assert log =~ "pool_queue_timeout: renamed to queue_timeout = 2345"
     for {key, _} <- Application.get_all_env(:snakepit), do: Application.delete_env(:snakepit, key)
     assert {:error, %Error{type: :config, message: message}} = SnakepitPort.reload(server)
     assert message =~ "there is no configuration: give config:"

@@ -31,6 +31,8 @@ defmodule SnakepitPort.LifecycleTest do
             [python: <<255>>],
             [logs: nil],
             [logs: :info],
+            [tools: %{nil => &self/0}],
+            [tools: %{<<255>> => &self/0}],
             [name: nil],
             [name: true],
             [name: false],
@@ -385,6 +387,21 @@ defmodule SnakepitPort.LifecycleTest do
       Process.exit(caller, :kill)
       assert_receive {:snakepit_port, :log, %{line: "interrupted"}}
       assert Task.await(stop, 60_000) == :ok
+    end
+
+    test "that is stopped does not wait for a caller it had yet to hear of, and that died",
+         context do
+      server = name(context)
+      config = [supervisor: [shutdown_grace_period: "10m"]] ++ config()
+      {:ok, _} = SnakepitPort.start_link(name: server, logs: false, config: config)
+      :ok = SnakepitPort.await_ready(server)
+      :sys.suspend(server)
+      opts = [server: server, timeout: :infinity]
+      caller = spawn(fn -> SnakepitPort.execute("block", [], opts) end)
+      waits = [current_function: {Link, :request, 4}, status: :waiting]
+      await(fn -> Process.info(caller, [:current_function, :status]) == waits end)
+      Process.exit(caller, :kill)
+      assert SnakepitPort.stop(server) == :ok
     end
 
     test "of a script is stopped after it, whatever the script did", context do

@@ -1,6 +1,7 @@
 defmodule SnakepitPort.LinkTest do
   use ExUnit.Case, async: true
-  alias SnakepitPort.{Chunks, Delivery, Error, Frames, Heartbeat, Link, LinkStream}
+  alias SnakepitPort.{Call, Chunks, Delivery, Error, Frames, Heartbeat, Link, LinkStream, Pump}
+  alias SnakepitPort.{Terms, Tools}
 
   # This process is the owner, of a program that returns every frame.
   setup context do
@@ -66,6 +67,8 @@ defmodule SnakepitPort.LinkTest do
     assert_receive {:open, id, alias}
     assert [{{^pid, ^id}}] = :ets.tab2list(link.streams)
     Delivery.pass(link, id, "arrived")
+    # Nobody has asked for this.
+    Delivery.progress(link, id, 1, 2)
     send(pid, :close)
     assert_receive {:closed, :ok}
     send(alias, {alias, 1, "late"})
@@ -107,6 +110,86 @@ defmodule SnakepitPort.LinkTest do
     assert Enum.map(:ets.tab2list(link.table), &elem(&1, 0)) == [:link]
   end
 
+  test "a call that was not written is taken back, and its owner told", %{link: link} do
+    :atomics.put(link.busy, 1, 1)
+    assert Link.request(link, &Frames.ping/1, 0) == :timeout
+    assert :ets.tab2list(link.outbox) == []
+    assert_received {:not_asked, _}
+  end
+
+  test "a frame may be as large as is accepted, and no larger", %{link: link} do
+    assert Link.check_size(link, :binary.copy("x", 1000)) == :ok
+    assert {:error, %Error{}} = Link.check_size(link, :binary.copy("x", 1001))
+  end
+
+  test "a call that names no pool may take what the default one, or the only one, says", context do
+    timeout = fn timeouts ->
+      Link.note_call_timeouts(context.link, timeouts)
+      Call.timeout(%Call{}, context.link)
+    end
+
+    assert timeout.(%{"a" => 1, "default" => 2}) == 2
+    assert timeout.(%{"a" => 1}) == 1
+    assert timeout.(%{"a" => 1, "b" => 2}) == 60_000
+    # Longer than a process can wait.
+    assert timeout.(%{"a" => 0x100000000}) == :infinity
+  end
+
+  test "a caller waits a little longer than the supervisor takes" do
+    assert Call.wait(1_000) in 1_001..1_100
+    assert Call.wait(:infinity) == :infinity
+  end
+
+  # A process that follows a call, and waits to be told when it is told of progress; and the call's id.
+  defp follow(link, timeout, told) do
+    test = self()
+
+    progress = fn done, _ ->
+      send(test, {:told, done})
+      receive do: (:go -> told.())
+    end
+
+    pid =
+      spawn_link(fn ->
+        before = Process.info(self(), :monitors)
+
+        outcome =
+          try do
+            Link.follow(link, &Frames.ping/1, timeout, progress)
+          catch
+            thrown -> thrown
+          end
+
+        left = {Process.info(self(), :messages), Process.info(self(), :monitors) == before}
+        send(test, {outcome, left})
+        receive do: (:end -> :ok)
+      end)
+
+    SnakepitPort.Support.await(fn -> :ets.info(link.streams, :size) == 1 end)
+    [{{^pid, id}}] = :ets.tab2list(link.streams)
+    {pid, id}
+  end
+
+  test "nothing is left of a call whose function for progress has thrown", %{link: link} do
+    {pid, id} = follow(link, :infinity, fn -> throw(:up) end)
+    Delivery.progress(link, id, 1, 2)
+    assert_receive {:told, 1}
+    Delivery.progress(link, id, 2, 2)
+    send(pid, :go)
+    assert_receive {:up, {{:messages, []}, true}}
+    assert :ets.tab2list(link.streams) == []
+  end
+
+  test "past its deadline a call ends, and is told of no more progress", %{link: link} do
+    {pid, id} = follow(link, 300, fn -> :ok end)
+    Delivery.progress(link, id, 1, 2)
+    assert_receive {:told, 1}
+    Delivery.progress(link, id, 2, 2)
+    Process.send_after(pid, :go, 301)
+    assert_receive {:timeout, {{:messages, []}, true}}
+    refute_received {:told, 2}
+  end
+
   test "frames go through the outbox in order while the pump is at work", %{link: link} do
     # As if the pump were waiting for room.
     :atomics.put(link.busy, 1, 1)
@@ -124,6 +207,40 @@ defmodule SnakepitPort.LinkTest do
     end
 
     assert :ets.tab2list(link.outbox) == []
+  end
+
+  test "a frame that comes while the pump ends its work is written", %{link: link} do
+    %{port: port, outbox: outbox, busy: busy} = link
+    :atomics.put(busy, 1, 1)
+    # The pump is not woken for it, and has looked before that.
+    Link.tell(link, "late")
+    Pump.rest({port, outbox, busy})
+    assert_receive {^port, {:data, "late"}}
+    assert :ets.tab2list(outbox) == []
+    assert :atomics.get(busy, 1) == 0
+  end
+
+  test "a tool is answered once, and not at all when nobody waits for it", %{link: link} do
+    %{port: port} = link
+    test = self()
+    tools = Tools.start_link(link)
+    Tools.put(link, "one", fn -> 1 end)
+    Tools.put(link, "hangs", fn -> send(test, {:hangs, self()}) && receive(do: (:never -> :ok)) end)
+    ask = &Tools.run(tools, :erlang.term_to_binary({:tool, 300, &1, &2, Terms.encode([])}))
+    over = fn -> SnakepitPort.Support.await(fn -> :sys.get_state(tools).running == %{} end) end
+    ask.(1, "one")
+    over.()
+    ask.(2, "hangs")
+    assert_receive {:hangs, pid}
+    monitor = Process.monitor(pid)
+    Tools.close(tools, 300)
+    assert_receive {:DOWN, ^monitor, _, _, :shutdown}
+    over.()
+    send(port, {self(), {:command, "last"}})
+    assert_receive {^port, {:data, answer}}
+    assert {:tool_result, 300, 1, _} = Frames.read(answer)
+    assert_receive {^port, {:data, "last"}}
+    refute_received {^port, {:data, _}}
   end
 
   test "past its deadline a stream has no more chunks, but may have ended" do

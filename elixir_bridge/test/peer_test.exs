@@ -97,6 +97,11 @@ defmodule SnakepitPort.PeerTest do
       Process.flag(:trap_exit, true)
       {:links, links} = Process.info(self(), :links)
       assert SnakepitPort.start_link(peer(context, "good")) == {:error, {:already_started, pid}}
+
+      assert_raise ArgumentError, ~r/of that name is running already/, fn ->
+        SnakepitPort.run_as_script(&self/0, peer(context, "good"))
+      end
+
       # Its exit, had it one for us, is here when the link is gone.
       await(fn -> Process.info(self(), :links) == {:links, links} end)
       refute_received {:EXIT, _, _}
@@ -259,7 +264,7 @@ defmodule SnakepitPort.PeerTest do
       :telemetry.attach(server, self())
 
       log =
-        capture_log([metadata: [:pool, :worker, :source]], fn ->
+        capture_log([metadata: [:pool, :worker, :source, :server]], fn ->
           SnakepitPort.execute("log", ["hello from p"], server: server)
           assert_receive {:snakepit_port, :log, entry}
 
@@ -273,8 +278,8 @@ defmodule SnakepitPort.PeerTest do
                  }
         end)
 
-      assert log =~ "hello from p"
-      assert log =~ ~r/pool=p .*source=stdout|source=stdout .*pool=p/
+      [line] = for line <- String.split(log, "\n"), line =~ "hello from p", do: line
+      for part <- ~w(pool=p worker=p-1 source=stdout server=), do: assert(line =~ part)
 
       name = [:snakepit_port, :worker, :started]
       metadata = %{:pool => "p", :server => server, "colour" => "red"}
@@ -438,6 +443,15 @@ defmodule SnakepitPort.PeerTest do
 
       assert {:error, %Error{type: :supervisor_down, signal: "SIGKILL"}} =
                SnakepitPort.execute("kill", [], server: server)
+    end
+
+    @tag :capture_log
+    test "has who waits for the pools told why", context do
+      server = start_peer!(context, "starting")
+      call = Task.async(fn -> SnakepitPort.await_ready(server, :infinity) end)
+      await(fn -> map_size(:sys.get_state(server).waiting) == 1 end)
+      kill(os_pid(server), "KILL")
+      assert {:error, %Error{type: :supervisor_down, signal: "SIGKILL"}} = Task.await(call)
     end
 
     @tag :capture_log

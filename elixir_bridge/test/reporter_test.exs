@@ -44,10 +44,28 @@ defmodule SnakepitPort.ReporterTest do
         :sys.resume(reporter.pid)
         assert_receive {:trace, _, :receive, :tell_drops}, 10_000
         refute :sys.get_state(reporter.pid).tells_drops?
+        assert Reporter.finish(reporter) == :ok
       end)
 
-    assert log =~ "dropped 1 log line:"
-    assert Reporter.finish(reporter) == :ok
+    # Once.
+    assert [_, _] = String.split(log, "dropped 1 log line:")
+  end
+
+  test "lines go to subscribers, and to Logger if that is asked for" do
+    log =
+      capture_log(fn ->
+        for logs? <- [true, false] do
+          reporter = Reporter.start(__MODULE__, logs?, nil)
+          :ok = Reporter.subscribe(reporter.pid)
+          text = "said with logs: #{logs?}"
+          Reporter.report(reporter, :log, line(text))
+          assert_receive {:snakepit_port, :log, %{line: ^text}}
+          assert Reporter.finish(reporter) == :ok
+        end
+      end)
+
+    assert log =~ "said with logs: true"
+    refute log =~ "said with logs: false"
   end
 
   test "it tells of the supervisor's beginning and end", context do

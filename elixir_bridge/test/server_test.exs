@@ -108,6 +108,12 @@ defmodule SnakepitPort.ServerTest do
     :ok = SnakepitPort.stop(server)
     assert {:error, %Error{message: message}} = SnakepitPort.Link.origin(link)
     assert message =~ "server #{inspect(pid)} is running"
+    # Who has found it before that may be late.
+    :ets.new(server, [:named_table])
+    :ets.insert(server, {:link, link})
+
+    assert {:error, %Error{type: :supervisor_down}} =
+             SnakepitPort.register_tool(server, "a", fn -> 1 end)
   end
 
   test "a reload of the same terms has their paths where they were, wherever one is", context do
@@ -173,12 +179,23 @@ defmodule SnakepitPort.ServerTest do
 
   @tag :capture_log
   test "one that has lost a process of its own stops, and does not go on without", context do
-    for part <- [:pump, :tools] do
+    for part <- [:pump, :reporter, :tools] do
       server = start_peer!(%{context | test: :"#{context.test} #{part}"}, "good")
       monitor = Process.monitor(server)
-      %{link: %{pump: pump}, tools: tools} = :sys.get_state(server)
-      Process.exit(if(part == :pump, do: pump, else: tools), :kill)
+      Process.exit(parts(server)[part], :kill)
       assert_receive {:DOWN, ^monitor, _, _, :killed}
     end
+  end
+
+  test "its processes end with it", context do
+    server = start_peer!(context, "good")
+    monitors = for {_, pid} <- parts(server), do: Process.monitor(pid)
+    :ok = SnakepitPort.stop(server)
+    for monitor <- monitors, do: assert_receive({:DOWN, ^monitor, _, _, :normal})
+  end
+
+  defp parts(server) do
+    %{link: link, tools: tools} = :sys.get_state(server)
+    %{pump: link.pump, reporter: link.reporter, tools: tools}
   end
 end

@@ -387,6 +387,24 @@ defmodule SnakepitPort.StreamTest do
     nothing_left(link)
   end
 
+  test "of chunks that are there when its time is over none is handed out", context do
+    %{opts: opts, link: link} = context
+    me = self()
+
+    # The deadline of this process is 100 ms later.
+    late = fn n ->
+      send(me, {:seen, n})
+      Process.send_after(me, :late, 301)
+      assert_receive :late
+    end
+
+    assert {:error, %Error{type: :timeout}} =
+             SnakepitPort.execute_stream("endless", [], late, [{:timeout, 200} | opts])
+
+    refute_received {:seen, 1}
+    nothing_left(link)
+  end
+
   defp waiting do
     {:message_queue_len, length} = Process.info(self(), :message_queue_len)
     length

@@ -37,6 +37,13 @@ defmodule SnakepitPort.TermsTest do
     for term <- everything(), do: assert(Terms.decode(Terms.encode(term)) == {:ok, term})
   end
 
+  test "a tensor that is none is refused, and what is in an improper list stays as it is" do
+    none = {:"$tensor", {:u, 8}, {2}, <<0>>}
+    assert {:error, %Error{type: :decode}} = Terms.decode(Terms.encode([none]))
+    improper = [[1 | none], [1 | {:"$shm", "w9-1-0-5"}]]
+    assert Terms.decode(Terms.encode(improper)) == {:ok, improper}
+  end
+
   test "an unknown atom is found wherever it is" do
     for version <- [1, 2], term <- everything() do
       <<131, before::binary>> = :erlang.term_to_binary(term, minor_version: version)

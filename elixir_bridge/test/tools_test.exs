@@ -45,6 +45,8 @@ defmodule SnakepitPort.ToolsTest do
 
       register(server, "double", &(20 * &1))
       assert run(server, "ask", ["double", 21]) == {:ok, 420}
+      assert {:ok, {"unknown_tool", message}} = run(server, "why_not", ["dubble", 21])
+      assert message =~ ~s|no such tool; did you mean "double"? (tools: double, none, pair)|
       assert SnakepitPort.unregister_tool(server, "double") == {:ok, true}
       assert SnakepitPort.unregister_tool(server, "double") == {:ok, false}
       assert {:ok, {"unknown_tool", message}} = run(server, "why_not", ["dubble", 21])
@@ -106,7 +108,8 @@ defmodule SnakepitPort.ToolsTest do
       register(server, "leaves", fn -> Process.exit(self(), :normal) end)
       register(server, "long", fn -> raise String.duplicate("x", 3_000_000) end)
       marked = "e" <> String.duplicate("\u0301", 30)
-      register(server, "marked", fn -> raise String.duplicate(marked, 20_000) end)
+      # It would be cut in the middle of a character.
+      register(server, "marked", fn -> raise "x" <> String.duplicate(marked, 1_000) end)
       register(server, "bytes", fn -> raise <<255, 254>> end)
       register(server, "tensor", fn -> %SnakepitPort.Tensor{type: :odd, shape: 1, data: ""} end)
 
@@ -117,7 +120,7 @@ defmodule SnakepitPort.ToolsTest do
             {"dies", "the process that ran it has ended: killed"},
             {"leaves", "the process that ran it has ended: normal"},
             {"long", "** (RuntimeError) xxx"},
-            {"marked", "** (RuntimeError) e"},
+            {"marked", "** (RuntimeError) xe"},
             {"bytes", "<<"}
           ] do
         capture_log(fn ->
@@ -257,6 +260,10 @@ defmodule SnakepitPort.ToolsTest do
     test "leaves nothing behind when it is over", %{server: server, link: link} do
       register(server, "double", &(2 * &1))
       for n <- 1..20, do: {:ok, _} = run(server, "ask", ["double", n])
+      large = SnakepitPort.bytes(:binary.copy("x", 1_000_000))
+      register(server, "large", fn -> large end)
+      # In a file.
+      assert run(server, "ask", ["large"]) == {:ok, large}
       state = :sys.get_state(server)
       assert state.asking == %{}
       await(fn -> :sys.get_state(state.tools).running == %{} end)

@@ -32,10 +32,13 @@ defmodule SnakepitPort.WindowTest do
       Enum.reduce(1..times, window, fn _, window -> elem(Window.taken(window, size), 1) end)
     end
 
+    assert taken.(Window.new(512), 1, 100).under_way <= 4
     window = taken.(Window.new(512), 2000, 100)
     assert window.under_way > 256
     window = taken.(window, 512, @bytes)
     assert window.under_way == 1
+    # One is no sign of more.
+    assert taken.(window, 1, 100).under_way == 1
     assert taken.(window, 2000, 100).under_way > 256
   end
 end

@@ -40,11 +40,10 @@ defmodule SnakepitPort.Pump do
 
   def handle_info({:DOWN, _, _, _, _}, state), do: {:stop, :normal, state}
 
-  defp drain({port, outbox, busy} = state) do
+  defp drain({port, outbox, _busy} = state) do
     case :ets.first(outbox) do
       :"$end_of_table" ->
-        :atomics.put(busy, 1, 0)
-        if :ets.first(outbox) == :"$end_of_table", do: :ok, else: drain_again(state)
+        rest(state)
 
       id ->
         for {_, frame} <- :ets.take(outbox, id), do: Port.command(port, frame)
@@ -52,9 +51,14 @@ defmodule SnakepitPort.Pump do
     end
   end
 
-  # Somebody put a frame there while `busy` still was 1, and so did not wake anybody.
-  defp drain_again({_, _, busy} = state) do
-    :atomics.put(busy, 1, 1)
-    drain(state)
+  @doc false
+  def rest({_port, outbox, busy} = state) do
+    :atomics.put(busy, 1, 0)
+
+    # Somebody may have put a frame there while `busy` still was 1, and so not have waked anybody.
+    if :ets.first(outbox) != :"$end_of_table" do
+      :atomics.put(busy, 1, 1)
+      drain(state)
+    end
   end
 end
