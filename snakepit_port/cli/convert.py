@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from snakepit_port.cli.printing import note, print_json, refuse, refuse_config
+from snakepit_port.cli.printing import note, print_json, refuse, refuse_config, warn
 from snakepit_port.cli.statuses import FAILED
 
 ABOUT = "write a configuration of Snakepit v0.5 or v0.6 as one of snakepit-port"
@@ -71,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
             refuse(f"{args.output} cannot be written: {exc.strerror}", args.json)
             return FAILED
         note(f"wrote {args.output}")
+    if not args.json:
+        for change in changes:
+            if change.warns:
+                warn(str(change))
     terms = [change.as_term() for change in changes]
     if args.json:
         print_json(terms if args.report else {"ok": True, "toml": text, "changes": terms})

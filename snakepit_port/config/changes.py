@@ -26,13 +26,15 @@ class Change:
     difference.
 
     ``key`` is its place, ``to`` the settings it became (texts such as ``queue_timeout = 300``;
-    none for what is left out) and ``note`` the reason, or what to know (or empty).
+    none for what is left out) and ``note`` the reason, or what to know (or empty). It ``warns`` if
+    somebody has to do something.
     """
 
     key: str
     outcome: Outcome
     to: tuple[str, ...] = ()
     note: str = ""
+    warns: bool = False
 
     @property
     def meaning(self) -> str:

@@ -82,7 +82,8 @@ def check(
     config = _config(tree if old is None else old.tree(), At(report, folder))
     if not mistakes and config is not None:
         doubts = [
-            (source_of(path), message, hint) for path, message, hint in warnings(config, folder)
+            (source_of(path), message, hint)
+            for path, message, hint in (*(old.doubts if old else ()), *warnings(config, folder))
         ]
         return replace(
             config,

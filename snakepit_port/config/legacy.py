@@ -63,7 +63,8 @@ class Unset:
 class Conversion:
     """A converted configuration. ``added`` are settings without a key, with the reason for each;
     ``pools_at`` is where the source has its pools, if it names any;
-    ``mistakes`` are keys that nobody knows, and what cannot be guessed, at paths of the source."""
+    ``mistakes`` are keys that nobody knows, and what cannot be guessed, at paths of the source;
+    ``doubts`` is what to warn of, at paths of settings."""
 
     pools: int
     pools_at: Path | None
@@ -71,6 +72,7 @@ class Conversion:
     added: tuple[tuple[Path, Any, str], ...]
     unset: tuple[Unset, ...]
     mistakes: tuple[Mistake, ...]
+    doubts: tuple[Mistake, ...]
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -163,6 +165,7 @@ class _Fate:
     lost_to: list[Key] = field(default_factory=list)
     unsupported: bool = False
     remark: str = ""
+    warns: bool = False
 
 
 class _Converter:
@@ -174,6 +177,7 @@ class _Converter:
         self._added: list[tuple[Path, Any, str]] = []
         self._unset: dict[str, Unset] = {}
         self._mistakes = list(keys.mistakes)
+        self._doubts: list[Mistake] = []
         # Other versions ignored other keys, so of those it is not told.
         self._is_v05 = not keys.pools and not any(key.rule.new for key in keys.all)
 
@@ -193,6 +197,7 @@ class _Converter:
         for pool in range(pools):
             self._decide(pool)
         self._limit_threads(pools)
+        self._look_for_default()
         entries = tuple(self._entry(key, fate) for key, fate in self._fates.items())
         pools_at = (*self._keys.top, "pools") if self._keys.pools else None
         return Conversion(
@@ -202,6 +207,7 @@ class _Converter:
             added=tuple(self._added),
             unset=tuple(self._unset.values()),
             mistakes=tuple(self._mistakes),
+            doubts=tuple(self._doubts),
         )
 
     # -- deciding -----------------------------------------------------------------------------
@@ -319,6 +325,26 @@ class _Converter:
             for key in limits.values():
                 self._fates[key].remark = "there is no pool"
 
+    def _look_for_default(self) -> None:
+        """Of several pools, Snakepit had the first one run what names none."""
+        names = [
+            (path, name, fate)
+            for fate in self._fates.values()
+            for path, name in fate.became
+            if path[0] == "pools" and path[2:] == ("name",)
+        ]
+        if len(names) < 2 or any(name == "default" for _, name, _ in names):
+            return
+        first, name, fate = names[0]
+        message = (
+            "calls that name no pool ran here in Snakepit, and are unknown_pool now, as none is"
+            ' named "default"'
+        )
+        hint = f'give them pool: {quoted(str(name))}, or name this one "default"'
+        fate.remark = f"{message}; {hint}"
+        fate.warns = True
+        self._doubts.append((first, message, hint))
+
     def _owner_of(self, target: Path) -> tuple[_Fate | None, Any]:
         """Who set the profile of a pool, and to what."""
         for fate in self._fates.values():
@@ -351,6 +377,7 @@ class _Converter:
             outcome,
             tuple(dict.fromkeys(_shown(path, value) for path, value in fate.became)),
             "; ".join(filter(None, notes)),
+            fate.warns,
         )
         return Entry(key.path, key.value, change, tuple(fate.became))
 

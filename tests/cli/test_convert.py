@@ -47,6 +47,17 @@ def test_it_prints_toml_that_check_takes_without_a_note(folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("options", [[], ["--report"], ["-o", "new.toml"]])
+def test_what_somebody_has_to_do_is_a_warning(folder: Path, options: list[str]) -> None:
+    pools = "".join(f'[[pools]]\nname = "{name}"\nadapter_spec = "a.B"\n' for name in "ab")
+    (folder / "old.toml").write_text(pools)
+    converted = run("convert", "old.toml", *options)
+    assert converted.returncode == 0
+    *_, told = converted.stderr.splitlines()
+    assert told.startswith('warning: pools[0] "a": name: kept: calls that name no pool ran here ')
+    assert told.endswith('; give them pool: "a", or name this one "default"')
+
+
 def test_converting_again_changes_nothing(folder: Path) -> None:
     run("convert", "old.toml", "-o", "new.toml")
     text = (folder / "new.toml").read_text()

@@ -86,3 +86,19 @@ def test_a_converted_configuration_is_warned_of_where_it_has_the_key() -> None:
     }
     (warning,) = load_terms(term, "/base").warnings
     assert str(warning) == f"pool_config.adapter_args: {IN_PROCESSES}"
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"),
+    [(["a", "b"], True), (["a"], False), (["a", "default"], False), (["default", "b"], False)],
+)
+def test_several_pools_of_snakepit_without_a_default(names: list[str], warned: bool) -> None:
+    """Of ours, calls never went to the first one."""
+    pools = [{"name": name, "pool_size": 1} for name in names]
+    old = load_terms({"pools": [{**pool, "adapter_spec": "a.B"} for pool in pools]}, "/base")
+    told = (
+        'pools[0] "a": name: calls that name no pool ran here in Snakepit, and are unknown_pool'
+        ' now, as none is named "default" (give them pool: "a", or name this one "default")'
+    )
+    assert [str(warning) for warning in old.warnings] == [told] * warned
+    assert load_terms({"pools": [{**pool, "adapter": "a:B"} for pool in pools]}, "/").warnings == ()
