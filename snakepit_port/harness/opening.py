@@ -96,7 +96,12 @@ async def host_over(
 
     Options, errors and the way out are those of `open_host`; the stream is closed in any case.
     """
-    hello = _hello(config, base_dir, max_frame_bytes)
+    try:
+        check_tools(tools)
+        hello = _hello(config, base_dir, max_frame_bytes)
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
     host = Host(stream, hello, max_frame_bytes, on_log, tools=tools)
     async with _running(host):
         yield host

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
-from snakepit_port.harness import CallError, Host, open_host
+from snakepit_port.harness import CallError, Host, host_over, open_host
 from snakepit_port.wire import Pid
 
 PID = Pid(b"\x58\x77\x0dnonode@nohost" + (50).to_bytes(4, "big") + bytes(8))
@@ -105,11 +106,24 @@ async def test_a_function_that_is_not_async_holds_nobody_up() -> None:
         let_go.set()
 
 
-@pytest.mark.parametrize("tools", [[len], {"three": 3}, {3: len}])
+not_tools = pytest.mark.parametrize("tools", [[len], {"three": 3}, {3: len}])
+
+
+@not_tools
 async def test_what_are_no_tools_is_told_before_anything_is_started(tools: Any) -> None:
     with pytest.raises(TypeError, match="tools are functions by their names"):
         async with open_host(config(), tools=tools):
             pass
+
+
+@not_tools
+async def test_what_are_no_tools_is_told_before_anything_is_said(tools: Any) -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    await theirs.send_eof()
+    with pytest.raises(TypeError, match="tools are functions by their names"):
+        async with host_over(ours, tools=tools):
+            pass
+    assert await theirs.receive_some() == b""
 
 
 async def test_many_at_once_get_their_own_answers() -> None:
