@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class CallState(Enum):
     QUEUED = "queued"
     SENT = "sent"
+    #: Whoever sets it counts `unanswered` of the call's session down.
     ANSWERED = "answered"
 
 
@@ -47,6 +48,9 @@ class Call:
     only worker that may have it, if that is so. A call that is answered while its
     worker still holds it is *abandoned*: `state` is ANSWERED and `worker` is set until the worker
     lets go of it.
+
+    `deadline_timer` is for its deadline until it is answered. After that it is for the worker's: by
+    then it must have stopped its work on the call.
 
     `credit` is how many more chunks a stream call may be answered with, None for a call that is no
     stream. `granted` is what of it came after the call, so that its frame does not say it.

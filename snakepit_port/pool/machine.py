@@ -37,9 +37,9 @@ class Machine:
     """One pool. Every method that is an event takes `now` (seconds, monotonic) and returns the
     effects it has.
 
-    A call is answered exactly once: by one `Forward` or one `Reply`. It is started at most once: it
-    is sent again only if the ledger says that the worker which went had not started it, or if its
-    command is idempotent and the worker crashed.
+    A call is answered exactly once: by one `Forward` or one `Reply`. It is started at most once,
+    unless its command is idempotent and the worker crashed. Otherwise it is sent again only if its
+    worker gave it back, or went and, as the ledger says, had not started it.
 
     `capacity` is how many calls a worker works on at a time, `first_number` the number in the name
     of the first worker.

@@ -62,9 +62,9 @@ class Memory:
             self._recycling.mark([worker], "memory_threshold", now)
 
     def refuse_if_too_large(self, worker: Worker, size: int) -> bool:
-        """Whether a worker that has just loaded its adapter, and with its children has `size` bytes
-        to itself, cannot serve, and so is killed: a limit that it is past already would have it
-        replaced for ever."""
+        """Kill a worker that has just loaded its adapter if it, with its children, has so many
+        bytes to itself that it is past a limit already: it would be replaced at once, and so would
+        its successors, for ever. Returns whether it was killed."""
         worker.memory = worker.memory_at_first = size
         for setting in ("memory_threshold_mb", "memory_limit_mb"):
             limit = getattr(self._record.settings, setting)

@@ -59,9 +59,12 @@ class Record:
         self.is_deaf = not hears
 
     def may_have_missed(self, now: float, worker: Worker) -> bool:
-        """Whether a worker, which seems to be late, may have said something that was not read yet.
-        Asked again every `CATCHING_UP`; a host that always reads slowly excuses nobody for ever:
-        what was there is read when reading went on twice since."""
+        """Whether a worker, which seems to be late, may have said something that was not read yet:
+        while workers are not read from, and for `CATCHING_UP` after that.
+
+        If so, this is asked again `CATCHING_UP` later. Once workers were read from again twice
+        since it was asked first, what the worker had said was read: so a host that always reads
+        slowly excuses nobody for ever."""
         if not self.is_deaf and now - self._hears_since >= CATCHING_UP:
             return False
         hearings, asked_at = worker.excused

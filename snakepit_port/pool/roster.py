@@ -50,7 +50,7 @@ class Roster:
             # What waits at a worker was sent there by other rules.
             for worker in self.workers.values():
                 if len(worker.calls) >= worker.capacity:
-                    self.fill_up(worker)
+                    self.send_no_more_ahead(worker)
 
     def in_state(self, *states: WorkerState) -> list[Worker]:
         return [worker for state in states for worker in self._in[state]]
@@ -258,8 +258,8 @@ class Roster:
             self._free.pop(worker, None)
             self._idle[worker] = None
 
-    def fill_up(self, worker: Worker) -> None:
-        """Nothing more is to wait at this worker until it has answered all that waits there."""
+    def send_no_more_ahead(self, worker: Worker) -> None:
+        """Let no more calls wait at this worker until it has done with all that wait there."""
         worker.full = True
         self._roomy.pop(worker, None)
 
@@ -310,4 +310,4 @@ class Roster:
         if turned_slow:
             for worker in self.workers.values():
                 if any(other.command == call.command for other in worker.calls.values()):
-                    self.fill_up(worker)
+                    self.send_no_more_ahead(worker)

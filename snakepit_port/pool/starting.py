@@ -64,10 +64,11 @@ class Starting:
         return self._record.settings
 
     def fill(self, wanted: int, now: float, *, is_whole: bool) -> None:
-        """Start what is missing, a batch at a time; a batch begins when the one before it has
-        settled. The pool `is_whole` when it lacks no more than that. After a failure none begins
-        while workers are not read from: the host does not read then, and would be told of each that
-        fails."""
+        """Start what is missing of `wanted` workers, a batch at a time: the next one begins when no
+        worker of the last is starting any more. With `is_whole`, the pool is complete when none is
+        missing: none of those wanted is a successor of another. After a failure no batch begins
+        while workers are not read from: the host does not read then, and would be told of each
+        worker that fails."""
         record, settings = self._record, self._settings
         missing = wanted - self._roster.count(WorkerState.STARTING, WorkerState.READY)
         self.is_waiting = False

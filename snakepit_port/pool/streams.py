@@ -1,5 +1,7 @@
-"""What becomes of a stream's chunks and credit. Nothing else in a pool depends on either: that a
-stream has its worker, or a thread of it, to itself is up to the roster.
+"""The credit of streams: which of their chunks the host gets, and how many more it takes.
+
+The rest of a pool knows of a call only whether it is a stream: then the roster lets no other call
+wait behind it, say, and it is not tried again after a crash.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ class Withdrawal:
         self._standing = standing
         self._withdrawn = withdrawn
         self._has_got_stuck = has_got_stuck
-        #: Whether the grace of a stop is over: a host that does not read keeps no pool from it.
+        #: Whether the grace of a stop is over. From then on no worker gets more time because it may
+        #: have said something that was not read: a host that does not read would put off the end.
         self._excuses_nobody = False
 
     def deadline_passed(self, call: Call, now: float) -> None:
@@ -109,7 +110,7 @@ class Withdrawal:
             self._sessions.used(call.session, now)
         if worker is not None and worker.listens:
             # The host may use the id again, and a worker must not hold two calls of one id.
-            self._roster.fill_up(worker)
+            self._roster.send_no_more_ahead(worker)
             self._record.effects.append(Interrupt(worker, call))
             if worker.is_running(call):
                 self.expect_to_yield(worker, call, now)

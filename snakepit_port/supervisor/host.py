@@ -49,8 +49,9 @@ class Host:
         self._link: Link | None = None
         self._calls: dict[int, tuple[Call, Runner]] = {}
         self._touched: list[Runner] = []
+        #: When each pool has something to do next; not of those that are `_undated`, in which
+        #: something has happened since, and which have to be asked again.
         self._due: dict[Runner, float] = {}
-        #: Those in which something has happened since it was seen what is due.
         self._undated: set[Runner] = set()
         self._next_due = math.inf
         #: What is to be said after the answer to a control call that is being carried out.

@@ -70,7 +70,7 @@ class Source:
         self._awaited: dict[str | None, float] = {}
         #: By when it is to answer, if it was asked whether it is there.
         self._answer_due = math.inf
-        #: When it was seen last who is late.
+        #: When `tick` has last dealt with all that were late by then.
         self._looked_at = -math.inf
         #: Workers that were not gone when it had answered, and whether that was logged: a debugger
         #: has them, or the kernel. Nobody can do anything about it but wait.

@@ -80,7 +80,8 @@ class Framer:
         self._max = max_frame_bytes
         if self._gathered >= HEADER_BYTES:
             (size,) = _length_at(self._parts[0])
-            # May be there already: then the next bytes have it told.
+            # Of a frame that is too large now the head may be there already: then nothing is
+            # missing, and it comes out when the next bytes arrive.
             self._missing = max(0, HEADER_BYTES + self._kept_of(size) - self._gathered)
 
     def _kept_of(self, size: int) -> int:

@@ -52,7 +52,8 @@ def _watched(load: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return load(loader, *args)
         finally:
-            # The first one to see it: a module that imports another is left after that one.
+            # Where a module that turns it on is imported by another one, both loads end with the
+            # GIL on: that of the one which did it ends first.
             if enabled_by is None and is_enabled():
                 enabled_by = loader.name
                 if _tell is not None:

@@ -16,8 +16,8 @@ from typing import Any, Callable
 
 _give_way: Callable[[], Any] = getattr(os, "sched_yield", lambda: None)
 
-#: What a wait in vain costs is 1; this is what one that was not brings, what one is given back that
-#: was not spent awake, and the most that there can be.
+#: A wait is spent awake where there is credit for it. One in vain costs 1, a successful one earns
+#: `_GAIN`, one that was not spent awake earns `_REGAIN`, and there is `_MOST` of it at most.
 _GAIN, _REGAIN, _MOST = 2.0, 1 / 16, 8.0
 
 
