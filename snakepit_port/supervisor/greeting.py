@@ -17,9 +17,6 @@ from snakepit_port.wire.framing import Frame
 from snakepit_port.wire.grammar import PROTOCOL_VERSION, ProtocolError
 from snakepit_port.wire.terms import show
 
-# The codes of BSD's sysexits.h; SPEC section 15 says which is for what.
-EX_OK, EX_SOFTWARE, EX_PROTOCOL, EX_CONFIG = 0, 70, 76, 78
-
 SOFTWARE = f"snakepit_port {__version__}"
 
 #: What this version can do beyond the core: SPEC section 16.
@@ -30,7 +27,7 @@ HELLO_MAX_BYTES = 64 * 1024 * 1024
 
 
 class Stop(Exception):
-    """End the process with this status, after telling the host why."""
+    """End the process with this status, of SPEC section 15, after telling the host why."""
 
     def __init__(self, status: int, error: dict[str, Any] | None = None) -> None:
         super().__init__(status)
@@ -44,34 +41,34 @@ def understand(frame: Frame, config_path: str | None) -> tuple[Config, dict[str,
     try:
         said = messages.parse(frame) if isinstance(frame, bytes) else ("a frame too large",)
     except ProtocolError as exc:
-        raise Stop(EX_PROTOCOL, _error("protocol_error", exc.message)) from None
+        raise Stop(os.EX_PROTOCOL, _error("protocol_error", exc.message)) from None
     if said[0] != "hello":
         message = f"a host says hello first, not {said[0]}: see protocol/SPEC.md, section 3"
-        raise Stop(EX_PROTOCOL, _error("protocol_error", message))
+        raise Stop(os.EX_PROTOCOL, _error("protocol_error", message))
     _, version, info = said
     if version != PROTOCOL_VERSION:
         message = (
             f"the host speaks protocol version {version}, {SOFTWARE} speaks"
             f" {PROTOCOL_VERSION}; install the same release on both sides"
         )
-        raise Stop(EX_PROTOCOL, _error("protocol_version", message))
+        raise Stop(os.EX_PROTOCOL, _error("protocol_version", message))
     accepted = info.get("max_frame_bytes", MIN_FRAME_BYTES)
     if type(accepted) is not int or accepted < MIN_FRAME_BYTES:
         message = (
             "max_frame_bytes of a host's hello is the largest frame that it accepts, an integer"
             f" of at least {MIN_FRAME_BYTES}, not {show(accepted)}: raise it, or leave it out"
         )
-        raise Stop(EX_PROTOCOL, _error("protocol_error", message))
+        raise Stop(os.EX_PROTOCOL, _error("protocol_error", message))
     config = configuration.load(info, config_path)
     if config is None:
         message = "there is no configuration: give serve --config FILE, or send one in hello"
-        raise Stop(EX_CONFIG, {**_error("config", message), "problems": []})
+        raise Stop(os.EX_CONFIG, {**_error("config", message), "problems": []})
     return config, info
 
 
 def refused(wrong: ConfigError) -> Stop:
     """What becomes of a host whose configuration cannot be had."""
-    return Stop(EX_CONFIG, {**_error("config", str(wrong)), "problems": wrong.as_term()})
+    return Stop(os.EX_CONFIG, {**_error("config", str(wrong)), "problems": wrong.as_term()})
 
 
 def _error(type: str, message: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import sys
 import traceback
@@ -14,9 +15,6 @@ from snakepit_port.config import Config, ConfigError
 from snakepit_port.config.model import MIN_FRAME_BYTES
 from snakepit_port.supervisor import replies, stdio
 from snakepit_port.supervisor.greeting import (
-    EX_OK,
-    EX_PROTOCOL,
-    EX_SOFTWARE,
     HELLO_MAX_BYTES,
     SOFTWARE,
     Stop,
@@ -128,7 +126,7 @@ class Supervisor:
         if self._is_closed:
             self._patience_ends = self._patience_with(host)
         if self._stopping and (host.pools.stopped or pump.now >= self._last_moment):
-            self._stop = self._stop or Stop(EX_OK)
+            self._stop = self._stop or Stop(os.EX_OK)
 
     def _signalled(self, _events: int) -> None:
         came = self._signals.take()
@@ -164,7 +162,7 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         if self._host is None:
-            self._stop = self._stop or Stop(EX_OK)
+            self._stop = self._stop or Stop(os.EX_OK)
         elif not self._stopping:
             self._stopping = True
             self._host.stop(self._host.pools.supervisor.shutdown_grace_period)
@@ -187,7 +185,7 @@ class Supervisor:
 
     def _closed(self) -> None:
         if self._host is None and self._stop is None:
-            self._stop = Stop(EX_PROTOCOL)
+            self._stop = Stop(os.EX_PROTOCOL)
         self._shut_down()
         if self._host is not None:
             self._host.hears_no_more()
@@ -234,14 +232,14 @@ def main(config_path: str | None) -> int:
     if sys.stdin is None or sys.stdout is None:
         # Closed: whatever is opened next would be taken for it.
         print(_NO_PIPES, file=sys.stderr)
-        return EX_PROTOCOL
+        return os.EX_PROTOCOL
     signals = Signals()
     host_in, host_out = stdio.take()
     if not (stdio.can_be_waited_for(host_in) and stdio.can_be_waited_for(host_out)):
         print(_NO_PIPES, file=sys.stderr)
-        return EX_PROTOCOL
+        return os.EX_PROTOCOL
     try:
         return trio.run(_run, host_in, host_out, signals, config_path)
     except BaseException:
         traceback.print_exc()
-        return EX_SOFTWARE
+        return os.EX_SOFTWARE

@@ -14,9 +14,6 @@ from snakepit_port.wire.grammar import PROTOCOL_VERSION, ProtocolError
 from snakepit_port.worker.runtime import Runtime
 from snakepit_port.worker.threads import ThreadedRuntime
 
-# BSD's sysexits.h, as the supervisor uses them.
-_EX_OK, _EX_PROTOCOL = 0, 76
-
 _READ_BYTES = 64 * 1024
 
 #: Known before a starter forks: what a worker need not find out takes no memory of its own.
@@ -37,12 +34,12 @@ def run(channel: socket.socket, ledger: memoryview, slot: int) -> int:
         framer = Framer(MAX_PAYLOAD_BYTES)
         frames = _receive(channel, framer)
         if not frames:
-            return _EX_OK
+            return os.EX_OK
         hello, *behind = frames
         error, info = _read_hello(hello)
         if error is not None:
             channel.sendall(messages.error(None, error))
-            return _EX_PROTOCOL
+            return os.EX_PROTOCOL
         channel.sendall(messages.hello(_about()))
         limit = info["max_frame_bytes"]
         framer.limit(limit)
@@ -51,7 +48,7 @@ def run(channel: socket.socket, ledger: memoryview, slot: int) -> int:
         return runtime.run([cut_to(limit, frame) for frame in behind])
     except (BrokenPipeError, ConnectionResetError):
         # The supervisor is gone, and with it everybody who would want to know.
-        return _EX_OK
+        return os.EX_OK
 
 
 def _receive(channel: socket.socket, framer: Framer) -> list[Frame]:

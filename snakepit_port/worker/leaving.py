@@ -9,9 +9,6 @@ import traceback
 from contextlib import suppress
 from typing import NoReturn
 
-#: A fault that is not the user's: EX_SOFTWARE of BSD's sysexits.h.
-EX_SOFTWARE = 70
-
 
 def leave(status: int) -> NoReturn:
     """End this process, after what user code registered with `atexit`."""

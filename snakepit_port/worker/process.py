@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from snakepit_port.worker import linux
 from snakepit_port.worker.hello import run
-from snakepit_port.worker.leaving import EX_SOFTWARE, leave
+from snakepit_port.worker.leaving import leave
 from snakepit_port.worker.stacks import tell_stacks
 
 
@@ -38,7 +38,7 @@ def prepare_output() -> None:
 
 def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn:
     """Be a worker until the channel ends."""
-    status = EX_SOFTWARE
+    status = os.EX_SOFTWARE
     linux.stand_back(True)
     try:
         # A terminal's ^C is for the supervisor, which then ends its workers in good order.

@@ -37,7 +37,6 @@ from snakepit_port.worker.asking import Line, Question, close_line
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.fitting import fit_failure
 from snakepit_port.worker.held_signals import with_signals_held
-from snakepit_port.worker.leaving import EX_SOFTWARE
 from snakepit_port.worker.loading import Adapter, LoadError
 from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.raising import pass_by, raise_in
@@ -46,9 +45,6 @@ from snakepit_port.worker.spare_frames import with_spare_frames
 from snakepit_port.worker.streams import Stream
 from snakepit_port.worker.vigil import Vigil
 from snakepit_port.worker.waiting import Waiting
-
-# BSD's sysexits.h, as the supervisor uses them.
-_EX_OK = 0
 
 #: A worker that cannot load its adapter.
 _EX_FAILED = 1
@@ -151,13 +147,13 @@ class Runtime(Serving):
             return self._fail(exc.error)
         self._late.close()
         if self.is_child:
-            return _EX_OK
+            return os.EX_OK
         linux.stand_back(True)
         try:
             adapter.close()
         except BaseException:
             traceback.print_exc()
-        return _EX_OK
+        return os.EX_OK
 
     def _open_line(self) -> None:
         """Have the adapter find the host, from when it is loaded to the end of this process."""
@@ -475,7 +471,7 @@ class Runtime(Serving):
         try:
             traceback.print_exc()
         finally:
-            os._exit(EX_SOFTWARE)
+            os._exit(os.EX_SOFTWARE)
 
     # -- children of commands ----------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from snakepit_port.bulk.files import remove_folder
 from snakepit_port.wire.framing import Framer
 from snakepit_port.worker import boot, gil, linux, process, starter_frames
 from snakepit_port.worker.fitting import FAILURE_BYTES, fit
-from snakepit_port.worker.leaving import EX_SOFTWARE, leave
+from snakepit_port.worker.leaving import leave
 from snakepit_port.worker.loading import import_error
 from snakepit_port.worker.orphans import Orphans, mark, mark_this_process
 from snakepit_port.worker.stacks import FROM_C as STACKS_FROM_C
@@ -230,7 +230,7 @@ class Starter:
         except BaseException:
             traceback.print_exc()
         finally:
-            leave(EX_SOFTWARE)
+            leave(os.EX_SOFTWARE)
 
     def _execute(self, channel: int, stacks: int, slot: int, parent: int) -> None:
         fds = (channel, self._ledger_fd, stacks)
