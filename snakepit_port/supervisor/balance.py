@@ -25,11 +25,14 @@ MAX_HOLD = 10.0
 
 
 class Balance:
-    """Between the host and the workers of all pools. Each limit, once reached, holds until only
-    half of it is left."""
+    """Between the host, at `link`, and the workers of all pools. Each limit, once reached, holds
+    until only half of it is left."""
 
-    def __init__(self, pump: Pump, clock: Callable[[], float], max_frame_bytes: int) -> None:
+    def __init__(
+        self, pump: Pump, link: Link, clock: Callable[[], float], max_frame_bytes: int
+    ) -> None:
         self._pump = pump
+        self._link = link
         self._clock = clock
         self._max_frame_bytes = max_frame_bytes
         self._queued: dict[Runner, int] = {}
@@ -56,9 +59,9 @@ class Balance:
         """The pool is no more."""
         self._queued_bytes -= self._queued.pop(runner, 0)
 
-    def see(self, link: Link, pools: Pools) -> None:
-        """End a turn: pause what is too fast for the other side, and let it go on when it is not.
-        `link` is the one to the host."""
+    def see(self, pools: Pools) -> None:
+        """End a turn: pause what is too fast for the other side, let it go on when it is not."""
+        link = self._link
         if not (self._queued_bytes or self._pump.out_bytes or self.is_behind or self._is_full):
             return
         is_behind = link.out_bytes > HOST_BEHIND_BYTES // (2 if self.is_behind else 1)
@@ -84,8 +87,8 @@ class Balance:
             self._is_held = is_held
             link.pause(is_held)
 
-    def tick(self, now: float, link: Link, pools: Pools) -> None:
+    def tick(self, now: float, pools: Pools) -> None:
         """Do what is due: the host was not read from for long enough."""
         if self.next_due <= now:
             self.next_due = math.inf
-            self.see(link, pools)
+            self.see(pools)

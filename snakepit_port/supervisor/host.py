@@ -37,16 +37,16 @@ class Host:
     def __init__(
         self,
         pump: Pump,
+        link: Link,
         config: Config,
         clock: Callable[[], float],
-        software: str,
         run: Run,
         info: Mapping[str, Any],
         config_path: str | None = None,
     ) -> None:
         self._pump = pump
         self._clock = clock
-        self._link: Link | None = None
+        self._link = link
         self._calls: dict[int, tuple[Call, Runner]] = {}
         self._touched: list[Runner] = []
         #: When each pool has something to do next; not of those that are `_undated`, in which
@@ -62,11 +62,11 @@ class Host:
         self._tools = Tools()
 
         def make(config: Config, pool: PoolSettings, first_number: int) -> Runner:
-            runner = Runner(pump, config, pool, run, self, clock, software, first_number)
+            runner = Runner(pump, config, pool, run, self, clock, first_number)
             runner.pause(self._balance.is_behind)
             return runner
 
-        self._balance = Balance(pump, clock, self.max_frame_bytes)
+        self._balance = Balance(pump, link, clock, self.max_frame_bytes)
         self.pools = Pools(config, make)
         self._controls = Controls(
             self.pools,
@@ -74,7 +74,7 @@ class Host:
             run.id,
             config_path,
             max_frame_bytes=self.host_max_frame_bytes,
-            answer=self._answer_control,
+            answer=link.send,
             reloaded=self._reloaded,
         )
         told = info.get("capabilities")
@@ -85,9 +85,8 @@ class Host:
         #: Pools that have been there from the beginning and were neither ready nor unavailable yet.
         self._unsettled = set(self.pools)
 
-    def attach(self, link: Link) -> None:
-        """The link that answers go to; the pools start."""
-        self._link = link
+    def start(self) -> None:
+        """Hello was said: the pools start."""
         self.pools.start()
         if not self.pools.running:
             self._send(messages.ready({"pools": {}}))
@@ -120,7 +119,6 @@ class Host:
     # -- to the host -------------------------------------------------------------------------------
 
     def _send(self, frame: bytes) -> None:
-        assert self._link is not None
         if self._later is None:
             self._link.send(frame)
         else:
@@ -129,12 +127,8 @@ class Host:
     def answer(self, call: Call, frame: bytes) -> None:
         self._calls.pop(call.id, None)
         self._tools.close(call.id)
-        assert self._link is not None
         # Not `_send`: an answer is about its call, whatever else is told before or after.
         self._link.send(frame)
-
-    def chunk(self, frame: bytes) -> None:
-        self._send(frame)
 
     def tool(self, call_id: int, link: Link, number: int, name: str, args: bytes) -> None:
         frame = self._tools.ask(call_id, link, number, name, args)
@@ -278,10 +272,6 @@ class Host:
         for frame in later:
             self._send(frame)
 
-    def _answer_control(self, frame: bytes) -> None:
-        assert self._link is not None
-        self._link.send(frame)
-
     def _reloaded(self, config: Config, leaving: Collection[Runner]) -> None:
         for runner in leaving:
             # Nobody has to wait any longer for it to be ready.
@@ -313,8 +303,7 @@ class Host:
                 runner.tick()
         self.pools.tick()
         self._controls.tick(now)
-        assert self._link is not None
-        self._balance.tick(now, self._link, self.pools)
+        self._balance.tick(now, self.pools)
 
     @property
     def next_due(self) -> float:
@@ -339,9 +328,8 @@ class Host:
             self._touched.clear()
             if self.pools.leaving:
                 self._see_off()
-        assert self._link is not None
         self._balance.is_asked = bool(self._tools.open)
-        self._balance.see(self._link, self.pools)
+        self._balance.see(self.pools)
 
 
 def _session(options: Mapping[str, Any], id: int) -> str | None:

@@ -60,7 +60,7 @@ class Listener:
                     if wanted is None:
                         raise ProtocolError(f"it sent a chunk of call {id} unasked")
                     if wanted:
-                        self._outside.chunk(frame)
+                        self._outside.pass_on(frame)
                 else:
                     self.answer = frame
                     todo = answered(worker, id, tag == "result", now, together)

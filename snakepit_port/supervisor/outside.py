@@ -26,9 +26,6 @@ class Outside(Protocol):
     def answer(self, call: Call, frame: bytes) -> None:
         """Send the terminal answer of a call."""
 
-    def chunk(self, frame: bytes) -> None:
-        """Send a chunk of a stream."""
-
     def tool(self, call_id: int, link: Link, number: int, name: str, args: bytes) -> None:
         """Have the host run a tool for a call of the worker at `link`."""
 

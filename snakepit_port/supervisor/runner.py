@@ -15,6 +15,7 @@ from snakepit_port.pool import Call, Machine, PoolState, Worker, WorkerState, ef
 from snakepit_port.processes import lives
 from snakepit_port.supervisor import replies
 from snakepit_port.supervisor.gathering import Gathering
+from snakepit_port.supervisor.greeting import SOFTWARE
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.listener import Listener
 from snakepit_port.supervisor.outside import Outside
@@ -40,7 +41,6 @@ class Runner:
         run: Run,
         outside: Outside,
         clock: Callable[[], float],
-        software: str,
         first_number: int = 1,
     ) -> None:
         self.pump = pump
@@ -53,7 +53,6 @@ class Runner:
         #: Whether `Outside.touched` was told of what has happened since it last looked.
         self.touched = False
         self.now = clock
-        self._software = software
         #: Where workers come from now.
         self._source = Source(self, config, settings)
         #: Those of settings of before, from which there still are workers, or a starter.
@@ -301,17 +300,18 @@ class Runner:
             self._let_go(process.source)
 
     def _interrupt(self, effect: effects.Interrupt) -> None:
-        process = self._processes[effect.worker.id]
-        process.link.send(messages.cancel(effect.call.id))
-        # The signal says "look at your channel", so the frame has to be there first.
-        process.link.flush()
-        process.source.signal(effect.worker.id, signal.SIGURG, group=False)
+        self._have_read_now(effect.worker, messages.cancel(effect.call.id))
 
     def _recall(self, effect: effects.Recall) -> None:
-        process = self._processes[effect.worker.id]
-        process.link.send(messages.recall([call.id for call in effect.calls]))
+        ids = [call.id for call in effect.calls]
+        self._have_read_now(effect.worker, messages.recall(ids))
+
+    def _have_read_now(self, worker: Worker, frame: bytes) -> None:
+        process = self._processes[worker.id]
+        process.link.send(frame)
+        # The signal says "look at your channel", so the frame has to be there first.
         process.link.flush()
-        process.source.signal(effect.worker.id, signal.SIGURG, group=False)
+        process.source.signal(worker.id, signal.SIGURG, group=False)
 
     def _ping(self, effect: effects.Ping) -> None:
         self._processes[effect.worker.id].link.send(messages.ping(effect.number))
@@ -364,7 +364,7 @@ class Runner:
     def worker_hello(self, source: Source, worker: str, shm_writer: str) -> dict[str, Any]:
         shm = self.outside.shm
         return {
-            "software": self._software,
+            "software": SOFTWARE,
             # The largest call may have to be sent again.
             "max_frame_bytes": self.max_frame_bytes + envelopes.ATTEMPT_BYTES,
             "max_answer_bytes": self._max_answer_bytes,

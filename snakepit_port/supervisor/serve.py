@@ -16,7 +16,6 @@ from snakepit_port.config.model import MIN_FRAME_BYTES
 from snakepit_port.supervisor import replies, stdio
 from snakepit_port.supervisor.greeting import (
     HELLO_MAX_BYTES,
-    SOFTWARE,
     Stop,
     introduction,
     refused,
@@ -198,9 +197,9 @@ class Supervisor:
         self._link.limit(config.supervisor.max_frame_bytes)
         host = Host(
             self._pump,
+            self._link,
             config,
             lambda: self._pump.now,
-            SOFTWARE,
             self._run,
             info,
             self._config_path,
@@ -209,16 +208,12 @@ class Supervisor:
         self._link.send(replies.hello(hello, host.host_max_frame_bytes))
         # The first pool starts at the end of this turn, and that takes a moment.
         self._pump.flush()
-        host.attach(self._link)
+        host.start()
         for process in leavings.processes:
             line = f"killed process {process.pid}, left by run {process.run_id}: {process.command}"
             host.log(None, None, "supervisor", "warning", line)
         host.warn_of(config)
         return host
-
-
-async def _run(host_in: int, host_out: int, signals: Signals, config_path: str | None) -> int:
-    return await Supervisor(host_in, host_out, signals, config_path).run()
 
 
 _NO_PIPES = (
@@ -239,7 +234,7 @@ def main(config_path: str | None) -> int:
         print(_NO_PIPES, file=sys.stderr)
         return os.EX_PROTOCOL
     try:
-        return trio.run(_run, host_in, host_out, signals, config_path)
+        return trio.run(Supervisor(host_in, host_out, signals, config_path).run)
     except BaseException:
         traceback.print_exc()
         return os.EX_SOFTWARE

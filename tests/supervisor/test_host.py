@@ -108,9 +108,9 @@ class Scene:
         monkeypatch.setitem(runners._PERFORM, effects.Start, self._started)
         self.now = 0.0
         self.pump = FakePump()
-        self.host = Host(self.pump, config, lambda: self.now, "test", Run(), {})  # type: ignore[arg-type]
         self.link = FakeLink(self.pump)
-        self.host.attach(self.link)  # type: ignore[arg-type]
+        self.host = Host(self.pump, self.link, config, lambda: self.now, Run(), {})  # type: ignore[arg-type]
+        self.host.start()
         while self.host.next_due == -math.inf:
             self.host.tick(self.now)
         if not starts:
@@ -156,8 +156,8 @@ def test_a_host_is_heard_before_all_pools_have_begun_to_start(
     )
     config = load_terms(configured("one", "two", "three"), Path("/"))
     pump = FakePump()
-    host = Host(pump, config, lambda: 0.0, "test", Run(), {})  # type: ignore[arg-type]
-    host.attach(FakeLink(pump))  # type: ignore[arg-type]
+    host = Host(pump, FakeLink(pump), config, lambda: 0.0, Run(), {})  # type: ignore[arg-type]
+    host.start()
     assert not began
     for names in (["one"], ["one", "two"], ["one", "two", "three"]):
         assert host.next_due == -math.inf

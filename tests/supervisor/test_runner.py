@@ -117,7 +117,7 @@ class Stage:
         )
         run: Any = None
         (pool,) = config.enabled_pools
-        self.runner = Runner(self.pump, config, pool, run, outside, lambda: self.now, "test")
+        self.runner = Runner(self.pump, config, pool, run, outside, lambda: self.now)
 
     def _starter(self, *args: Any) -> FakeStarter:
         _, _, _, _, ledger_fd, _, told, gone, _ = args
