@@ -90,6 +90,17 @@ def children_of(pid: int) -> list[int]:
     return []
 
 
+def descendants_of(pid: int) -> list[int]:
+    # Not by recursion: what a command starts may be as deep as it likes.
+    found, seen = [pid], {pid}
+    for parent in found:
+        for child in children_of(parent):
+            if child not in seen:
+                seen.add(child)
+                found.append(child)
+    return found[1:]
+
+
 def name_of(pid: int) -> str:
     """The name of what it executes, cut to 15 bytes, unless it has given itself another."""
     return _read(pid, "comm").decode(errors="replace").removesuffix("\n")
@@ -128,15 +139,7 @@ def private_bytes_of_all(pid: int) -> int | None:
     total = private_bytes(pid)
     if total is None:
         return None
-    # Not by recursion: what a command starts may be as deep as it likes.
-    found, seen = [pid], {pid}
-    for parent in found:
-        for child in children_of(parent):
-            if child not in seen:
-                seen.add(child)
-                found.append(child)
-                total += private_bytes(child) or 0
-    return total
+    return total + sum(private_bytes(child) or 0 for child in descendants_of(pid))
 
 
 def signal_name(number: int) -> str:

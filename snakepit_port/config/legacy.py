@@ -13,6 +13,7 @@ from typing import Any
 
 from snakepit_port.config import legacy_values as values
 from snakepit_port.config.changes import Change, Outcome
+from snakepit_port.config.kinds import is_integer
 from snakepit_port.config.legacy_keys import (
     POOL_CONFIG,
     WRAPPER,
@@ -436,13 +437,9 @@ def _cap(keys: list[Key], size: Any) -> Key | None:
     """The key that allows a pool fewer workers than *size*, if there is one."""
     caps = [key for key in keys if key.name == "max_workers"]
     cap = min(caps, key=lambda key: key.rank, default=None)
-    if cap is not None and _is_count(cap.value) and _is_count(size) and cap.value < size:
+    if cap is not None and is_integer(cap.value) and is_integer(size) and cap.value < size:
         return cap
     return None
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _shown(path: Path, value: Any) -> str:

@@ -152,23 +152,12 @@ class Config:
         return self.pools if self.supervisor.pooling_enabled else ()
 
     def profile_of(self, pool: PoolSettings) -> Profile:
-        """The profile *pool* runs under."""
-        return resolve(pool.worker_profile, self.profiles)
-
-
-def resolve(name: str, profiles: Mapping[str, ProfileSettings]) -> Profile:
-    """The profile *name*, which may be a built-in kind.
-
-    Raises KeyError with the name of a profile that does not exist, and RecursionError if one builds
-    on itself.
-    """
-    named: dict[str, ProfileSettings] = {}
-    while name not in PROFILE_KINDS:
-        if name in named:
-            raise RecursionError(name)
-        named[name] = profiles[name]
-        name = named[name].kind
-    return Profile(name, tuple(reversed(named.values())))
+        """The profile *pool* runs under. `check` has seen to it that every one ends at a kind."""
+        name, named = pool.worker_profile, []
+        while name not in PROFILE_KINDS:
+            named.append(self.profiles[name])
+            name = named[-1].kind
+        return Profile(name, tuple(reversed(named)))
 
 
 @dataclass(frozen=True, slots=True)

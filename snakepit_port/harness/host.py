@@ -73,8 +73,8 @@ class Host(Link):
             payload = encode(list(args) if isinstance(args, tuple) else args, writer=writer)
             return await self._ask(
                 lambda id: messages.call(id, pool, command, payload, options),
-                messages.cancel,
                 progress,
+                cancels=True,
             )
         finally:
             if writer is not None:
@@ -127,7 +127,7 @@ class Host(Link):
             self._post(messages.call(id, pool, command, payload, options))
             yield stream
         finally:
-            self._forget(id, messages.cancel)
+            self._forget(id, cancels=True)
             stream.leave()
             if writer is not None:
                 writer.discard()
@@ -141,7 +141,7 @@ class Host(Link):
         """
         _check_names(control=name)
         payload = encode(args or {})
-        return await self._ask(lambda id: messages.control(id, name, payload), None)
+        return await self._ask(lambda id: messages.control(id, name, payload))
 
     async def stats(self, pool: str | None = None) -> dict[str, Any]:
         """Statistics of all pools, or of one (SPEC, section 9.1). Raises: as `call`."""
@@ -189,7 +189,7 @@ class Host(Link):
             self._pools.reloading(id)
             return messages.control(id, "reload", payload)
 
-        answer = await self._ask(question, None)
+        answer = await self._ask(question)
         changes: dict[str, str] = answer["pools"]
         return changes
 

@@ -293,9 +293,11 @@ class Link:
     async def _ask(
         self,
         make_frame: Callable[[int], bytes],
-        make_cancel: Callable[[int], bytes] | None,
         progress: Callable[[float, float], object] | None = None,
+        *,
+        cancels: bool = False,
     ) -> Any:
+        """`cancels`: the other side is told when nobody waits for the answer any more."""
         await self._outbox.room()
         id = self._take_id()
         frame = make_frame(id)
@@ -304,7 +306,7 @@ class Link:
         try:
             await waiter.answered.wait()
         except BaseException:
-            self._forget(id, make_cancel)
+            self._forget(id, cancels=cancels)
             raise
         if waiter.error is not None:
             raise waiter.error
@@ -316,12 +318,12 @@ class Link:
         except DecodeError as exc:
             raise call_error("decode", f"the result cannot be read here: {exc}") from exc
 
-    def _forget(self, id: int, make_cancel: Callable[[int], bytes] | None) -> None:
+    def _forget(self, id: int, *, cancels: bool) -> None:
         """Nobody waits for this answer any more, if it is still to come."""
         if self._waiters.pop(id, None) is not None:
             self._forgotten.add(id)
-            if make_cancel is not None:
-                self._post(make_cancel(id))
+            if cancels:
+                self._post(messages.cancel(id))
 
     async def _ping(self) -> None:
         await self._outbox.room()

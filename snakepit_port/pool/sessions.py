@@ -48,7 +48,8 @@ class Sessions:
         if self.are_strict is not were_strict:
             self._lost.clear()
             for session in list(self._sessions.values()):
-                self._untie(session, now)
+                self._release(session, now)
+                session.worker = None
             for call in calls:
                 if call.session is not None:
                     call.session.worker = None
@@ -60,8 +61,9 @@ class Sessions:
         else:
             self._timer = None
 
-    def _untie(self, session: Session, now: float) -> None:
-        worker, session.worker = session.worker, None
+    def _release(self, session: Session, now: float) -> None:
+        """No worker keeps anything for it any more; calls that it has go on where they are."""
+        worker = session.worker
         if worker is not None and session in worker.sessions:
             del worker.sessions[session]
             self._left(worker, now)
@@ -156,10 +158,7 @@ class Sessions:
     def _close(self, session: Session, reason: str, now: float) -> None:
         del self._sessions[session.id]
         self._tell_closed(session, reason)
-        worker = session.worker
-        if worker is not None and session in worker.sessions:
-            del worker.sessions[session]
-            self._left(worker, now)
+        self._release(session, now)
 
     def lose(self, worker: Worker, reason: str) -> None:
         """The worker goes, or no longer takes calls: end its sessions. Who uses one is told by its

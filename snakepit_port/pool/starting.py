@@ -13,6 +13,7 @@ from snakepit_port.pool.backoff import Backoff
 from snakepit_port.pool.effects import Start
 from snakepit_port.pool.record import CATCHING_UP, Record, in_words, milliseconds
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.timers import Timer
 from snakepit_port.pool.worker import Fate, Worker, WorkerState
 
 
@@ -21,8 +22,7 @@ class Starting:
 
     `cause` is the error of the last attempt that failed, `cannot_start` is whether none has
     succeeded since, and `attempts_ended` counts those that are over, of workers with the settings
-    of now. `is_waiting` is whether it will be tried again later, `is_pausing` whether that is
-    because too many workers crashed."""
+    of now. `is_pausing` is whether none is started because too many workers crashed."""
 
     def __init__(
         self,
@@ -45,8 +45,8 @@ class Starting:
         self._is_starting_up = True
         #: The number of the next worker that is started.
         self.next_number = first_number
-        self._timer: Any = None
-        self._pause_timer: Any = None
+        self._timer: Timer | None = None
+        self._pause_timer: Timer | None = None
         #: When workers crashed, as far back as counts.
         self._crash_times: deque[float] = deque()
         #: Why the last one did.
@@ -56,7 +56,6 @@ class Starting:
         self.cause: dict[str, Any] = {}
         self.attempts_ended = 0
         self.cannot_start = False
-        self.is_waiting = False
         self.is_pausing = False
 
     @property
@@ -71,7 +70,6 @@ class Starting:
         worker that fails."""
         record, settings = self._record, self._settings
         missing = wanted - self._roster.count(WorkerState.STARTING, WorkerState.READY)
-        self.is_waiting = False
         if self._roster.is_starting:
             return
         if missing <= 0:
@@ -85,7 +83,6 @@ class Starting:
         if now < may_start_at:
             record.timers.cancel(self._timer)
             self._timer = record.timers.at(may_start_at, self._fill_again)
-            self.is_waiting = True
             return
         # After a failure one worker goes ahead, to see whether the cause is gone.
         batch = 1 if self._starts.failures else settings.startup_batch_size
@@ -119,7 +116,7 @@ class Starting:
         self._may_start_at = self._crashed_until = now
         self._is_starting_up = True
         self._untold = None
-        self.cannot_start = self.is_waiting = self.is_pausing = False
+        self.cannot_start = self.is_pausing = False
 
     def stop(self) -> None:
         """Start none that is not being started."""

@@ -9,10 +9,7 @@ from typing import Any
 
 from snakepit_port.wire import encode, messages
 from snakepit_port.wire.framing import HEADER_BYTES
-from snakepit_port.worker.fitting import fit
-
-#: More than the frame of an error takes besides its term.
-_ENVELOPE_BYTES = 64
+from snakepit_port.worker.fitting import ENVELOPE_BYTES, fit
 
 
 def error(id: int | None, content: dict[str, Any], max_frame_bytes: int) -> bytes:
@@ -20,7 +17,7 @@ def error(id: int | None, content: dict[str, Any], max_frame_bytes: int) -> byte
     frame = messages.error(id, content)
     if len(frame) - HEADER_BYTES <= max_frame_bytes:
         return frame
-    room = max_frame_bytes - _ENVELOPE_BYTES
+    room = max_frame_bytes - ENVELOPE_BYTES
     fitting = dict(content)
     while (problems := fitting.get("problems")) and len(encode(problems)) > room // 2:
         fitting["problems"] = problems[: len(problems) * 3 // 4]

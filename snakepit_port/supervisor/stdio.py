@@ -7,13 +7,11 @@ import os
 import select
 from contextlib import suppress
 
+from snakepit_port.environment.limits import PIPE_BYTES
 from snakepit_port.supervisor.pump import READ, new_poller
 
 #: The peer of a socket writes no more, which a pipe tells unasked.
 HALF_CLOSED = getattr(select, "EPOLLRDHUP", 0)
-
-#: Linux lets anybody have pipes of 1 MiB: a large frame then takes fewer wake-ups on both sides.
-_PIPE_BYTES = 1024 * 1024
 
 
 def take() -> tuple[int, int]:
@@ -28,7 +26,7 @@ def take() -> tuple[int, int]:
         for fd in (host_in, host_out):
             # Not a pipe, or over the user's share (fs.pipe-user-pages-soft): as it was.
             with suppress(OSError):
-                fcntl.fcntl(fd, widen, _PIPE_BYTES)
+                fcntl.fcntl(fd, widen, PIPE_BYTES)
     return host_in, host_out
 
 

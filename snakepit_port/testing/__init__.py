@@ -258,7 +258,7 @@ def _host_factory(root: os.PathLike[str], run: Run) -> HostFactory:
             try:
                 yield host
             finally:
-                run.note_children_of(host.os_pid)
+                run.note_descendants_of(host.os_pid)
 
     return opened
 

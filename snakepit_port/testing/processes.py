@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
-from snakepit_port.processes import all_pids, children_of, command_of, environment_of, look_at
+from snakepit_port.processes import all_pids, command_of, descendants_of, environment_of, look_at
 
 #: A variable that every process of a run inherits, also one that was given away by its parent.
 _MARK = "SNAKEPIT_PORT_TEST_RUN"
@@ -43,13 +43,9 @@ class Run:
         """An environment (None: this process's) that marks those who get it."""
         return {**(os.environ if env is None else env), _MARK: self._mark}
 
-    def note_children_of(self, pid: int) -> None:
-        """Remembers all descendants that a process has now."""
-        for child in children_of(pid):
-            process = _look_at(child)
-            if process is not None:
-                self._noted.add(process)
-                self.note_children_of(child)
+    def note_descendants_of(self, pid: int) -> None:
+        """Remembers all that a process has now."""
+        self._noted.update(filter(None, map(_look_at, descendants_of(pid))))
 
     def end(self, grace: float) -> list[Process]:
         """Waits at most `grace` seconds until all are gone; kills and returns the others."""

@@ -10,7 +10,7 @@ from snakepit_port import wire
 from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import HOST, FileReader, Folder
 from snakepit_port.wire import messages
-from snakepit_port.worker.fitting import fit
+from snakepit_port.worker.fitting import ENVELOPE_BYTES, fit
 from snakepit_port.worker.loading import (
     Adapter,
     Command,
@@ -19,9 +19,6 @@ from snakepit_port.worker.loading import (
     text_of,
     traceback_text,
 )
-
-#: More than the frame of an answer takes besides its term.
-_ENVELOPE_BYTES = 64
 
 
 class Refusal(Exception):
@@ -47,7 +44,7 @@ class Answers:
         self._where = {"pool": pool, "worker": worker}
         self._max_frame_bytes = max_frame_bytes
         #: A term of fewer bytes fits into a frame, whatever its id.
-        self._surely_fits = max_frame_bytes - _ENVELOPE_BYTES
+        self._surely_fits = max_frame_bytes - ENVELOPE_BYTES
         self._folder = folder
         #: What reads arguments, by whether as views and whether the call may be begun again: then
         #: its files are left for the next attempt. The host removes them with the answer.

@@ -13,6 +13,9 @@ from snakepit_port import wire
 #: The error of a worker or starter that failed: each call of its pool may be answered with it.
 FAILURE_BYTES = 64 * 1024
 
+#: More than the frame of an answer takes besides its term.
+ENVELOPE_BYTES = 64
+
 _CUT = "…"
 
 

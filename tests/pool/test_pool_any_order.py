@@ -569,6 +569,11 @@ class AnyOrder(RuleBasedStateMachine):
             for _ in range(times):
                 self.answer_one(process, ok, times, which)
 
+    @property
+    def waits_to_start(self) -> bool:
+        timer = self.machine._starting._timer
+        return timer is not None and timer[2] is not None
+
     def answer_one(self, process: Process, ok: bool, together: int = 1, which: int = 0) -> None:
         """It answers one of those that it has taken up, which may be as many as it has threads."""
         while process.taken_up < min(which % process.worker.capacity + 1, len(process.calls)):
@@ -756,7 +761,7 @@ class AnyOrder(RuleBasedStateMachine):
         booting = any(not process.is_ready for process in processes)
         serving = [process for process in processes if process.serves]
         if len(serving) < wanted:
-            assert booting or self.machine._starting.is_waiting
+            assert booting or self.waits_to_start
 
     @invariant()
     def what_is_due_will_be_replaced(self) -> None:
@@ -766,7 +771,7 @@ class AnyOrder(RuleBasedStateMachine):
         due = any(p.serves and p.worker.recycled_for for p in processes)
         booting = any(not process.is_ready for process in processes)
         leaving = any(process.worker.is_leaving for process in processes)
-        assert not due or booting or leaving or self.machine._starting.is_waiting
+        assert not due or booting or leaving or self.waits_to_start
 
     @invariant()
     def statistics_are_true(self) -> None:
