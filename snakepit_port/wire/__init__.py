@@ -25,9 +25,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import etf_encode, fastpath
+from . import etf_encode
 from .bulk import Reader, Tensor, Writer
 from .etf_decode import decode
+from .fastpath import encode as encode_plain
 from .limits import DEFAULT_LIMITS, Limits
 from .terms import (
     Atom,
@@ -44,16 +45,6 @@ from .terms import (
     Reference,
     TermError,
 )
-
-_CONTAINERS = frozenset((dict, list, tuple))
-
-
-def encode_plain(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes | None:
-    """As `encode`, of a list, tuple or dict of what erlpack can write. None for other values, and
-    where there is no erlpack."""
-    if fastpath.AVAILABLE and type(value) in _CONTAINERS:
-        return fastpath.encode(value, limits)
-    return None
 
 
 def encode(value: Any, *, limits: Limits = DEFAULT_LIMITS, writer: Writer | None = None) -> bytes:
@@ -85,4 +76,5 @@ __all__ = [
     "Writer",
     "decode",
     "encode",
+    "encode_plain",
 ]

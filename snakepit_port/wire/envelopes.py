@@ -21,7 +21,6 @@ from .messages import (
     NIL,
     RESULT,
     RESULT_WITH_FILES,
-    Frame,
     call,
     parse,
     read_element,
@@ -53,7 +52,7 @@ _u32_at = Struct(">I").unpack_from
 
 
 def read_usual_call(
-    frame: Frame,
+    frame: bytes,
 ) -> tuple[int, str | None, str, dict[str, Any] | None] | None:
     """(id, pool, command, options) of a call in the encoding that SPEC recommends. None for any
     other frame."""
@@ -66,7 +65,7 @@ def read_usual_call(
         return None
 
 
-def open_usual_call(frame: Frame) -> tuple[int, str, bytes, int | None, int] | None:
+def open_usual_call(frame: bytes) -> tuple[int, str, bytes, int | None, int] | None:
     """As `opened`, of a call in the encoding that SPEC recommends. None for any other frame."""
     try:
         id, pool_end, command_end, args_end = _seams(frame)
@@ -92,7 +91,7 @@ def opened(
 ATTEMPT_BYTES = 64
 
 
-def call_again(frame: Frame, attempt: int) -> Frame:
+def call_again(frame: bytes, attempt: int) -> bytes:
     """The call of a frame once more, with an option that says which attempt it is."""
     _tag, id, pool, command, args, options = parse(frame)
     return call(id, pool, command, args, {**(options or {}), "attempt": attempt})
@@ -123,7 +122,7 @@ def stream_credit(options: Mapping[str, Any] | None, id: int) -> int | None:
 _UNUSUAL = (StructError, IndexError, ValueError, DecodeError)
 
 
-def _seams(frame: Frame) -> tuple[int, int, int, int]:
+def _seams(frame: bytes) -> tuple[int, int, int, int]:
     """Of a call in the recommended encoding: its id, and where the terms of the pool, the command
     and the arguments end."""
     prefix, id_tag, id, pool_tag, length = _CALL_HEAD.unpack_from(frame)
@@ -148,7 +147,7 @@ def _seams(frame: Frame) -> tuple[int, int, int, int]:
     raise ValueError
 
 
-def _options(frame: Frame, pos: int) -> dict[str, Any] | None:
+def _options(frame: bytes, pos: int) -> dict[str, Any] | None:
     """A call's options, from where its arguments end; None where it has none."""
     if pos == len(frame):
         return None
@@ -158,7 +157,7 @@ def _options(frame: Frame, pos: int) -> dict[str, Any] | None:
     raise ValueError
 
 
-def read_answer(frame: Frame) -> tuple[str, int | None]:
+def read_answer(frame: bytes) -> tuple[str, int | None]:
     """Tag and id of a frame a server sent; id is None unless it is a `result`, `error` or `chunk`
     of a call.
 
@@ -181,12 +180,12 @@ def read_answer(frame: Frame) -> tuple[str, int | None]:
     return tag, None
 
 
-def ends_a_call(frame: Frame) -> bool:
+def ends_a_call(frame: bytes) -> bool:
     """Whether it is an answer, and no chunk, in the encoding that SPEC recommends."""
     return frame.startswith(_ENDS, 4)
 
 
-def files_of(frame: Frame) -> list[str]:
+def files_of(frame: bytes) -> list[str]:
     """The files that an answer names, if it is a result that names some.
 
     Raises `ProtocolError` where the frame is not a well-formed result.

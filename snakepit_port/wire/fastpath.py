@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 
 #: Whether erlpack is in use.
 AVAILABLE = False
@@ -47,10 +47,10 @@ _LEAVES = frozenset((str, int, float, bool, type(None)))
 _CONTAINERS = frozenset((list, tuple, dict))
 
 
-def encode(value: Any, limits: Limits) -> bytes | None:
-    """The term of a value, or None where it is not certain that `etf_encode` writes the same one,
-    and where that is not quicker."""
-    if not _is_plain(value, limits):
+def encode(value: Any, limits: Limits = DEFAULT_LIMITS) -> bytes | None:
+    """The term of a list, tuple or dict; None for other values, where there is no erlpack, where it
+    is not certain that `etf_encode` writes the same term, and where that is not quicker."""
+    if not AVAILABLE or type(value) not in _CONTAINERS or not _is_plain(value, limits):
         return None
     try:
         encoder = _encoders.pop()

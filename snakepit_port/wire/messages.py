@@ -26,8 +26,6 @@ from .tags import (
 )
 from .terms import Atom, DecodeError, Pid, show
 
-Frame = bytes
-
 # -- building --------------------------------------------------------------------------------------
 
 _U32 = Struct(">I")
@@ -63,7 +61,7 @@ def _term_bytes(value: Any) -> bytes:
     return _encode_term(value)[1:]
 
 
-def _frame(*parts: bytes) -> Frame:
+def _frame(*parts: bytes) -> bytes:
     payload = b"".join(parts)
     return _U32.pack(len(payload)) + payload
 
@@ -85,15 +83,15 @@ _OTHER = {
 }
 
 
-def hello(info: dict[str, Any], version: int = PROTOCOL_VERSION) -> Frame:
+def hello(info: dict[str, Any], version: int = PROTOCOL_VERSION) -> bytes:
     return _frame(_OTHER["hello"], _int_bytes(version), _term_bytes(info))
 
 
-def ready(info: dict[str, Any]) -> Frame:
+def ready(info: dict[str, Any]) -> bytes:
     return _frame(_OTHER["ready"], _term_bytes(info))
 
 
-def failed(error: dict[str, Any]) -> Frame:
+def failed(error: dict[str, Any]) -> bytes:
     return _frame(_OTHER["failed"], _term_bytes(error))
 
 
@@ -103,7 +101,7 @@ def call(
     command: str,
     args: bytes,
     options: dict[str, Any] | None = None,
-) -> Frame:
+) -> bytes:
     """A call. `args` is an encoded list or map; `options` is left out of the frame when empty."""
     names = NIL if pool is None else _text_bytes(pool)
     parts = (_int_bytes(id), names, _text_bytes(command), _binary_bytes(args))
@@ -116,7 +114,7 @@ def call(
 _RESULT_START = Struct(f">I{len(RESULT)}sBiBI")
 
 
-def result(id: int, payload: bytes, files: list[str] | None = None) -> Frame:
+def result(id: int, payload: bytes, files: list[str] | None = None) -> bytes:
     """A result. `files` are the names of the files that `payload` names; left out when empty."""
     if files:
         parts = (_int_bytes(id), _binary_bytes(payload), _term_bytes(files))
@@ -128,7 +126,7 @@ def result(id: int, payload: bytes, files: list[str] | None = None) -> Frame:
     return _frame(RESULT, _int_bytes(id), _binary_bytes(payload))
 
 
-def error(id: int | None, error: dict[str, Any]) -> Frame:
+def error(id: int | None, error: dict[str, Any]) -> bytes:
     return _frame(ERROR, NIL if id is None else _int_bytes(id), _term_bytes(error))
 
 
@@ -136,7 +134,7 @@ def error(id: int | None, error: dict[str, Any]) -> Frame:
 _CHUNK_START = Struct(f">I{len(CHUNK)}sBiBI")
 
 
-def chunk(id: int, payload: bytes) -> Frame:
+def chunk(id: int, payload: bytes) -> bytes:
     size = len(payload)
     if 256 <= id < 2**31:
         length = _CHUNK_START.size - 4 + size
@@ -144,70 +142,70 @@ def chunk(id: int, payload: bytes) -> Frame:
     return _frame(CHUNK, _int_bytes(id), _binary_bytes(payload))
 
 
-def credit(id: int, n: int) -> Frame:
+def credit(id: int, n: int) -> bytes:
     return _frame(_OTHER["credit"], _int_bytes(id), _int_bytes(n))
 
 
-def cancel(id: int) -> Frame:
+def cancel(id: int) -> bytes:
     return _frame(_OTHER["cancel"], _int_bytes(id))
 
 
-def recall(ids: list[int]) -> Frame:
+def recall(ids: list[int]) -> bytes:
     return _frame(_OTHER["recall"], _term_bytes(ids))
 
 
-def recalled(ids: list[int]) -> Frame:
+def recalled(ids: list[int]) -> bytes:
     return _frame(_OTHER["recalled"], _term_bytes(ids))
 
 
-def tool(id: int, number: int, name: str, args: bytes) -> Frame:
+def tool(id: int, number: int, name: str, args: bytes) -> bytes:
     return _frame(
         _OTHER["tool"], _int_bytes(id), _int_bytes(number), _text_bytes(name), _binary_bytes(args)
     )
 
 
-def tool_result(id: int, number: int, payload: bytes) -> Frame:
+def tool_result(id: int, number: int, payload: bytes) -> bytes:
     return _frame(_OTHER["tool_result"], _int_bytes(id), _int_bytes(number), _binary_bytes(payload))
 
 
-def tool_error(id: int, number: int, error: dict[str, Any]) -> Frame:
+def tool_error(id: int, number: int, error: dict[str, Any]) -> bytes:
     return _frame(_OTHER["tool_error"], _int_bytes(id), _int_bytes(number), _term_bytes(error))
 
 
-def send(pid: Pid, message: bytes) -> Frame:
+def send(pid: Pid, message: bytes) -> bytes:
     return _frame(_OTHER["send"], _term_bytes(pid), _binary_bytes(message))
 
 
-def progress(id: int, done: float, total: float) -> Frame:
+def progress(id: int, done: float, total: float) -> bytes:
     return _frame(_OTHER["progress"], _int_bytes(id), _term_bytes(done), _term_bytes(total))
 
 
-def control(id: int, name: str, args: bytes) -> Frame:
+def control(id: int, name: str, args: bytes) -> bytes:
     return _frame(_OTHER["control"], _int_bytes(id), _text_bytes(name), _binary_bytes(args))
 
 
-def event(name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> Frame:
+def event(name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> bytes:
     return _frame(
         _OTHER["event"], _text_bytes(name), _term_bytes(measurements), _term_bytes(metadata)
     )
 
 
-def log(entry: dict[str, Any]) -> Frame:
+def log(entry: dict[str, Any]) -> bytes:
     return _frame(_OTHER["log"], _term_bytes(entry))
 
 
-def ping(n: int) -> Frame:
+def ping(n: int) -> bytes:
     return _frame(_OTHER["ping"], _int_bytes(n))
 
 
-def pong(n: int) -> Frame:
+def pong(n: int) -> bytes:
     return _frame(_OTHER["pong"], _int_bytes(n))
 
 
 # -- reading whole frames --------------------------------------------------------------------------
 
 
-def parse(frame: Frame) -> tuple[Any, ...]:
+def parse(frame: bytes) -> tuple[Any, ...]:
     """A whole frame as a tuple: its tag as `str`, then its elements.
 
     Names are `str`, opaque binaries `bytes`; a `call` always has its options as last element, None
@@ -243,7 +241,7 @@ def parse(frame: Frame) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def _id_after(frame: Frame, tag: str, pos: int) -> int | None:
+def _id_after(frame: bytes, tag: str, pos: int) -> int | None:
     if tag not in ("call", "control"):
         return None
     try:
@@ -252,7 +250,7 @@ def _id_after(frame: Frame, tag: str, pos: int) -> int | None:
         return None
 
 
-def read_tag(frame: Frame) -> tuple[str, int, int]:
+def read_tag(frame: bytes) -> tuple[str, int, int]:
     """(tag, position behind it, arity of the tuple)."""
     if len(frame) == 4:
         raise ProtocolError("a frame without content")
@@ -272,7 +270,7 @@ def read_tag(frame: Frame) -> tuple[str, int, int]:
     return str(value), pos, arity
 
 
-def read_element(frame: Frame, pos: int) -> tuple[Any, int]:
+def read_element(frame: bytes, pos: int) -> tuple[Any, int]:
     """One element of the envelope: binaries as bytes, whatever they hold; other terms as
     `wire.decode` gives them."""
     if pos < len(frame) and frame[pos] == BINARY:

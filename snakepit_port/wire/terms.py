@@ -17,10 +17,10 @@ class TermError(ValueError):
     put the name of the outermost value in front of it.
     """
 
-    def __init__(self, message: str, path: str = "") -> None:
-        super().__init__(message, path)
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
         self.message = message
-        self.path = path
+        self.path = ""
 
     def __str__(self) -> str:
         return f"{self.message} (at {self.path})" if self.path else self.message
@@ -52,9 +52,9 @@ class DecodeError(TermError):
         }
     )
 
-    def __init__(self, message: str, kind: str, path: str = "") -> None:
-        super().__init__(message, path)
-        self.args = (message, kind, path)
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.args = (message, kind)
         self.kind = kind
 
 
