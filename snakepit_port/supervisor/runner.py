@@ -415,7 +415,7 @@ class Runner:
                 process.os_pid = said[2]
                 self.listener.may_be_ready(process)
             elif tag == "exited":
-                self._worker_exited(process, said[3])
+                self._worker_exited(process, said[2])
             elif tag == "start_failed":
                 self._could_not_start(process.worker, said[2])
 

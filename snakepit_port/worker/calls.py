@@ -10,15 +10,9 @@ from snakepit_port import wire
 from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import HOST, FileReader, Folder
 from snakepit_port.wire import messages
+from snakepit_port.worker.exceptions import exception_name, text_of, traceback_text
 from snakepit_port.worker.fitting import ENVELOPE_BYTES, fit
-from snakepit_port.worker.loading import (
-    Adapter,
-    Command,
-    LoadError,
-    exception_name,
-    text_of,
-    traceback_text,
-)
+from snakepit_port.worker.loading import Adapter, Command, LoadError
 
 
 class Refusal(Exception):

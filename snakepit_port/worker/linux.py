@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -136,7 +136,9 @@ def end_orphans(spared: Container[int]) -> None:
         if pid not in spared:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
-    _kill(pid for pid in children() if pid not in spared)
+    for pid in children():
+        if pid not in spared:
+            send_signal(pid, signal.SIGKILL)
 
 
 def _one_ended(patience: float) -> bool:
@@ -161,14 +163,15 @@ def end_descendants(patience: float = math.inf) -> None:
     with suppress(ChildProcessError):
         # Killed children end; orphans of theirs arrive here as they do.
         while left := children():
-            _kill(left)
+            for pid in left:
+                send_signal(pid, signal.SIGKILL)
             if not _one_ended(patience):
                 return
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
 
-def _kill(pids: Iterable[int]) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+def send_signal(pid: int, number: int) -> None:
+    """To a process, or as kill(2) has it to the group -pid; nothing happens if it is gone."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import sys
-import traceback
 from collections.abc import Mapping
 from functools import partialmethod, singledispatchmethod
 from types import ModuleType
@@ -22,13 +20,9 @@ from snakepit_port.worker.advice import (
     no_module,
     not_found,
 )
+from snakepit_port.worker.exceptions import exception_name, summary, traceback_text, utf8
 
 Command = Callable[..., Any]
-
-
-#: The longest text that is kept of an exception: nothing can interrupt the making of an error, and
-#: `fitting.py` reads each text several times.
-_MAX_CHARS = 1024 * 1024
 
 
 class Marked(NamedTuple):
@@ -162,7 +156,7 @@ class Adapter:
         except BaseException as exc:
             return {
                 "type": "exception",
-                "message": _utf8(f"health raised {_summary(exc)}"),
+                "message": utf8(f"health raised {summary(exc)}"),
                 "exception": exception_name(exc),
                 "traceback": traceback_text(exc),
             }
@@ -281,12 +275,12 @@ def _marked(holder: Any, adapter: str) -> list[Marked]:
         # Looked up on the class first: a property of the instance should not run just for this.
         static: Any = inspect.getattr_static(holder, key, None) if names is None else names.get(key)
         mark = static
-        name = _mark_of(static)
+        name = _command_name(static)
         if name is None and names is None:
             mark = _overridden(holder, key)
-            name = _mark_of(mark)
+            name = _command_name(mark)
         if type(static) in (singledispatchmethod, partialmethod):
-            hidden.append((_mark_of(static.func) or name, key, static))
+            hidden.append((_command_name(static.func) or name, key, static))
         elif name is not None and _is_function(static):
             found.append(Marked(name, key, getattr(holder, key), _bare(mark)))
     commands = {marked.name for marked in found}
@@ -304,23 +298,23 @@ def _overridden(holder: Any, key: str) -> Any:
     """The command that an attribute of a class or instance overrides; None if it does not."""
     for cls in (holder if isinstance(holder, type) else type(holder)).__mro__:
         overridden = vars(cls).get(key)
-        if _mark_of(overridden) is not None:
+        if _command_name(overridden) is not None:
             return overridden
     return None
 
 
 def _is_function(value: Any) -> bool:
     try:
-        return callable(getattr(value, "__func__", value))
+        return callable(_bare(value))
     except Exception:
-        # A lazy object, as in `_mark_of`.
+        # A lazy object, as in `_command_name`.
         return False
 
 
-def _mark_of(value: Any) -> str | None:
+def _command_name(value: Any) -> str | None:
     """The name under which a function is a command; None for whatever is none."""
     try:
-        function = getattr(value, "__func__", value)
+        function = _bare(value)
         name = getattr(function, MARK, None) if callable(function) else None
         return name if isinstance(name, str) else None
     except Exception:
@@ -347,70 +341,13 @@ def _refused(message: str) -> LoadError:
 def import_error(what: str, exc: BaseException, adapter: str = "") -> dict[str, Any]:
     """An error map about something of the user's that could not be imported or made; of an adapter
     with its name."""
-    message = f"{what}: {_summary(exc)}"
+    message = f"{what}: {summary(exc)}"
     # By its type: `isinstance` asks the exception itself, which may be broken.
     if issubclass(type(exc), ModuleNotFoundError):
         message += not_found(getattr(exc, "name", None), adapter)
     return {
         "type": "pool_unavailable",
-        "message": _utf8(message),
+        "message": utf8(message),
         "exception": exception_name(exc),
         "traceback": traceback_text(exc),
     }
-
-
-def exception_name(exc: BaseException) -> str:
-    """The class of an exception, with its module unless builtin, as text that can travel."""
-    cls = type(exc)
-    try:
-        module = "" if cls.__module__ in ("builtins", None) else f"{cls.__module__}."
-        return _utf8(module + cls.__qualname__)
-    except BaseException:
-        # A metaclass may do anything; this is what the interpreter itself calls it.
-        return _utf8(type.__dict__["__name__"].__get__(cls))
-
-
-def text_of(exc: BaseException) -> str:
-    """`str(exc)`, of an exception whose `__str__` may itself be broken, as text that can travel; of
-    one that is very long the beginning."""
-    try:
-        return _utf8(str(exc))
-    except BaseException as broken:
-        return f"<its text could not be made: {exception_name(broken)}>"
-
-
-def traceback_text(exc: BaseException) -> str:
-    """Python's own text, without the frames of this package and of the import system; of one that
-    is very long the beginning and the end."""
-    try:
-        # Whatever a class makes of the attribute.
-        trace = BaseException.__dict__["__traceback__"].__get__(exc)
-        while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
-            trace = trace.tb_next
-        text = "".join(traceback.format_exception(type(exc), exc, trace))
-        half = _MAX_CHARS // 2 - 1
-        return _utf8(text if len(text) <= _MAX_CHARS else f"{text[:half]}…{text[-half:]}")
-    except BaseException:
-        return f"{_summary(exc)}\n"
-
-
-def _summary(exc: BaseException) -> str:
-    """Its class and its text, as at the end of a traceback."""
-    name, text = exception_name(exc), text_of(exc)
-    return f"{name}: {text}" if text else name
-
-
-def _utf8(text: str) -> str:
-    """Lone surrogates, as undecodable file names have them, are written out."""
-    # By its type: a class of strings may do anything.
-    text = str.__str__(text)
-    if len(text) > _MAX_CHARS:
-        text = text[:_MAX_CHARS] + "…"
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-_OURS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
-
-
-def _is_ours(filename: str) -> bool:
-    return filename.startswith((_OURS, "<frozen importlib")) or filename == importlib.__file__

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Container
-from contextlib import suppress
 
 from snakepit_port.worker import linux
 
@@ -52,13 +51,13 @@ class Orphans:
                 # It says once it has stopped, which is when its program is there.
                 if pid not in self._held:
                     self._held.add(pid)
-                    _signal(pid, signal.SIGSTOP)
+                    linux.send_signal(pid, signal.SIGSTOP)
                 continue
             worker = _worker_in(environment)
             if worker is not None and worker not in workers:
-                _signal(pid, signal.SIGKILL)
+                linux.send_signal(pid, signal.SIGKILL)
             elif pid in self._held:
-                _signal(pid, signal.SIGCONT)
+                linux.send_signal(pid, signal.SIGCONT)
             self._held.discard(pid)
 
 
@@ -70,8 +69,3 @@ def _worker_in(environment: list[bytes]) -> int | None:
             # Others may write anything: `mark` makes ten digits.
             return int(value) or None if len(value) == 10 and value.isdigit() else None
     return None
-
-
-def _signal(pid: int, number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)

@@ -118,7 +118,7 @@ class Runtime(Serving):
         except LoadError as exc:
             return self._fail({**exc.error, **where})
         self._adapter = adapter
-        self._answers = Answers(
+        self.answers = Answers(
             adapter, info["pool"], info["worker"], info["max_answer_bytes"], self._folder
         )
         signal.signal(signal.SIGURG, self._look)
@@ -145,7 +145,7 @@ class Runtime(Serving):
             self._answer_all()
         except Unwell as exc:
             return self._fail(exc.error)
-        self._late.close()
+        self.late.close()
         if self.is_child:
             return os.EX_OK
         linux.stand_back(True)
@@ -160,7 +160,7 @@ class Runtime(Serving):
         info = self._info
         Line(
             self._send,
-            self._late,
+            self.late,
             self._serving_here,
             info["max_answer_bytes"],
             info["tools"],
@@ -287,7 +287,7 @@ class Runtime(Serving):
         # A cancel, too, waits until all of it is out.
         id, self._running = self._running, None
         try:
-            with_signals_held(lambda: self._say(frame, self._late.ask))
+            with_signals_held(lambda: self._say(frame, self.late.ask))
         finally:
             if id is not None:
                 # As for a question.
@@ -412,7 +412,7 @@ class Runtime(Serving):
             return
         for place, (queued, command, raw, _credit, _attempt) in enumerate(self._queue):
             if queued == id and type(raw) is bytes:
-                answer = self._answers.cancelled(id, command)
+                answer = self.answers.cancelled(id, command)
                 self._queue[place] = id, command, Settled(answer), None, 1
 
     def _give_back(self, ids: list[int]) -> None:
@@ -426,9 +426,9 @@ class Runtime(Serving):
                 self._queue[place] = queued, command, Settled(b""), None, 1
         if given:
             self._send(messages.recalled(given))
-            if not self._late.asked:
+            if not self.late.asked:
                 # Nobody else may write it soon.
-                self._late.ask()
+                self.late.ask()
 
     def _look(self, _signum: int = 0, frame: FrameType | None = None) -> None:
         """SIGURG: read what has arrived, if a command runs; raise in it if it was cancelled."""
@@ -487,8 +487,8 @@ class Runtime(Serving):
             self._waiting.close()
         if self._folder is not None:
             self._folder.forget()
-        self._out.forget()
-        self._late.forget()
+        self.out.forget()
+        self.late.forget()
         self._queue.clear()
         if self._stream is not None:
             self._stream.cancel()

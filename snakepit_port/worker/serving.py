@@ -54,14 +54,15 @@ def _say_nothing(*_: object) -> None:
 class Serving:
     """Serves calls, one at a time."""
 
-    _answers: Answers
+    answers: Answers
 
     def __init__(self, out: Outgoing, late: LateWriter) -> None:
-        self._out = out
-        self._late = late
+        self.out = out
+        self.late = late
         self._send: Callable[[bytes], None] = out.put
         self._flush: Callable[[], None] = out.flush
-        self._recent: dict[str, float] = {}
+        #: Seconds that commands took of late, whichever thread ran them.
+        self.recent: dict[str, float] = {}
         #: Whether this is a child that a command has forked, and which nobody asks for anything.
         self.is_child = False
         self._stream: Stream | None = None
@@ -135,14 +136,14 @@ class Serving:
             finally:
                 ATTEMPT.reset(token)
             return
-        recent = self._recent.get(command, 1.0)
-        if self._out.waiting:
+        recent = self.recent.get(command, 1.0)
+        if self.out.waiting:
             if recent > _QUICK_SECONDS:
                 self._flush()
-            elif not self._late.asked:
+            elif not self.late.asked:
                 # It may take longer than ever.
-                self._late.ask()
-        answers = self._answers
+                self.late.ask()
+        answers = self.answers
         try:
             function, positions, keywords = answers.read(command, raw, credit is not None)
         except Refusal as exc:
@@ -181,16 +182,16 @@ class Serving:
         if self._telling is not None:
             self._telling = None
         now = perf_counter()
-        self._recent[command] = max(now - began, recent * _DECAY)
+        self.recent[command] = max(now - began, recent * _DECAY)
         self._send(answer)
-        out = self._out
+        out = self.out
         if now - out.flushed_at > FLUSH_SECONDS or len(out.waiting) >= _FLUSH_ANSWERS:
             self._flush()
 
     def _serve(self, stream: Stream, values: Iterator[Any]) -> bytes:
         """Send its chunks for as long as they are wanted; returns the terminal answer."""
         id, command = stream.id, stream.command
-        answers = self._answers
+        answers = self.answers
         recent = 1.0
         try:
             while self._take_credit(stream):
@@ -215,10 +216,10 @@ class Serving:
                 self._send(frame)
                 now = perf_counter()
                 recent = max(now - began, recent * _DECAY)
-                if recent > _QUICK_SECONDS or now - self._out.flushed_at > FLUSH_SECONDS:
+                if recent > _QUICK_SECONDS or now - self.out.flushed_at > FLUSH_SECONDS:
                     self._flush()
-                elif not self._late.asked:
-                    self._late.ask()
+                elif not self.late.asked:
+                    self.late.ask()
             return answers.cancelled(id, command)
         finally:
             # What cleans up there is still the command.

@@ -24,7 +24,7 @@ import sys
 import traceback
 from collections import deque
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from snakepit_port.bulk.files import remove_folder
 from snakepit_port.wire.framing import Framer
@@ -125,7 +125,7 @@ class Starter:
             assert isinstance(frame, bytes)
             tag, *rest = starter_frames.parse(frame, starter_frames.TO_STARTER)
             if tag == "hello":
-                error = self._prepare(rest[1])
+                error = self._prepare(rest[0])
                 if error is not None:
                     self._tell(starter_frames.failed(error))
                     return 1
@@ -174,12 +174,16 @@ class Starter:
         return bool(poll.poll(0))
 
     def _start(self, worker: str, slot: int, fds: list[int]) -> None:
+        told = self._fork(worker, slot, fds)
+        for fd in fds:
+            os.close(fd)
+        self._tell(told)
+
+    def _fork(self, worker: str, slot: int, fds: list[int]) -> bytes:
+        """Start a worker's process. Returns the frame that tells how that went."""
         if len(fds) < _FDS:
             message = f"no descriptors for worker {worker}; raise `ulimit -n`"
-            self._tell(starter_frames.start_failed(worker, message))
-            for fd in fds:
-                os.close(fd)
-            return
+            return starter_frames.start_failed(worker, message)
         parent = os.getpid()
         for stream in (sys.stdout, sys.stderr):
             # A preloaded module may have closed it, or put something else there.
@@ -191,23 +195,18 @@ class Starter:
             message = f"no process for worker {worker}: {exc.strerror}"
             if exc.errno == errno.EAGAIN:
                 message += "; raise `ulimit -u`, or the container's pids limit"
-            self._tell(starter_frames.start_failed(worker, message))
-            for fd in fds:
-                os.close(fd)
-            return
+            return starter_frames.start_failed(worker, message)
         if pid == 0:
             self._be_worker(slot, fds, parent)
-        for fd in fds:
-            os.close(fd)
         # Here and in the child: whoever is first, the group is there for both.
         with suppress(OSError):
             os.setpgid(pid, pid)
         self._workers[worker] = pid
         self._names[pid] = worker
-        self._tell(starter_frames.started(worker, pid))
+        return starter_frames.started(worker, pid)
 
-    def _be_worker(self, slot: int, fds: list[int], parent: int) -> None:
-        """In the child; never returns."""
+    def _be_worker(self, slot: int, fds: list[int], parent: int) -> NoReturn:
+        """In the child."""
         try:
             with suppress(OSError):
                 os.setpgid(0, 0)
@@ -232,7 +231,7 @@ class Starter:
         finally:
             leave(os.EX_SOFTWARE)
 
-    def _execute(self, channel: int, stacks: int, slot: int, parent: int) -> None:
+    def _execute(self, channel: int, stacks: int, slot: int, parent: int) -> NoReturn:
         fds = (channel, self._ledger_fd, stacks)
         for fd in fds:
             os.set_inheritable(fd, True)
@@ -247,12 +246,10 @@ class Starter:
         if pid is None:
             return
         if group:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, number)
+            linux.send_signal(-pid, number)
         if not group or number == signal.SIGKILL:
             # It may have left its group.
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+            linux.send_signal(pid, number)
 
     def _reap(self) -> None:
         """Tell of workers that have ended, once what they left has been killed."""
@@ -266,9 +263,8 @@ class Starter:
                 if worker is None:
                     continue
                 del self._workers[worker]
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(pid, signal.SIGKILL)
-                ended.append(starter_frames.exited(worker, pid, status))
+                linux.send_signal(-pid, signal.SIGKILL)
+                ended.append(starter_frames.exited(worker, status))
         self._orphans.end(self._names)
         if ended:
             self._tell(b"".join(ended))
@@ -276,6 +272,5 @@ class Starter:
     def _kill_everything(self) -> None:
         """Workers by their group, then whoever had left a group and was adopted here."""
         for pid in self._workers.values():
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
+            linux.send_signal(-pid, signal.SIGKILL)
         linux.end_descendants()

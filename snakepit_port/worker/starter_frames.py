@@ -2,12 +2,12 @@
 
 | frame | direction | meaning |
 |---|---|---|
-| `{hello, 1, Info}` | both | settings; from the starter nothing but that all is preloaded |
+| `{hello, Info}` | both | settings; from the starter nothing but that all is preloaded |
 | `{failed, Error}` | from the starter | preloading failed; it exits |
 | `{start, Worker, Slot}` | to the starter | with descriptors: channel, stdout, stderr, stacks |
 | `{started, Worker, Pid}` | from the starter | |
 | `{start_failed, Worker, Message}` | from the starter | no process could be made |
-| `{exited, Worker, Pid, Status}` | from the starter | `Status` as waitpid(2) has it |
+| `{exited, Worker, Status}` | from the starter | `Status` as waitpid(2) has it |
 | `{signal, Worker, Number, Group}` | to the starter | to the worker, or to its process group |
 | `{ping}` | to the starter | whether it is there, and has done what it was told before |
 | `{pong}` | from the starter | it is, and has |
@@ -29,12 +29,12 @@ MAX_FRAME_BYTES = 1024 * 1024
 
 #: tag -> the kinds of the elements after it.
 _FRAMES: dict[str, tuple[type, ...]] = {
-    "hello": (int, dict),
+    "hello": (dict,),
     "failed": (dict,),
     "start": (str, int),
     "started": (str, int),
     "start_failed": (str, str),
-    "exited": (str, int, int),
+    "exited": (str, int),
     "signal": (str, int, bool),
     "ping": (),
     "pong": (),
@@ -58,7 +58,7 @@ def _frame(tag: str, *elements: Any) -> bytes:
 
 
 def hello(info: dict[str, Any]) -> bytes:
-    return _frame("hello", 1, info)
+    return _frame("hello", info)
 
 
 def failed(error: dict[str, Any]) -> bytes:
@@ -77,8 +77,8 @@ def start_failed(worker: str, message: str) -> bytes:
     return _frame("start_failed", worker, message)
 
 
-def exited(worker: str, pid: int, status: int) -> bytes:
-    return _frame("exited", worker, pid, status)
+def exited(worker: str, status: int) -> bytes:
+    return _frame("exited", worker, status)
 
 
 def signal(worker: str, number: int, group: bool) -> bytes:
@@ -115,7 +115,6 @@ def parse(frame: bytes, tags: Container[str]) -> tuple[Any, ...]:
 def _holds(tag: str, elements: tuple[Any, ...]) -> bool:
     """Whether numbers are such as the system has."""
     if tag == "exited":
-        status = elements[2]
-        ended = 0 <= status < 2**16 and (os.WIFEXITED(status) or os.WIFSIGNALED(status))
-        return ended and is_process_id(elements[1])
+        status = elements[1]
+        return 0 <= status < 2**16 and (os.WIFEXITED(status) or os.WIFSIGNALED(status))
     return tag != "started" or is_process_id(elements[1])

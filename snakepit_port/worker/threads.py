@@ -31,10 +31,8 @@ from snakepit_port.adapter import CallCancelled
 from snakepit_port.wire import messages
 from snakepit_port.worker import gil
 from snakepit_port.worker.asking import Question
-from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.leaving import leave
 from snakepit_port.worker.loading import LoadError
-from snakepit_port.worker.outgoing import LateWriter, Outgoing
 from snakepit_port.worker.runtime import Runtime, Unwell
 from snakepit_port.worker.serving import Arguments, Serving
 from snakepit_port.worker.stacks import tell_from_c
@@ -75,8 +73,8 @@ class _Lane(Serving):
     def __init__(self, worker: ThreadedRuntime, number: int) -> None:
         super().__init__(worker.out, worker.late)
         self._worker = worker
-        self._answers = worker.answers
-        self._recent = worker.recent
+        self.answers = worker.answers
+        self.recent = worker.recent
         self._lock = worker.lock
         self._arming = threading.Lock()
         #: The call it took up last, whether that was cancelled, and credit that came before its
@@ -193,7 +191,7 @@ class _Lane(Serving):
             _have_raised()
         try:
             self._send(frame)
-            self._late.ask()
+            self.late.ask()
         finally:
             if is_armed:
                 self._arm()
@@ -266,23 +264,6 @@ class ThreadedRuntime(Runtime):
         self._pings: SimpleQueue[int | None] = SimpleQueue()
         self._examiner: threading.Thread | None = None
         self._checks = self._info["thread_safety_checks"]
-
-    @property
-    def out(self) -> Outgoing:
-        return self._out
-
-    @property
-    def late(self) -> LateWriter:
-        return self._late
-
-    @property
-    def answers(self) -> Answers:
-        return self._answers
-
-    @property
-    def recent(self) -> dict[str, float]:
-        """What commands took of late, on whatever lane."""
-        return self._recent
 
     def _take_up_work(self) -> None:
         tell_from_c(all_threads=True)

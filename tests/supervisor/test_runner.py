@@ -135,7 +135,7 @@ class Stage:
         """Start the pool, and have all its workers be ready; returns their ends of the channels."""
         self.runner.start()
         (starter,) = self.starters
-        starter.tell("hello", 1, {})
+        starter.tell("hello", {})
         for number, (worker, channel) in enumerate(starter.workers.items(), 1):
             starter.tell("started", worker, starter.process.pid + number)
             channel.sendall(messages.hello({"python": "3"}) + messages.ready({}))
@@ -319,7 +319,7 @@ async def test_one_that_is_too_large_never_serves(limited: Stage) -> None:
     told(60 * 2**20)
     starter = limited.starters[0]
     assert starter.signals == [("default-1", signal.SIGKILL)]
-    starter.tell("exited", "default-1", 1001, signal.SIGKILL)
+    starter.tell("exited", "default-1", signal.SIGKILL)
     assert limited.events == ["worker.start_failed", "pool.unavailable"]
 
 
@@ -338,7 +338,7 @@ async def test_one_that_ends_while_it_is_measured_is_not_announced(
     if fate != "gone":
         assert starter.signals == [("default-1", signal.SIGKILL)]
         told(0)
-    starter.tell("exited", "default-1", 1001, signal.SIGKILL)
+    starter.tell("exited", "default-1", signal.SIGKILL)
     told(0)
     assert "worker.started" not in limited.events
     assert limited.events[0] == "worker.start_failed"
@@ -355,7 +355,7 @@ async def test_what_is_measured_of_one_that_is_gone_wakes_nobody(
         # Pools begin at any moment of the interval.
         limited.wait(2.0)
     _, told = limited.measured[-1]
-    limited.starters[0].tell("exited", "default-1", 1001, signal.SIGKILL)
+    limited.starters[0].tell("exited", "default-1", signal.SIGKILL)
     limited.runner.touched = False
     told(0)
     assert not limited.runner.touched
@@ -449,7 +449,7 @@ async def test_what_starters_print_is_read_as_what_workers_say(stage: Stage) -> 
     stage.runner.pause(True)
     assert stage.starters[0].is_paused
     # A starter that begins meanwhile begins so: in the place of one that had begun to work.
-    stage.starters[0].tell("hello", 1, {})
+    stage.starters[0].tell("hello", {})
     stage.starters[0].go()
     assert [starter.is_paused for starter in stage.starters] == [True, True]
     stage.runner.pause(False)
@@ -464,7 +464,7 @@ async def test_a_worker_that_a_starter_did_not_begin_is_left_to_another_one_once
         assert (len(stage.starters), stage.events) == (number, [])
         starter = stage.starters[-1]
         assert list(starter.workers) == ["default-1"]
-        starter.tell("hello", 1, {})
+        starter.tell("hello", {})
         starter.go()
     assert len(stage.starters) == 2
     assert stage.events == ["worker.start_failed", "pool.unavailable"]
@@ -527,7 +527,7 @@ async def test_a_starter_that_answers_is_not_late_for_a_worker_that_does_not_go(
         starter.tell("pong")
     assert "default-1 was killed and is not gone" in stage.logged[0]
     stage.wait(2.0)
-    starter.tell("exited", "default-1", 1001, signal.SIGKILL)
+    starter.tell("exited", "default-1", signal.SIGKILL)
     stage.wait(9.0)
     assert (starter.pings, starter.killed) == (5, False)
     assert stage.answers == {}
@@ -566,6 +566,6 @@ async def test_a_worker_that_does_not_go_does_not_hold_up_the_end(stage: Stage) 
     other.sendall(messages.result(1, b"done"))
     await stage.turn()
     assert stage.answers == {1: b"done"}
-    starter.tell("exited", worker.id, 1002, 0)
+    starter.tell("exited", worker.id, 0)
     stage.wait(2.0)
     assert (starter.pings, starter.killed) == (2, True)

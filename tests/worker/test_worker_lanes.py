@@ -23,7 +23,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadedRuntime]:
     ours, theirs = socket.socketpair()
     info = {"max_frame_bytes": 1024, "thread_safety_checks": False}
     runtime = ThreadedRuntime(ours, memoryview(bytearray(8)).cast("Q"), 0, info, Framer(1024))
-    runtime._answers = Answers(cast(Adapter, None), "default", "worker-1", 1024)
+    runtime.answers = Answers(cast(Adapter, None), "default", "worker-1", 1024)
     yield runtime
     ours.close()
     theirs.close()

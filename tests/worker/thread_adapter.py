@@ -191,7 +191,7 @@ def linger(fifo: str) -> None:
 
     lane._flush = flush_and_wait
     # So that it is out before this thread looks for another call.
-    lane._out.flushed_at = 0.0
+    lane.out.flushed_at = 0.0
 
 
 @command

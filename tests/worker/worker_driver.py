@@ -287,9 +287,7 @@ class Worker:
     def exited(self) -> int:
         """Its wait status, once the starter has reaped it."""
         if self._status is None:
-            pid, self._status = self.starter.told("exited", self.name)
-            if self._process is not None:
-                assert pid == self._process.pid
+            (self._status,) = self.starter.told("exited", self.name)
         return self._status
 
     def hang_up(self) -> None:
