@@ -44,7 +44,7 @@ class FakeStarter:
         self.process = SimpleNamespace(pid=pid, returncode=-signal.SIGKILL)
         self.left = False
         self.is_paused = False
-        self.output = SimpleNamespace(tail=[], pause=self._pause)
+        self.output = SimpleNamespace(tail=[], fatal=None, pause=self._pause)
         #: The other ends of its workers' channels.
         self.workers: dict[str, socket.socket] = {}
         self.signals: list[tuple[str, int]] = []
