@@ -135,7 +135,7 @@ class WorkerProcess:
         if self.worker.ready_at is None:
             how += ", before it had loaded its adapter"
         error["message"] = f"worker {self.worker.id} {how}"
-        last_words = tail_of(self.stderr)
+        last_words = last_words_of(self.stderr)
         if last_words:
             error["stderr"] = last_words
         return self.failure or error, status
@@ -149,9 +149,14 @@ def _pipe(undo: ExitStack) -> tuple[int, int]:
 
 
 def tail_of(output: Output) -> str:
-    """The last lines of an output, as an error shows them; first of all why Python ended, where it
-    has told that before the stacks of many threads."""
-    lines = "\n".join(output.tail)[-_STDERR_CHARS:]
+    """The last lines of an output, as an error shows them."""
+    return "\n".join(output.tail)[-_STDERR_CHARS:]
+
+
+def last_words_of(output: Output) -> str:
+    """The same of a worker: first of all what ended Python, where it has told that before the
+    stacks of many threads."""
+    lines = tail_of(output)
     if output.fatal is None or output.fatal in lines:
         return lines
     return f"{output.fatal}\n…\n{lines}"

@@ -16,7 +16,7 @@ from snakepit_port.processes import private_bytes
 from snakepit_port.supervisor.ledger import SLOTS, Ledger
 from snakepit_port.supervisor.output import MAX_LINE_BYTES, TAIL_LINES, Output
 from snakepit_port.supervisor.pump import Pump
-from snakepit_port.supervisor.worker_process import tail_of
+from snakepit_port.supervisor.worker_process import last_words_of
 
 
 class Printer:
@@ -129,9 +129,9 @@ async def test_the_last_lines_are_kept(printer: Printer) -> None:
 async def test_what_python_dies_of_comes_before_the_stacks_of_its_threads(printer: Printer) -> None:
     fatal = "Fatal Python error: Segmentation fault"
     await printer.print(fatal.encode() + b"\n  File 1\n")
-    assert tail_of(printer.output) == f"{fatal}\n  File 1"
+    assert last_words_of(printer.output) == f"{fatal}\n  File 1"
     await printer.print(b"  File 2\n" * TAIL_LINES)
-    assert tail_of(printer.output) == "\n".join([fatal, "…", *["  File 2"] * TAIL_LINES])
+    assert last_words_of(printer.output) == "\n".join([fatal, "…", *["  File 2"] * TAIL_LINES])
 
 
 async def test_a_paused_output_waits(printer: Printer) -> None:
