@@ -25,7 +25,7 @@ defmodule SnakepitPort do
   information, those of stderr, where `logging` prints by default, as warnings, and what goes through Python's
   `snakepit_port.logs.Handler` with its own level.
 
-  The bridge adds two of the supervisor itself: `[:snakepit_port, :supervisor, :started]`, and `:stopped` with the
+  The bridge adds two events of the supervisor itself: `[:snakepit_port, :supervisor, :started]`, and `:stopped` with the
   measurement `:uptime_ms` and the `:reason` `"shutdown"` or `"crashed"` (and a `:message`). What is told of a supervisor
   that is killed ends there: no worker of it is told to have stopped. Both have its `:os_pid`.
 

@@ -191,7 +191,9 @@ def run(args: argparse.Namespace) -> int:
 
     def print_log(line: LogLine) -> None:
         progress.end_line()
-        tell(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), shown(line.line, keep="\t"))
+        # What workers print is their own business: it may have colours.
+        text = shown(line.line, keep="\t") if line.source == "supervisor" else line.line
+        tell(paint(sys.stderr, DIM, f"[{shown(line.who)}]"), text)
         if line.source == "stderr":
             told.add((line.pool, line.worker))
 

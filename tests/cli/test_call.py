@@ -247,15 +247,6 @@ def test_what_the_worker_prints_goes_to_stderr(folder: Path) -> None:
     assert line.endswith("] echoing")
 
 
-def test_a_terminal_does_nothing_at_what_a_worker_prints(folder: Path) -> None:
-    text = "echoing a\tb \033]0;title\a\u009b2J"
-    (folder / "my_adapter.py").write_text(f"{ADAPTER}\n@command\ndef odd(): print({text!a})\n")
-    process = call(folder, "default", "odd")
-    assert process.returncode == 0
-    (line,) = (line for line in process.stderr.splitlines() if "echoing" in line)
-    assert line.endswith(r"] echoing a" + "\t" + r"b \x1b]0;title\x07\x9b2J")
-
-
 def test_an_error_is_readable(folder: Path) -> None:
     process = call(folder, "default", "fail")
     assert (process.returncode, process.stdout) == (1, "")
