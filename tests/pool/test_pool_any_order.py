@@ -38,7 +38,7 @@ from snakepit_port.pool import (
     effects,
     streams,
 )
-from snakepit_port.pool.speed import MOST_AHEAD, STALL_SECONDS
+from snakepit_port.pool.speed import FAST_SECONDS, KNOWN_AFTER, MOST_AHEAD, STALL_SECONDS
 from snakepit_port.pool.worker import Fate
 
 EXAMPLES = int(os.environ.get("SNAKEPIT_PORT_EXAMPLES", "300"))
@@ -54,6 +54,7 @@ picks = st.integers(0, 7)
 commands = st.sampled_from(["a", "a", "b", "c"])
 seconds = st.sampled_from([0.0, 1e-5, 1e-4, 1e-3, 0.02, 0.1, 0.1, 1.0, 1.0, 5.0, 40.0])
 limits = st.sampled_from([math.inf, math.inf, math.inf, math.inf, 0.0, 1.0, 5.0])
+waits = st.sampled_from([math.inf, math.inf, 0.0, 1.0, 1.0, 1.0, 5.0])
 sizes = st.sampled_from([10, 10, 150, 250]).map(lambda mib: mib * 2**20)
 
 
@@ -119,8 +120,17 @@ class AnyOrder(RuleBasedStateMachine):
         seed=st.integers(0, 3),
         is_up=st.sampled_from([True, True, True, False]),
         ends_early=st.booleans(),
+        is_fast=st.booleans(),
     )
-    def make(self, capacity: int, seed: int, is_up: bool, ends_early: bool, **options: Any) -> None:
+    def make(
+        self,
+        capacity: int,
+        seed: int,
+        is_up: bool,
+        ends_early: bool,
+        is_fast: bool,
+        **options: Any,
+    ) -> None:
         self.capacity = capacity
         self.ends_early = ends_early
         self.settings = PoolSettings(
@@ -135,6 +145,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.is_auto = auto
         self.now = 50.0
         self.machine = Machine(self.settings, self.now, random.Random(seed), capacity)
+        if is_fast:
+            for command in ("a", "b"):
+                for _ in range(KNOWN_AFTER):
+                    self.machine._roster.speeds.record(command, FAST_SECONDS / 10)
         self.processes: dict[Worker, Process] = {}
         self.calls: list[Call] = []
         self.answers: Counter[Call] = Counter()
@@ -306,13 +320,15 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.machine.state.value in ("starting", "ready")
         grows = self.machine.wanted < self.settings.pool_size
         others = [other for other in self.processes.values() if other is not process]
-        assert grows or any(other.serves for other in others), "nobody else would have them"
+        goes_elsewhere = grows or any(other.serves for other in others)
         assert self.now >= worker.busy_since + STALL_SECONDS, "recalled from one that goes on"
         for call in calls:
             assert call in process.calls[worker.capacity :], "recalled though it is about to run"
             assert call not in process.recalled, "recalled twice"
             assert self.answers[call] == 0
-            assert not (self.is_strict and self.bound.get(call.session) is worker)
+            if self.now < call.queue_due:
+                assert goes_elsewhere, "nobody else would have it"
+                assert not (self.is_strict and self.bound.get(call.session) is worker)
         process.recalled += calls
 
     def kill(self, worker: Worker) -> None:
@@ -361,7 +377,7 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(
         command=commands,
         timeout=limits,
-        queue_timeout=limits,
+        queue_timeout=waits,
         times=st.integers(1, 6),
         credit=st.sampled_from([None, None, None, 0, 3]),
         session=st.sampled_from([None, None, None, "s", "t", "u"]),
@@ -710,6 +726,14 @@ class AnyOrder(RuleBasedStateMachine):
         self.now = until
         for call in self.calls:
             assert self.answers[call] or self.now < call.arrived_at + call.timeout
+        if self.machine._roster.judges_speed and self.machine._standing.takes_calls:
+            for process in self.processes.values():
+                self.nobody_waits_too_long_at(process.worker)
+
+    def nobody_waits_too_long_at(self, worker: Worker) -> None:
+        if worker.listens and self.now >= worker.busy_since + STALL_SECONDS:
+            for call in list(worker.calls.values())[worker.capacity :]:
+                assert self.answers[call] or call.is_recalled or self.now < call.queue_due
 
     @rule(seconds=seconds)
     def time_passes_unseen(self, seconds: float) -> None:
