@@ -66,27 +66,31 @@ class Recalling:
         """Ask every worker that has answered nothing for too long for what waits there, once, and
         look again when the next one may have, or a call has waited for too long."""
         next_due = math.inf
-        if self._roster.judges_speed:
+        if self._roster.judges_speed and self._standing.takes_calls:
+            grows, serving = self._scaling.may_grow, self._roster.serving()
+            goes_on = grows or self._roster.goes_on(now)
             for worker in self._roster.workers.values():
                 if worker.listens and len(worker.calls) > worker.capacity:
-                    next_due = min(next_due, self._look_for_what_waits(worker, now))
+                    # Where there is nobody else, it is looked again when somebody comes.
+                    has_others = grows or serving > (worker.state is READY)
+                    due = self._look_for_what_waits(worker, has_others, goes_on, now)
+                    next_due = min(next_due, due)
         self._look_at(next_due)
 
-    def _look_for_what_waits(self, worker: Worker, now: float) -> float:
-        """Returns when to look at this worker again."""
+    def _look_for_what_waits(
+        self, worker: Worker, has_others: bool, goes_on: bool, now: float
+    ) -> float:
+        """`has_others` is whether others may take what waits at this worker, `goes_on` whether one
+        of them will soon. Returns when to look at it again."""
         due = worker.busy_since + STALL_SECONDS
         if due > now:
             return due
-        if not (waiting := self._waiting(worker)) or not self._standing.takes_calls:
+        if not (waiting := self._waiting(worker)):
             return math.inf
         # As often as a worker that goes on is seen to.
         soon = now + OVERDUE_SECONDS
         if self._record.is_deaf:
             return soon
-        grows = self._scaling.may_grow
-        # Where there is nobody else, it is looked again when somebody comes.
-        has_others = grows or self._roster.serving() > (worker.state is READY)
-        goes_on = grows or self._roster.goes_on(now)
         recalled, next_due = [], soon if has_others and not goes_on else math.inf
         for call in waiting:
             if call.queue_due <= now or (

@@ -276,13 +276,15 @@ class Roster:
             worker.busy_since = now
         elif now > worker.busy_since:
             # Calls that were answered in one go share the time since the answer before them.
-            seconds = now - worker.busy_since
-            worker.run_time = seconds / together
+            ran = now - worker.busy_since
+            worker.run_time = ran / together
             worker.busy_since = now
-            # But if one took much longer, it was the first: a worker has its answers written while
-            # such a one runs.
-            worker.run_time_behind = min(worker.run_time, self.speeds.longest(call.command))
-            ran = seconds - (together - 1) * worker.run_time_behind
+            worker.run_time_behind = 0.0
+            if together > 1:
+                # But if one took much longer, it was the first: a worker has its answers written
+                # while such a one runs.
+                worker.run_time_behind = min(worker.run_time, self.speeds.longest(call.command))
+                ran -= (together - 1) * worker.run_time_behind
         else:
             ran = worker.run_time_behind
         if self.judges_speed:
