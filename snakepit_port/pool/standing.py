@@ -23,8 +23,8 @@ class PoolState(Enum):
 
 
 class Standing:
-    """Ready once the first workers have been tried and some serve, unavailable when none does and
-    the last attempt failed, or for a while when too many have crashed."""
+    """Ready once the first workers have been tried and some serve; unavailable when none does and
+    none can be started, or for a while when too many have crashed."""
 
     def __init__(
         self,
@@ -65,7 +65,10 @@ class Standing:
         elif self.state is PoolState.UNAVAILABLE and serving and not self._starting.is_pausing:
             self._become_ready(serving, now)
         elif self.takes_calls and failed and not serving:
-            self.become_unavailable(now)
+            # Where workers have served, one start that fails may be an accident, and the next is a
+            # moment away: that is shorter than what calls can wait.
+            if self.state is PoolState.STARTING or self._starting.keeps_failing:
+                self.become_unavailable(now)
 
     def begin_anew(self, now: float) -> bool:
         """The settings have changed: a pool that has no worker starts, as at first. Returns whether

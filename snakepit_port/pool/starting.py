@@ -175,6 +175,11 @@ class Starting:
             f" {self._last_words}"
         )
 
+    @property
+    def keeps_failing(self) -> bool:
+        """Whether the next start after one that failed has failed, too."""
+        return self._starts.failures > 1
+
     def cause_for_people(self) -> dict[str, Any]:
         keys = ("message", "traceback", "stderr")
         return {key: self.cause[key] for key in keys if key in self.cause}

@@ -229,8 +229,23 @@ class TestUnavailable:
         assert pool.outcomes([running, waiting]) == ["worker_crashed", None]
         pool.wait(FIRST_SECONDS)
         fail_all(pool)
+        assert pool.outcome(waiting) is None
+        pool.wait(FIRST_SECONDS)
+        fail_all(pool)
         assert pool.state == "unavailable"
         assert pool.outcome(waiting) == "pool_unavailable"
+
+    def test_one_start_that_fails_costs_a_pool_that_was_ready_no_call(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.gone(worker)
+        waiting = pool.call()
+        pool.wait(FIRST_SECONDS)
+        fail_all(pool)
+        assert (pool.state, pool.heard("pool.unavailable")) == ("ready", [])
+        pool.wait(FIRST_SECONDS)
+        pool.ready(pool.workers[0])
+        assert waiting.worker is pool.workers[0]
 
     def test_a_pool_with_another_worker_stays_ready(self) -> None:
         pool = Driver(pool_size=2)
@@ -246,6 +261,8 @@ class TestUnavailable:
         running, waiting = pool.calls(2)
         pool.cancel(running)
         pool.wait(1.0)
+        fail_all(pool)
+        pool.wait(FIRST_SECONDS)
         fail_all(pool)
         assert pool.state == "unavailable"
         pool.gone(worker, started=1)
