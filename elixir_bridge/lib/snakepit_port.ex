@@ -25,9 +25,25 @@ defmodule SnakepitPort do
   information, those of stderr, where `logging` prints by default, as warnings, and what goes through Python's
   `snakepit_port.logs.Handler` with its own level.
 
+  ### The supervisor
+
   The bridge adds two events of the supervisor itself: `[:snakepit_port, :supervisor, :started]`, and `:stopped` with the
   measurement `:uptime_ms` and the `:reason` `"shutdown"` or `"crashed"` (and a `:message`). What is told of a supervisor
   that is killed ends there: no worker of it is told to have stopped. Both have its `:os_pid`.
+
+  ### Calls
+
+  Each call is told to `:telemetry` in the process that makes it, as by `:telemetry.span/3`:
+  `[:snakepit_port, :call, :start]`, and then `[:snakepit_port, :call, :stop]`, or `:exception` where a function for `:progress` or the
+  consumer of a stream raises. A process that is killed while it waits tells nothing more; nor does a stream that is kept suspended.
+
+    * Measurements: `:monotonic_time`, `:system_time` (of `:start`), `:duration` (of the others), in native units; `:chunks` (of a stream
+      that has ended), how many its consumer had taken
+    * Metadata: `:server`, `:pool` (`nil` where the call names none), `:command`, `:session_id`, `:stream` (whether it is one),
+      `:telemetry_span_context`. Of `:stop` also `:outcome`: `:ok`, `:halted` (a stream whose consumer wanted no more) or the type of
+      the `:error`, which is there then
+
+  ### What is dropped, and what is always logged
 
   Where Logger or a telemetry handler is slower than what they are given, log lines beyond 10,000 that wait are dropped,
   and events beyond 20,000; how many is logged.

@@ -77,7 +77,7 @@ defmodule SnakepitPort.LinkTest do
     # Nobody has asked for this.
     Delivery.progress(link, id, 1, 2)
     send(pid, :close)
-    assert_receive {:closed, :ok}
+    assert_receive {:closed, true}
     send(alias, {alias, 1, "late"})
     Delivery.pass(link, id, "later")
     assert Process.info(pid, :messages) == {:messages, []}

@@ -7,7 +7,7 @@ defmodule SnakepitPort.Call do
   answer at all; the call is cancelled then.
   """
 
-  alias SnakepitPort.{Error, Frames, Link, SharedMemory, Terms}
+  alias SnakepitPort.{Error, Frames, Link, SharedMemory, Span, Terms}
 
   @grace 100
 
@@ -31,6 +31,27 @@ defmodule SnakepitPort.Call do
     call = options(opts, %__MODULE__{})
     command = text(command, "a command")
     args = arguments(args)
+    span = Span.start(call, command)
+
+    try do
+      run(call, command, args)
+    catch
+      # What `:progress` does.
+      kind, reason ->
+        Span.stop(span, {kind, reason, __STACKTRACE__})
+        :erlang.raise(kind, reason, __STACKTRACE__)
+    else
+      {:ok, _} = answer ->
+        Span.stop(span, :ok)
+        answer
+
+      {:error, _} = answer ->
+        Span.stop(span, answer)
+        answer
+    end
+  end
+
+  defp run(call, command, args) do
     frame_of = &Frames.call(&1, call.pool, command, &2, call.wire)
 
     with {:ok, link} <- Link.find(call.server),

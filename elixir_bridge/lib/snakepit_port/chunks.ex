@@ -14,12 +14,12 @@ defmodule SnakepitPort.Chunks do
   first time, and not gone on with since. That is noted in the process dictionary.
   """
 
-  alias SnakepitPort.{Call, Error, Frames, Link, LinkStream, SharedMemory, Terms, Window}
+  alias SnakepitPort.{Call, Error, Frames, Link, LinkStream, SharedMemory, Span, Terms, Window}
 
   # What a worker makes of small chunks while credit is on its way.
   @window 512
 
-  @enforce_keys [:call, :command, :link, :handle, :window, :deadline, :consumer]
+  @enforce_keys [:call, :command, :link, :handle, :window, :deadline, :consumer, :span]
   defstruct @enforce_keys ++ [owed: 0, taken: 0, files?: false]
 
   @doc "The chunks as a lazy enumerable, which makes the call when it is enumerated."
@@ -38,7 +38,7 @@ defmodule SnakepitPort.Chunks do
     with {:suspended, acc, continue} <- reduce(chunks, {:cont, acc}, fun) do
       # Those that another process has halted are none any more.
       {others, halted} = Enum.split_with(suspended(key), &open?/1)
-      Enum.each(halted, &close/1)
+      Enum.each(halted, &close(&1, :halted))
       Process.put(key, [chunks | others])
       {:suspended, acc, fn command -> resumed(key, chunks) && continue.(command) end}
     end
@@ -50,14 +50,14 @@ defmodule SnakepitPort.Chunks do
 
   # And nothing will be.
   defp begin(_request, key, {:halt, acc}, _fun) do
-    with [chunks | _] <- suspended(key), do: close(resumed(key, chunks))
+    with [chunks | _] <- suspended(key), do: close(resumed(key, chunks), :halted)
     {:halted, acc}
   end
 
   defp reduce(chunks, {:suspend, acc}, fun), do: {:suspended, acc, &resume(chunks, &1, fun)}
 
   defp reduce(chunks, {:halt, acc}, _fun) do
-    close(chunks)
+    close(chunks, :halted)
     {:halted, acc}
   end
 
@@ -70,26 +70,29 @@ defmodule SnakepitPort.Chunks do
   defp reduce(chunks, {:cont, acc}, fun) do
     case take(chunks) do
       {:chunk, value, chunks} -> {chunks, fun.(value, acc)}
-      :ended -> :ended
-      {:error, error} -> raise error
+      ending -> ending
     end
   catch
     kind, reason ->
-      close(chunks)
+      close(chunks, {kind, reason, __STACKTRACE__})
       :erlang.raise(kind, reason, __STACKTRACE__)
   else
+    {:error, error} ->
+      close(chunks, {:error, error})
+      raise error
+
     {chunks, command} ->
       reduce(chunks, command, fun)
 
-    :ended ->
-      close(chunks)
+    :ok ->
+      close(chunks, :ok)
       {:done, acc}
   end
 
   # It may have been closed meanwhile, by who halted the same stream before it began, or by another process.
   defp resume(chunks, {:cont, _} = command, fun) do
     unless chunks.consumer != self() or open?(chunks) do
-      close(chunks)
+      close(chunks, :halted)
       error = %Error{type: :cancelled, message: "the stream was closed while it was suspended"}
       raise Call.about(error, chunks.call, chunks.command)
     end
@@ -119,8 +122,14 @@ defmodule SnakepitPort.Chunks do
     with {:ok, chunks} <- open(prepare(command, args, opts)) do
       try do
         take_all(chunks, fun)
-      after
-        close(chunks)
+      catch
+        kind, reason ->
+          close(chunks, {kind, reason, __STACKTRACE__})
+          :erlang.raise(kind, reason, __STACKTRACE__)
+      else
+        {chunks, ending} ->
+          close(chunks, ending)
+          ending
       end
     end
   end
@@ -131,11 +140,8 @@ defmodule SnakepitPort.Chunks do
         fun.(value)
         take_all(chunks, fun)
 
-      :ended ->
-        :ok
-
-      {:error, error} ->
-        {:error, error}
+      ending ->
+        {chunks, ending}
     end
   end
 
@@ -146,6 +152,15 @@ defmodule SnakepitPort.Chunks do
   end
 
   defp open({call, command, args}) do
+    span = Span.start(call, command)
+
+    with {:error, error} <- open(call, command, args, span) do
+      Span.stop(span, {:error, error})
+      {:error, error}
+    end
+  end
+
+  defp open(call, command, args, span) do
     window = Window.new(call.window)
     wire = Map.put(call.wire, "stream", window.under_way)
 
@@ -164,6 +179,7 @@ defmodule SnakepitPort.Chunks do
          window: window,
          deadline: deadline(Call.wait(call.timeout)),
          consumer: self(),
+         span: span,
          files?: files?
        }}
     else
@@ -199,11 +215,11 @@ defmodule SnakepitPort.Chunks do
       {:chunk, value, %{chunks | window: window, owed: owed, taken: taken, files?: false}}
     else
       {:result, _} ->
-        :ended
+        :ok
 
       # Nobody reads what the generator returns; closing the stream removes the files.
       {:result, _, _, _} ->
-        :ended
+        :ok
 
       :closed ->
         error = %Error{type: :cancelled, message: "the stream was closed by another process"}
@@ -251,7 +267,10 @@ defmodule SnakepitPort.Chunks do
       "process of its own); or the same step of the enumeration is taken a second time"
   end
 
-  defp close(chunks), do: LinkStream.close(chunks.link, chunks.handle, chunks.consumer)
+  defp close(chunks, ending) do
+    if LinkStream.close(chunks.link, chunks.handle, chunks.consumer),
+      do: Span.stop(chunks.span, ending, %{chunks: chunks.taken})
+  end
 
   defp deadline(:infinity), do: :infinity
   defp deadline(ms), do: System.monotonic_time(:millisecond) + ms

@@ -78,8 +78,9 @@ defmodule SnakepitPort.LinkStream do
   @doc """
   Cancels a stream that has not been answered. Nothing of it is or comes into the mailbox of its consumer,
   if that is who calls this: nobody can take chunks out of another's. Another consumer is told, for it may be waiting.
+  Returns whether it was open until now.
   """
-  @spec close(Link.t(), t, consumer :: pid) :: :ok
+  @spec close(Link.t(), t, consumer :: pid) :: boolean
   def close(link, {id, alias}, consumer) do
     if consumer == self() do
       Process.demonitor(alias, [:flush])
@@ -90,10 +91,10 @@ defmodule SnakepitPort.LinkStream do
     end
 
     Link.cancel(link, id)
-    :ets.delete(link.streams, {consumer, id})
-    :ok
+    :ets.take(link.streams, {consumer, id}) != []
   rescue
-    ArgumentError -> :ok
+    # The owner is gone.
+    ArgumentError -> consumer == self()
   end
 
   @doc "Whether nobody has closed a stream of this consumer's."
