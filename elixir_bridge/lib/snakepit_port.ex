@@ -374,11 +374,13 @@ defmodule SnakepitPort do
   def stacks(server \\ SnakepitPort), do: control!(server, "stacks")
 
   @doc """
-  Marks a binary as Python `bytes`. Results of that type come back the same. Large ones travel through
+  Marks a binary as Python `bytes`. Results of that type come back the same: match on them. Large ones travel through
   shared memory, where there is some. For numbers see `SnakepitPort.Tensor`.
 
       iex> SnakepitPort.bytes(<<255, 0>>)
       {:"$bytes", <<255, 0>>}
+
+      {:ok, {:"$bytes", thumbnail}} = SnakepitPort.execute("shrink", [SnakepitPort.bytes(image)])
   """
   @spec bytes(binary) :: {:"$bytes", binary}
   def bytes(binary) when is_binary(binary), do: {:"$bytes", binary}
