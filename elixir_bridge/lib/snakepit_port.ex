@@ -489,7 +489,7 @@ defmodule SnakepitPort do
   Takes the options of `start_link/1`, and `:timeout` for `await_ready/2`. A BEAM that was started for it goes on; end
   the script with `System.halt/0` if that is not wanted.
   """
-  @spec run_as_script((() -> result), keyword) :: result when result: term
+  @spec run_as_script((... -> result), keyword) :: result when result: term
   def run_as_script(fun, opts \\ []) do
     unless is_function(fun, 0) do
       raise ArgumentError, "a script is a function without arguments, not #{inspect(fun)}"

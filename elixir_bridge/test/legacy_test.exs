@@ -63,7 +63,8 @@ defmodule SnakepitPort.LegacyTest do
   end
 
   test "what is not supported is a warning", context do
-    Application.put_all_env([{:snakepit, v05(context.folder) ++ [circuit_breaker: [enabled: true]]}])
+    old = v05(context.folder) ++ [circuit_breaker: [enabled: true]]
+    Application.put_all_env(snakepit: old)
 
     log = capture_log(fn -> serves!(context, []) end)
     assert log =~ "[warning]"

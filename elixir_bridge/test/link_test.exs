@@ -29,7 +29,9 @@ defmodule SnakepitPort.LinkTest do
   # The id of what a process has asked.
   defp await_id(link, pid) do
     # Its first row has the id 0, of no call.
-    SnakepitPort.Support.await(fn -> match?([{_, id}] when id > 0, :ets.lookup(link.table, pid)) end)
+    SnakepitPort.Support.await(fn ->
+      match?([{_, id}] when id > 0, :ets.lookup(link.table, pid))
+    end)
 
     [{^pid, id}] = :ets.lookup(link.table, pid)
     id

@@ -27,7 +27,7 @@ defmodule SnakepitPort.ReporterTest do
       end)
 
     assert [_, told] = String.split(log, "dropped ")
-    assert told =~ "3 events and 7 log lines"
+    assert told =~ "7 log lines and 3 events"
     assert_received {:snakepit_port, :log, %{line: "10000"}}
     refute_received {:snakepit_port, :log, %{line: "10001"}}
     refute_received {:snakepit_port, :event, [_, :worker, _], _, _}

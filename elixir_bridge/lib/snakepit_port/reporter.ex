@@ -23,7 +23,7 @@ defmodule SnakepitPort.Reporter do
 
   # Counters: of what waits, and of what was dropped of each kind.
   @waiting 1
-  @dropped %{log: 2, event: 3}
+  @dropped [log: 2, event: 3]
 
   @kinds %{log: "log line", event: "event"}
 

@@ -97,7 +97,7 @@ defmodule SnakepitPort.SharedMemory do
   Runs a function that may make calls with files, while this process waits for the answer to one that had some:
   that one's are left alone.
   """
-  @spec set_aside(t | nil, :ets.tid(), (() -> result)) :: result when result: term
+  @spec set_aside(t | nil, :ets.tid(), (... -> result)) :: result when result: term
   def set_aside(nil, _table, fun), do: fun.()
 
   def set_aside(_shm, table, fun) do

@@ -92,7 +92,11 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
   end
 
   defp compile do
+    ours = Path.dirname(:code.which(__MODULE__))
     Mix.Task.run("compile")
+
+    # From Elixir 1.15 that takes off the code path what the project does not depend on, if ERL_LIBS has it.
+    Code.append_path(ours)
   catch
     :exit, {:shutdown, _} ->
       Mix.raise("the project does not compile; --no-compile is for files that do not need it")
