@@ -222,7 +222,7 @@ defmodule SnakepitPort.BulkTest do
 
         aside.(fn ->
           write.()
-          aside.(fn -> send(test, :aside) && receive(do: (:never -> :ok)) end)
+          aside.(fn -> say_and_wait(test, :aside) end)
         end)
       end)
 
@@ -289,10 +289,7 @@ defmodule SnakepitPort.BulkTest do
       end)
 
     # The server waits for its reporter when it has left the folder.
-    :telemetry.attach(server, fn ->
-      send(caller.pid, {:held, self()})
-      receive do: (:go_on -> :ok)
-    end)
+    :telemetry.attach(server, fn -> say_and_wait(caller.pid, {:held, self()}) end)
 
     stop_supervised!(server)
     Task.await(caller)

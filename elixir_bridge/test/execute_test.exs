@@ -162,7 +162,11 @@ defmodule SnakepitPort.ExecuteTest do
     assert SnakepitPort.execute("pid", [], opts) |> elem(0) == :ok
   end
 
-  test "what is of the wrong type is told", %{server: server, opts: opts} do
+  # A tag, for the compiler sees what is in the test itself.
+  @tag wrong: 5
+  test "what is of the wrong type is told", %{opts: opts} = context do
+    %{server: server, wrong: wrong} = context
+
     for {what, call} <- [
           {"a command is named by a string or an atom, not by 12",
            fn -> SnakepitPort.execute(12, [], opts) end},
@@ -200,9 +204,9 @@ defmodule SnakepitPort.ExecuteTest do
           {"a list, for positions; not [1 | 2]",
            fn -> SnakepitPort.stream("count", [1 | 2], opts) end},
           {"a function of one argument, not 5",
-           fn -> SnakepitPort.execute_stream("count", [1], 5, opts) end},
+           fn -> SnakepitPort.execute_stream("count", [1], wrong, opts) end},
           {"bytes are marked in a binary, not in 5", fn -> SnakepitPort.bytes(5) end},
-          {"options are a keyword list, not 5", fn -> SnakepitPort.close_session("s", 5) end},
+          {"options are a keyword list, not 5", fn -> SnakepitPort.close_session("s", wrong) end},
           {"options are a keyword list, not 5", fn -> SnakepitPort.recycle(server, 5) end},
           {"options are a keyword list, not :x", fn -> SnakepitPort.reload(server, :x) end},
           {"a pool", fn -> SnakepitPort.execute("pid", [], [{:pool, 1} | opts]) end},

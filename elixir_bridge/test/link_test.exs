@@ -255,7 +255,7 @@ defmodule SnakepitPort.LinkTest do
     test = self()
     tools = Tools.start_link(link)
     Tools.put(link, "one", fn -> 1 end)
-    Tools.put(link, "hangs", fn -> send(test, {:hangs, self()}) && receive(do: (:never -> :ok)) end)
+    Tools.put(link, "hangs", fn -> SnakepitPort.Support.say_and_wait(test, {:hangs, self()}) end)
     ask = &Tools.run(tools, :erlang.term_to_binary({:tool, 300, &1, &2, Terms.encode([])}))
     over = fn -> SnakepitPort.Support.await(fn -> :sys.get_state(tools).running == %{} end) end
     ask.(1, "one")

@@ -165,7 +165,7 @@ defmodule SnakepitPort.ReporterTest do
   test "it does not outlive its owner where a telemetry handler hangs", context do
     server = SnakepitPort.Support.name(context)
     test = self()
-    :telemetry.attach(server, fn -> send(test, :hangs) && receive(do: (:never -> :ok)) end)
+    :telemetry.attach(server, fn -> SnakepitPort.Support.say_and_wait(test, :hangs) end)
     killed = fn _ -> Process.exit(self(), :kill) end
 
     for ending <- [&Reporter.finish/1, killed] do

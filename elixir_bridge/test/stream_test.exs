@@ -308,7 +308,7 @@ defmodule SnakepitPort.StreamTest do
 
     consumer =
       Task.async(fn ->
-        wait = fn n -> if n == 20, do: send(me, :waiting) && receive(do: (:go_on -> :ok)) end
+        wait = fn n -> if n == 20, do: say_and_wait(me, :waiting) end
         stream |> Stream.with_index(1) |> Stream.each(&wait.(elem(&1, 1))) |> Enum.take(50)
       end)
 
@@ -348,7 +348,7 @@ defmodule SnakepitPort.StreamTest do
         |> Enum.each(fn n ->
           # The last thing that it asks for is not the stream.
           if n == 3, do: SnakepitPort.get_stats(opts[:server])
-          if n == 5, do: send(me, :begun) && receive(do: (:never -> :ok))
+          if n == 5, do: say_and_wait(me, :begun)
         end)
       end)
 
@@ -425,7 +425,10 @@ defmodule SnakepitPort.StreamTest do
 
     # A write to one that is dead would be told of before its exit status is.
     kill = fn n ->
-      if n == 3, do: kill(os_pid, "KILL") && await(fn -> not Process.alive?(owner) end)
+      if n == 3 do
+        kill(os_pid, "KILL")
+        await(fn -> not Process.alive?(owner) end)
+      end
     end
 
     assert {:error, error} = SnakepitPort.execute_stream("endless", [], kill, opts)

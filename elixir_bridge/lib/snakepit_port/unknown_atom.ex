@@ -53,8 +53,8 @@ defmodule SnakepitPort.UnknownAtom do
   defp walk(_, _), do: :error
 
   defp atom_then(binary, skipped, left) do
-    with {name, rest} <- take_atom(binary),
-         <<_::binary-size(skipped), rest::binary>> <- rest do
+    with {name, rest} when byte_size(rest) >= skipped <- take_atom(binary) do
+      {_, rest} = :erlang.split_binary(rest, skipped)
       if known?(name), do: walk(rest, left - 1), else: {:ok, name}
     else
       _ -> :error

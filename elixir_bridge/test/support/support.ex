@@ -85,6 +85,12 @@ defmodule SnakepitPort.Support do
     end
   end
 
+  @doc "Has `pid` know that this process is as far as that, and waits until it is told to `:go_on`."
+  def say_and_wait(pid, message) do
+    send(pid, message)
+    receive do: (:go_on -> :ok)
+  end
+
   @doc "How many calls and streams are in a link's table."
   def in_progress(link), do: Enum.count(:ets.tab2list(link.table), &is_integer(elem(&1, 0)))
 

@@ -124,9 +124,10 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
       Mix.raise("#{file}, or what it imports, is no text in UTF-8: #{Exception.message(error)}")
   end
 
-  # Bytes that are no text never reach whoever knows the keys. A compiled regular expression has some.
+  # Bytes that are no text never reach whoever knows the keys. Nor do structs: what is in one is Elixir's own affair,
+  # and in a compiled regular expression not the same in all releases.
   defp check_values(config) do
-    with {path, value} <- bytes(config, []) do
+    with {path, value} <- no_value(config, []) do
       place = path |> Enum.reverse() |> Enum.map_join(&key/1) |> String.trim_leading(".")
 
       Mix.raise(
@@ -141,24 +142,22 @@ defmodule Mix.Tasks.SnakepitPort.Convert do
   defp key(key) when is_atom(key) or is_binary(key), do: ".#{key}"
   defp key(key), do: ".#{inspect(key)}"
 
-  # Where they are, and what is there; of a struct that is the whole.
-  defp bytes(text, path) when is_binary(text), do: unless(String.valid?(text), do: {path, text})
+  # Where one is, and what it is.
+  defp no_value(text, path) when is_binary(text),
+    do: unless(String.valid?(text), do: {path, text})
 
-  defp bytes(%_{} = struct, path) do
-    if bytes(Map.from_struct(struct), path), do: {path, struct}
-  end
+  defp no_value(%_{} = struct, path), do: {path, struct}
+  defp no_value(map, path) when is_map(map), do: map |> Map.to_list() |> no_value(path)
+  defp no_value(tuple, path) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> no_value(path)
 
-  defp bytes(map, path) when is_map(map), do: map |> Map.to_list() |> bytes(path)
-  defp bytes(tuple, path) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> bytes(path)
-
-  defp bytes([_ | _] = list, path) do
+  defp no_value([_ | _] = list, path) do
     unless List.improper?(list), do: list |> Enum.with_index() |> Enum.find_value(&of(&1, path))
   end
 
-  defp bytes(_, _), do: nil
+  defp no_value(_, _), do: nil
 
-  defp of({{key, value}, _}, path), do: bytes(key, path) || bytes(value, [key | path])
-  defp of({value, index}, path), do: bytes(value, [index | path])
+  defp of({{key, value}, _}, path), do: no_value(key, path) || no_value(value, [key | path])
+  defp of({value, index}, path), do: no_value(value, [index | path])
 
   defp hand_over(config, opts) do
     folder = private_folder!()
