@@ -115,8 +115,8 @@ SUPERVISOR = _section(
             "shm_max_bytes",
             # 13 digits of a file's name.
             Size("0B", "1024GiB"),
-            "What all files in shared memory may hold together. What does not fit travels in "
-            "frames; `0` has everything travel so.",
+            "What all files in shared memory may hold together, and no more than `ulimit -f` lets "
+            "one hold. What does not fit travels in frames; `0` has everything travel so.",
         ),
     ],
 )

@@ -136,6 +136,11 @@ def _soft(which: int) -> int | None:
     return None if soft == resource.RLIM_INFINITY else soft
 
 
+def file_bytes() -> int | None:
+    """What a file that this process writes may hold; None where that is not limited."""
+    return _soft(resource.RLIMIT_FSIZE)
+
+
 def pipe_bytes() -> int | None:
     """What an unprivileged pipe may hold; None where the system does not say (only Linux does)."""
     try:

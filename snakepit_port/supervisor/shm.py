@@ -10,6 +10,7 @@ from typing import Any
 
 from snakepit_port.bulk.files import HOST, Folder, files_in, remove_folder
 from snakepit_port.config.model import SupervisorSettings
+from snakepit_port.environment.limits import file_bytes
 from snakepit_port.supervisor.run import MEMORY, PREFIX, hold
 
 
@@ -18,13 +19,18 @@ class SharedMemory:
 
     def __init__(self, folder: str, settings: SupervisorSettings) -> None:
         self.folder = folder
-        self._files = Folder(folder, HOST, settings.shm_threshold, settings.shm_max_bytes)
+        max_bytes = settings.shm_max_bytes
+        longest = file_bytes()
+        if longest is not None:
+            # The host's limit too, as a rule: the BEAM is ended by SIGXFSZ where it writes more.
+            max_bytes = min(max_bytes, longest)
+        self._files = Folder(folder, HOST, settings.shm_threshold, max_bytes)
         self._numbers = itertools.count(1)
         #: What the hellos say of it.
         self.info: dict[str, Any] = {
             "folder": folder,
             "threshold": settings.shm_threshold,
-            "max_bytes": settings.shm_max_bytes,
+            "max_bytes": max_bytes,
         }
 
     @classmethod

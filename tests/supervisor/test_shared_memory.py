@@ -355,6 +355,17 @@ def test_where_there_is_no_memory_nothing_is_offered(
     assert SharedMemory.make("run", SupervisorSettings()) is None
 
 
+@pytest.mark.parametrize(("longest", "offered"), [(None, 9), (10, 9), (8, 8), (0, 0)])
+def test_no_file_is_to_be_longer_than_the_system_lets_it(
+    longest: int | None, offered: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shm, "MEMORY", str(tmp_path))
+    monkeypatch.setattr(shm, "file_bytes", lambda: longest)
+    made = SharedMemory.make("run", SupervisorSettings(shm_max_bytes=9))
+    assert made is not None
+    assert made.info["max_bytes"] == offered
+
+
 def test_a_folder_that_cannot_be_held_is_not_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
