@@ -25,6 +25,12 @@ from snakepit_port.supervisor.worker_process import LOST_CHANNEL, WorkerProcess,
 if TYPE_CHECKING:
     from snakepit_port.supervisor.runner import Runner
 
+#: Read with this module: a reload may be what first asks for them, and the folder that the
+#: supervisor was started from be moved or removed by then.
+_UNSAFE_MODULES = {
+    library.module: library.note for library in known_libraries() if library.threads == "unsafe"
+}
+
 #: What a Python says that cannot be a starter.
 _BY_PYTHON = re.compile(
     '^(Traceback |  File "|Fatal Python error|a worker needs Python)', re.MULTILINE
@@ -55,11 +61,7 @@ class Source:
         self._env = {name: value for name, (value, _source) in layers.items()}
         #: Calls that each worker runs at a time, on threads; None where it runs one, as a process.
         self.threads = settings.threads_per_worker if profile.kind == "thread" else None
-        self._unsafe_modules = {
-            library.module: library.note
-            for library in (known_libraries() if settings.thread_safety_checks else ())
-            if library.threads == "unsafe"
-        }
+        self._unsafe_modules = _UNSAFE_MODULES if settings.thread_safety_checks else {}
         self.starter: Starter | None = None
         #: Why the last starter went, and whether it had begun to work.
         self.failure: dict[str, Any] | None = None

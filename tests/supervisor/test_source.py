@@ -16,6 +16,7 @@ import pytest
 from test_worker_process import FullPump
 
 from snakepit_port.config import load_terms
+from snakepit_port.environment import libraries
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.source import Source
 from snakepit_port.supervisor.starter import Starter, StarterError
@@ -53,6 +54,15 @@ def test_workers_are_told_apart_by_what_they_see(change: dict[str, Any]) -> None
 
 def test_what_workers_do_not_see_makes_no_other() -> None:
     assert source(pool_size=3, max_queue_size=7).makes_the_same_as(source())
+
+
+def test_what_is_known_of_libraries_is_there_when_the_table_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libraries, "TABLE", tmp_path / "gone")
+    libraries.known_libraries.cache_clear()
+    made = source(worker_profile="thread", thread_safety_checks=True)
+    assert made.worker_hello()["unsafe_modules"]
 
 
 class Stopping:
