@@ -28,9 +28,21 @@ def warnings(config: Config, base_dir: str) -> Iterator[Mistake]:
         for number, folder in enumerate(pool.python_path):
             # What is no folder may be a zip file.
             if not os.path.exists(folder):
+                shown = quoted(folder, _LONGEST_PATH)
+                message = f"there is no folder {shown}"
+                if _is_hidden(folder):
+                    message = f"the folder {shown} is not to be seen by user {os.geteuid()}"
                 hint = f"a relative path starts from {base_dir}"
-                place = ("pools", index, "python_path", number)
-                yield place, f"there is no folder {quoted(folder, _LONGEST_PATH)}", hint
+                yield ("pools", index, "python_path", number), message, hint
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a folder above keeps this user from telling that it is there."""
+    try:
+        os.stat(path)
+    except (OSError, ValueError) as exc:
+        return isinstance(exc, PermissionError)
+    return False
 
 
 def _without_effect(config: Config, pool: PoolSettings) -> Iterator[tuple[str, str, str]]:

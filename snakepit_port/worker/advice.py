@@ -58,6 +58,8 @@ def not_found(name: str | None, adapter: str = "") -> str:
         # Another of the same name, perhaps, that comes first.
         return f" ({root} is {getattr(found, '__file__', None) or 'builtin'})"
     own = [folder for folder in sys.path if folder and not _LIBRARY.search(folder)]
+    # Python passes over these, and says nothing.
+    closed = [folder for folder in own if _is_closed(folder)]
     choices = [
         f"if it is of a package: {sys.executable} -m pip install {root}, or whatever the package is"
         " called",
@@ -70,8 +72,19 @@ def not_found(name: str | None, adapter: str = "") -> str:
         choices.reverse()
         close = closest(root, [module.name for module in pkgutil.iter_modules(own)])
     meant = f"; did you mean {adapter.replace(root, close, 1)}? " if close else ". "
+    if closed:
+        meant = f"; it may be in {', '.join(closed)}, which user {os.geteuid()} may not read. "
     advice = "; ".join(choices)
     return f"{meant}{advice[0].upper()}{advice[1:]}"
+
+
+def _is_closed(folder: str) -> bool:
+    """Whether there may be modules in a folder which this user is kept from."""
+    try:
+        os.stat(folder)
+    except OSError as exc:
+        return isinstance(exc, PermissionError)
+    return not os.access(folder, os.R_OK | os.X_OK)
 
 
 def no_command(adapter: str, classes: list[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,23 @@ python_path = [
         f" path starts from {tmp_path})",
     ]
     assert config.warnings[0].file == "x.toml"
+
+
+def test_a_folder_that_this_user_cannot_see_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root sees everything, so this is what others are told.
+    stat, hidden = os.stat, f"{tmp_path}/closed/lib"
+
+    def keeps_out(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if path == hidden:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", keeps_out)
+    pool = {"name": "a", "adapter": "b", "python_path": [hidden]}
+    (warning,) = load_terms({"pools": [pool]}, tmp_path).warnings
+    assert f'the folder "{hidden}" is not to be seen by user {os.geteuid()}' in str(warning)
 
 
 def test_a_converted_configuration_is_warned_of_where_it_has_the_key() -> None:

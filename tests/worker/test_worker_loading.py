@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -445,6 +447,26 @@ def test_an_adapter_that_is_nowhere_is_thought_to_be_written_wrong_or_in_another
         f"; if it is of a package: {sys.executable} -m pip install {root}, or whatever the package"
         " is called"
     )
+
+
+@pytest.mark.parametrize("by", ["folder", "parent"])
+def test_a_folder_that_may_not_be_read_is_told_for_where_a_module_may_be(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    # Root may read everything, so this is what others are told.
+    stat, access, folder = os.stat, os.access, str(tmp_path)
+
+    def keeps_out(path: Any, *args: Any, **options: Any) -> os.stat_result:
+        if path == folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return stat(path, *args, **options)
+
+    if by == "parent":
+        monkeypatch.setattr(os, "stat", keeps_out)
+    else:
+        monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+    may_be = f"; it may be in {folder}, which user {os.geteuid()} may not read. If it is yours: "
+    assert f"No module named 'no_such'{may_be}" in refused("no_such")
 
 
 @pytest.mark.parametrize("adapter", ["package.other", "package.importing"])
