@@ -195,7 +195,12 @@ def _limits(config: Config) -> Iterator[Finding]:
     from snakepit_port.environment import limits
 
     sizes = [
-        limits.PoolSize(pool.pool_size, pool.startup_batch_size, pool.max_surge)
+        limits.PoolSize(
+            pool.pool_size,
+            pool.startup_batch_size,
+            pool.max_surge,
+            pool.threads_per_worker if config.profile_of(pool).kind == "thread" else 0,
+        )
         for pool in config.pools
     ]
     for limit in limits.limits(sizes):

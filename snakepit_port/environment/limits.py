@@ -37,11 +37,12 @@ _GROUPS = Path("/sys/fs/cgroup")
 
 class PoolSize(NamedTuple):
     """Of the workers of a pool, so many start at once; ``surge`` is by how many they may be more
-    while they are replaced."""
+    while they are replaced, ``threads`` how many each starts beside its first."""
 
     workers: int
     batch: int
     surge: int
+    threads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,12 @@ class Limit:
 def limits(pools: Sequence[PoolSize]) -> list[Limit]:
     """The limits of this process, and what a supervisor of such pools needs."""
     workers = sum(pool.workers for pool in pools)
-    more = [min(pool.surge, pool.workers) for pool in pools]
     descriptors = (
         BASE_DESCRIPTORS + DESCRIPTORS_OF_A_POOL * len(pools) + DESCRIPTORS_OF_A_WORKER * workers
     )
-    processes = 1 + len(pools) + workers
+    # To the kernel each thread is one more.
+    processes = 1 + len(pools) + sum(pool.workers * (1 + pool.threads) for pool in pools)
+    surge = sum(min(pool.surge, pool.workers) * (1 + pool.threads) for pool in pools)
     return [
         Limit(
             "file descriptors",
@@ -83,9 +85,7 @@ def limits(pools: Sequence[PoolSize]) -> list[Limit]:
         ),
         # Of the whole user, so that others of the user's processes count too. What replaces workers
         # has a starter of its own.
-        Limit(
-            "processes", _processes(), processes, processes + len(pools) + sum(more), MORE_PROCESSES
-        ),
+        Limit("processes", _processes(), processes, processes + len(pools) + surge, MORE_PROCESSES),
     ]
 
 

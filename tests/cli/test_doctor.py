@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import select
 import signal
@@ -407,3 +408,10 @@ def test_a_limit_that_is_too_low(folder: Path, limit: int, status: int, told: st
     assert told in text
     would_not = "\n1 pool: default would not start, see above\n"
     assert text.endswith(would_not) is (status == 1)
+
+
+@pytest.mark.parametrize(("profile", "needs"), [("process", 6), ("thread", 38)])
+def test_the_threads_of_a_pool_count(folder: Path, profile: str, needs: int) -> None:
+    config = f'{POOL}pool_size = 4\nworker_profile = "{profile}"\nthreads_per_worker = 8\n'
+    _, text = doctor(folder, config, "--no-start")
+    assert re.search(rf" processes: .*, about {needs} needed", text)

@@ -233,3 +233,10 @@ def test_a_container_may_limit_processes(
     own_limit = None if soft == resource.RLIM_INFINITY else soft
     assert processes.has == (own_limit if most is None else min(most, own_limit or most))
     assert processes.hint == "raise `ulimit -u`, or the container's pids limit"
+
+
+@pytest.mark.parametrize(("threads", "needs", "at_most"), [(0, 6, 9), (8, 38, 57)])
+def test_threads_of_workers_count_as_processes(threads: int, needs: int, at_most: int) -> None:
+    pools = [limits.PoolSize(4, 32, 2, threads)]
+    [processes] = [limit for limit in limits.limits(pools) if limit.name == "processes"]
+    assert (processes.needs, processes.at_most) == (needs, at_most)
