@@ -4,6 +4,7 @@ go better."""
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import platform
 import shutil
@@ -156,6 +157,7 @@ def examine(file: str, *, start: bool) -> Iterator[Finding]:
     for warning in config.warnings:
         yield Finding("", "configuration", "warning", f"{file}: {warning}")
     yield from _limits(config)
+    yield from _seen_processes(config)
     for pool in config.pools:
         runs = True
         for finding in _interpreter(config, pool):
@@ -230,6 +232,21 @@ def _limits(config: Config) -> Iterator[Finding]:
         yield Finding("", "shared memory", "ok", free)
         return
     yield Finding("", "shared memory", "note", f"{missing}: large bytes travel in frames")
+
+
+def _seen_processes(config: Config) -> Iterator[Finding]:
+    from snakepit_port.processes import shows_own_processes
+
+    if shows_own_processes():
+        return
+    missing = "there is no /proc that shows the processes here"
+    left = f"{missing}: what a command has started may outlive its worker, and `status` sees no run"
+    yield Finding("", "seen processes", "note", left)
+    for pool in config.pools:
+        for name in ("memory_threshold_mb", "memory_limit_mb"):
+            if getattr(pool, name) != math.inf:
+                message = f"{missing}: no memory is measured, and this does nothing"
+                yield Finding(pool.name, name, "warning", message)
 
 
 def _interpreter(config: Config, pool: PoolSettings) -> Iterator[Finding]:

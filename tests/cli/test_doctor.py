@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from snakepit_port import cli
+from snakepit_port import cli, processes
 from snakepit_port.environment import limits
 
 ADAPTER = """
@@ -381,6 +381,23 @@ def test_shared_memory_in_which_nothing_fits(
     [found] = [finding for finding in said if finding["subject"] == "shared memory"]
     in_frames = ": large bytes travel in frames" * (level == "note")
     assert (found["level"], found["message"]) == (level, message + in_frames)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_what_goes_without_processes_that_can_be_seen(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shown: bool
+) -> None:
+    monkeypatch.setattr(processes, "shows_own_processes", lambda: shown)
+    (folder / "pools.toml").write_text(f"{POOL}memory_limit_mb = 500\n")
+    assert cli.main(["doctor", "--json", "--no-start", str(folder / "pools.toml")]) == 0
+    said = json.loads(capsys.readouterr().out)["findings"]
+    found = [
+        (finding["pool"], finding["subject"], finding["level"])
+        for finding in said
+        if "there is no /proc" in finding["message"]
+    ]
+    missing = [("", "seen processes", "note"), ("default", "memory_limit_mb", "warning")]
+    assert found == ([] if shown else missing)
 
 
 def lower(which: int, limit: int) -> Callable[[], None]:
