@@ -238,7 +238,12 @@ class Starter:
         numbers = [str(number) for number in (*fds, slot, parent)]
         script = os.path.abspath(boot.__file__)
         environment = {**os.environ, **mark(os.getpid())}
-        os.execve(sys.executable, [sys.executable, script, "worker", *numbers], environment)
+        try:
+            os.execve(sys.executable, [sys.executable, script, "worker", *numbers], environment)
+        except OSError as exc:
+            # An environment that was moved or removed meanwhile, mostly: a stack explains nothing.
+            print(f"{sys.executable} cannot be executed: {exc.strerror}", file=sys.stderr)
+            leave(os.EX_SOFTWARE)
 
     def _signal(self, worker: str, number: int, group: bool) -> None:
         """Signals a worker that has not been reaped: its process id cannot have been used again."""

@@ -365,6 +365,20 @@ def test_a_starter_without_processes_says_so(starter: Starter, tmp_path: Path) -
         assert other.end() == 0
 
 
+def test_an_interpreter_that_has_gone_meanwhile_is_told_in_a_line(tmp_path: Path) -> None:
+    text = (
+        "import os\ndef gone(*_):\n    raise FileNotFoundError(2, 'it has gone')\nos.execve = gone"
+    )
+    env = {"PYTHONPATH": module(tmp_path, "sitecustomize", text)}
+    with Starter("spawn", env=env) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            assert list(worker.frames()) == []
+            assert worker.stderr.rest() == f"{sys.executable} cannot be executed: it has gone\n"
+            assert os.waitstatus_to_exitcode(worker.exited()) == os.EX_SOFTWARE
+        assert starter.end() == 0
+
+
 def test_a_starter_without_descriptors_says_so_and_mixes_nothing_up(starter: Starter) -> None:
     """What does not fit is dropped by the kernel, and the next worker must not get the rest."""
     with Starter(starter.start_method) as other:
