@@ -1,6 +1,7 @@
 """What runs in a pool's own interpreter: the standard library only, Python 3.9 and newer.
 
 boot.py            the first file a foreign interpreter runs
+on_path/           what leads to it where there is nothing but the path of a worker
 starter.py         the process that forks a pool's workers
 starter_frames.py  what the supervisor and a starter say to each other
 orphans.py         what a worker leaves to its starter

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable
 from types import ModuleType
 
+from snakepit_port.worker.boot import ON_PATH
+
 #: Snakepit's own Python package, which its adapters import.
 _SNAKEPIT = "snakepit_bridge"
 
@@ -57,7 +59,11 @@ def not_found(name: str | None, adapter: str = "") -> str:
     if inside and found is not None:
         # Another of the same name, perhaps, that comes first.
         return f" ({root} is {getattr(found, '__file__', None) or 'builtin'})"
-    own = [folder for folder in sys.path if folder and not _LIBRARY.search(folder)]
+    own = [
+        folder
+        for folder in sys.path
+        if folder and folder != ON_PATH and not _LIBRARY.search(folder)
+    ]
     # Python passes over these, and says nothing.
     closed = [folder for folder in own if _is_closed(folder)]
     choices = [

@@ -5,13 +5,17 @@ Python 2 reads it, and says that it is too old.
     python boot.py worker CHANNEL_FD LEDGER_FD STACKS_FD SLOT PARENT_PID
 
 It makes `snakepit_port` importable from the folder it stands in, and nothing else that is installed
-beside it: what a worker imports is the pool's business.
+beside it: what a worker imports is the pool's business. So it is for what a command starts and that
+takes over its path.
 """
 
 import os
 import sys
 
 OLDEST = (3, 9)
+
+#: Where processes that a command starts find the package, if they get nothing but the path.
+ON_PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "on_path")
 
 
 def find_package():
@@ -30,6 +34,8 @@ def find_package():
     package = importlib.util.module_from_spec(spec)
     sys.modules["snakepit_port"] = package
     spec.loader.exec_module(package)
+    if ON_PATH not in sys.path:
+        sys.path.append(ON_PATH)
 
 
 def main(args):
@@ -55,5 +61,5 @@ if __name__ == "__main__":
         sys.exit(64)
     sys.exit(main(sys.argv[1:]))
 elif __name__ == "__mp_main__":
-    # A process of `multiprocessing`, started by a command, finds what its parent found.
+    # A process that a command has started, by `multiprocessing` say, finds what its parent found.
     find_package()

@@ -454,6 +454,10 @@ def test_multiprocessing_works_in_a_command(worker: Worker, method: str) -> None
     assert worker.call("call_in_child", method, 1, 2) == 3
 
 
+def test_an_adapter_can_be_imported_with_the_path_of_a_worker(worker: Worker) -> None:
+    assert worker.call("call_by_path", 1, 2) == 3
+
+
 # -- adapters that are classes ---------------------------------------------------------------------
 
 

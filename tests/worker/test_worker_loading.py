@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from snakepit_port import wire
+from snakepit_port.worker import boot
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter, LoadError
 
@@ -411,8 +412,10 @@ def test_an_adapter_that_is_named_wrongly_is_told_what_to_write(
 
 
 def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_not(
-    write: Write, tmp_path: Path
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As in a worker.
+    monkeypatch.setattr(sys, "path", [*sys.path, boot.ON_PATH])
     write("importing.py", "import no_such.module")
     message = refused("importing")
     start = "adapter importing failed to load: ModuleNotFoundError: No module named 'no_such'. "
@@ -422,6 +425,7 @@ def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_n
     )
     assert str(tmp_path) in message
     assert "site-packages" not in message
+    assert boot.ON_PATH not in message
 
 
 @pytest.mark.parametrize(

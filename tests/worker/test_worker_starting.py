@@ -426,4 +426,5 @@ def test_the_path_is_as_it_would_be_with_a_safe_path_too(starter: Starter) -> No
         with Starter(starter.start_method, env=env) as other, other.start() as worker:
             path = worker.ready().call("path")
             assert path[:3] == [str(HERE), "/first", "/second"]
-            assert not any("snakepit_port/worker" in folder for folder in path)
+            assert not any(folder.endswith("snakepit_port/worker") for folder in path)
+            assert path[-1].endswith("snakepit_port/worker/on_path")

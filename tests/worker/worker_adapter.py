@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -561,6 +562,21 @@ def call_in_child(method: str, a: int, b: int) -> int:
     """Runs a command in a process of `multiprocessing`."""
     with multiprocessing.get_context(method).Pool(1) as pool:
         return int(pool.apply(add, (a, b)))
+
+
+@command
+def call_by_path(a: int, b: int) -> int:
+    """Runs a command as joblib does: in a new interpreter, which gets nothing but the path."""
+    lines = (
+        "import pickle, sys",
+        "sys.path = pickle.load(sys.stdin.buffer)",
+        "function, *args = pickle.load(sys.stdin.buffer)",
+        "sys.exit(function(*args))",
+    )
+    # Not where the tests have the package from.
+    path = [folder for folder in sys.path if not os.path.isdir(f"{folder}/snakepit_port")]
+    given = pickle.dumps(path) + pickle.dumps((add, a, b))
+    return subprocess.run([sys.executable, "-IS", "-c", "\n".join(lines)], input=given).returncode
 
 
 @command
