@@ -148,6 +148,8 @@ def test_numbers_without_a_term_are_refused() -> None:
     for number, hint in (
         (np.complex64(1), "use [z.real, z.imag]"),
         (np.datetime64("2020-01-01"), "use str(...)"),
+        (np.longdouble(1), "use float(...)"),
+        (np.zeros(1, [("a", "i4")])[0], "use .item()"),
     ):
         name = type(number).__name__
         assert failure(number) == f"a value of type numpy.{name} has no term; {hint}"

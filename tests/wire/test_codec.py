@@ -6,11 +6,13 @@ import collections
 import dataclasses
 import datetime
 import enum
+import io
 import itertools
 import subprocess
 import sys
 import threading
 from decimal import Decimal
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -313,9 +315,13 @@ class Plain(enum.Enum):
     RED = 1
 
 
-def class_of(module, name, **more):
+async def asynchronous():
+    yield 1
+
+
+def class_of(module, name, *bases, **more):
     """A class as a library has it that need not be installed."""
-    return type(name, (), {"__module__": module, **more})
+    return type(name, bases, {"__module__": module, **more})
 
 
 @pytest.mark.parametrize(
@@ -335,10 +341,23 @@ def class_of(module, name, **more):
         (ValueError(), "ValueError has no term; use str(...)"),
         (Plain.RED, "test_codec.Plain has no term; use .value or .name"),
         (1j, "complex has no term; use [z.real, z.imag]"),
+        (io.BytesIO(), "_io.BytesIO has no term; use .getvalue()"),
+        (ip_address("::1"), "ipaddress.IPv6Address has no term; use str(...)"),
+        (class_of("builtins", "coroutine")(), "coroutine has no term; use asyncio.run(...)"),
+        (asynchronous(), "async_generator has no term; write a plain generator"),
         (
             class_of("pandas.core.frame", "DataFrame")(),
             'DataFrame has no term; use .to_dict("list"), or .to_numpy() for an array',
         ),
+        (
+            class_of("pandas.api.typing", "NaTType", datetime.datetime)(1, 1, 1),
+            "pandas.api.typing.NaTType has no term; use None",
+        ),
+        (
+            class_of("pyarrow.lib", "Int64Array", class_of("pyarrow.lib", "Array"))(),
+            "pyarrow.lib.Int64Array has no term; use .to_pylist()",
+        ),
+        (class_of("PIL.Image", "Image")(), "Image has no term; use numpy.asarray(...)"),
         (
             class_of("test", "Point", __attrs_attrs__=())(),
             "test.Point has no term; use attrs.asdict(...)",
