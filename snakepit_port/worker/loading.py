@@ -191,7 +191,7 @@ def _make(name: str, args: Any) -> Any:
     except TypeError as exc:
         trace = exc.__traceback__
         # No frame but this one: nothing of the class has run, the arguments do not fit it.
-        if trace is not None and trace.tb_next is None:
+        if trace is not None and trace.tb_next is None and not inspect.isabstract(cls):
             error = import_error(f"adapter {name} failed to load", exc)
             error["message"] += "; adapter_args are its arguments"
             raise LoadError(error) from None

@@ -515,12 +515,14 @@ def test_one_that_says_itself_what_is_missing_is_left_alone(write: Write) -> Non
         ("x = 1", [5], True),
         # Its own code, in which something else is wrong.
         ("def __init__(self): len(5)", [], False),
+        # It fits, and what a base class asks for is missing.
+        ("run = abstractmethod(lambda self: 1)", [], False),
     ],
 )
 def test_arguments_that_do_not_fit_a_class_are_told_where_they_come_from(
     write: Write, init: str, args: object, hinted: bool
 ) -> None:
-    write("hello.py", f"class Hello:\n    {init}\n")
+    write("hello.py", f"from abc import ABC, abstractmethod\nclass Hello(ABC):\n    {init}\n")
     with pytest.raises(LoadError) as caught:
         Adapter("hello:Hello", args, [], [])
     assert str(caught.value).startswith("adapter hello:Hello failed to load: TypeError: ")
