@@ -108,7 +108,8 @@ class Answers:
             if len(frame) - 4 <= self._max_frame_bytes:
                 return frame
             message = f"the result of {command!r} {self._too_large(frame)}; return less"
-            answer = self.refusal(id, command, "frame_too_large", f"{message}, or raise it")
+            message = f"{message}, or raise it{self._left_out()}"
+            answer = self.refusal(id, command, "frame_too_large", message)
         except wire.EncodeError as exc:
             if isinstance(value, Iterator):
                 answer = self.refusal(id, command, "not_a_stream_call", _not_a_stream_call(command))
@@ -135,6 +136,15 @@ class Answers:
     def _too_large(self, frame: bytes) -> str:
         size = len(frame) - 4
         return f"takes a frame of {size} bytes, over max_frame_bytes ({self._max_frame_bytes})"
+
+    def _left_out(self) -> str:
+        folder = self._folder
+        if folder is None:
+            return ""
+        return (
+            f". Bytes and arrays of {folder.threshold} bytes or more are in it only where shared"
+            f" memory has no room for them (shm_max_bytes: {folder.max_bytes}); text always is"
+        )
 
     def refusal(self, id: int, command: str, type: str, message: str) -> bytes:
         return self._error(

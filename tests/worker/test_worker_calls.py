@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,6 +214,20 @@ def test_a_result_over_the_limit_is_refused_and_one_below_is_not(start: Any) -> 
     assert error["type"] == "frame_too_large"
     assert "max_frame_bytes (100000)" in error["message"]
     assert worker.call("add", 1, 2) == 3
+
+
+def test_a_result_over_the_limit_is_told_what_else_there_was_no_room_for(
+    start: Any, tmp_path: Path
+) -> None:
+    shm = {"folder": str(tmp_path), "writer": "w1", "threshold": 1000, "max_bytes": 150_000}
+    worker = start(max_answer_bytes=100_000, shm=shm).ready()
+    error = worker.failure("blob", 200_000)
+    assert error["type"] == "frame_too_large"
+    assert error["message"].endswith(
+        " over max_frame_bytes (100000); return less, or raise it. Bytes and arrays of 1000 bytes"
+        " or more are in it only where shared memory has no room for them (shm_max_bytes: 150000);"
+        " text always is"
+    )
 
 
 def test_an_error_over_the_limit_is_cut(start: Any) -> None:
