@@ -97,7 +97,8 @@ def no_command(adapter: str, classes: list[str]) -> str:
     """What to say of an adapter without commands, some classes of which may have some."""
     message = f"adapter {adapter} has no command"
     if not classes:
-        return f"{message}: mark its functions with @command"
+        where = _library_of(adapter.partition(":")[0])
+        return f"{message}: mark its functions with @command{where}"
     has = f"class {classes[0]} has" if len(classes) == 1 else "its classes have"
     choices = " or ".join(f'"{adapter}:{name}"' for name in classes[:_MAX_LISTED])
     return f"{message} of its own, but {has}: write adapter = {choices}"
@@ -114,11 +115,23 @@ def no_class(module: ModuleType, module_name: str, name: str) -> str:
     classes = [key for key, value in list(vars(module).items()) if issubclass(type(value), type)]
     if close := closest(name, classes):
         return f"{message}; did you mean {module_name}:{close}?"
+    where = _library_of(module_name)
     own = [key for key in classes if vars(module)[key].__module__ == module.__name__]
     if not own:
-        return message
+        return f"{message}{where}"
     more = ", ..." if len(own) > _MAX_LISTED else ""
-    return f"{message}; it has {', '.join(own[:_MAX_LISTED])}{more}"
+    return f"{message}; it has {', '.join(own[:_MAX_LISTED])}{more}{where}"
+
+
+def _library_of(name: str) -> str:
+    """Where a module is that comes with the interpreter, or is installed there; nothing of one that
+    is the user's own. One of the library that is loaded already hides another of its name."""
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if name in sys.builtin_module_names:
+        file = "builtin"
+    elif not isinstance(file, str) or not _LIBRARY.search(file):
+        return ""
+    return f" ({name} is {file}; if another one is meant, it needs another name)"
 
 
 def no_function(module: ModuleType, module_name: str, name: str) -> str:

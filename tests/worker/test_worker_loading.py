@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import sys
+import time
+import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -426,6 +428,25 @@ def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_n
     assert str(tmp_path) in message
     assert "site-packages" not in message
     assert boot.ON_PATH not in message
+
+
+@pytest.mark.parametrize(
+    ("adapter", "told"),
+    [
+        ("tokenize", "adapter tokenize has no command: mark its functions with @command"),
+        ("tokenize:Model", "module tokenize has no class Model; it has TokenInfo, "),
+        ("time", "adapter time has no command: mark its functions with @command"),
+    ],
+)
+def test_an_adapter_that_is_hidden_by_a_module_of_the_library_is_told_where_that_is(
+    write: Write, adapter: str, told: str
+) -> None:
+    for hidden in (tokenize, time):
+        write(f"{hidden.__name__}.py", "@command\ndef add(a, b): pass\nclass Model: pass")
+    message = refused(adapter)
+    assert message.startswith(told)
+    where = tokenize.__file__ if "tokenize" in adapter else "builtin"
+    assert message.endswith(f" is {where}; if another one is meant, it needs another name)")
 
 
 @pytest.mark.parametrize(
