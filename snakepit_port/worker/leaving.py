@@ -5,9 +5,19 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from typing import NoReturn
+
+
+def end_executors() -> None:
+    """Have pools of threads and processes finish what they have and end, which they register with
+    `threading`, as Python does before it runs what is registered with `atexit`: there
+    `multiprocessing` waits for processes that nobody else would tell to end."""
+    for end in reversed(getattr(threading, "_threading_atexits", [])):
+        with suppress(BaseException):
+            end()
 
 
 def leave(status: int) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from snakepit_port.worker import linux
 from snakepit_port.worker.hello import run
-from snakepit_port.worker.leaving import leave
+from snakepit_port.worker.leaving import end_executors, leave
 from snakepit_port.worker.stacks import tell_stacks
 
 
@@ -39,6 +39,7 @@ def prepare_output() -> None:
 def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn:
     """Be a worker until the channel ends."""
     status = os.EX_SOFTWARE
+    worker = os.getpid()
     linux.stand_back(True)
     try:
         # A terminal's ^C is for the supervisor, which then ends its workers in good order.
@@ -55,6 +56,9 @@ def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn
     except BaseException:
         traceback.print_exc()
     finally:
+        # In a child that a command has forked they are its parent's.
+        if os.getpid() == worker:
+            end_executors()
         leave(status)
 
 

@@ -499,6 +499,15 @@ def test_a_class_is_closed_before_what_was_registered_for_exit(start: Any) -> No
     assert os.waitstatus_to_exitcode(worker.exited()) == 0
 
 
+def test_an_executor_that_is_left_open_does_not_keep_a_worker_from_its_end(start: Any) -> None:
+    worker = start(direct_calls=["worker_adapter:at_exit"]).ready()
+    worker.call("worker_adapter:at_exit", "bye")
+    assert worker.call("call_in_executor", 1, 2) == 3
+    worker.hang_up()
+    assert worker.stdout.rest() == "bye\n"
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+
+
 def test_a_class_that_fails_to_close_is_no_crash(start: Any) -> None:
     worker = start(adapter="worker_adapter:BadClose").ready()
     worker.hang_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures
 import contextlib
 import dataclasses
 import multiprocessing
@@ -20,6 +21,9 @@ from snakepit_port.adapter import CallCancelled, command
 
 #: What commands leave for a later call to see.
 seen: list[str] = []
+
+#: What is not to go with the call that made it.
+kept: list[Any] = []
 
 
 @command
@@ -562,6 +566,14 @@ def call_in_child(method: str, a: int, b: int) -> int:
     """Runs a command in a process of `multiprocessing`."""
     with multiprocessing.get_context(method).Pool(1) as pool:
         return int(pool.apply(add, (a, b)))
+
+
+@command
+def call_in_executor(a: int, b: int) -> int:
+    """Runs a command in an executor's process, and has it wait for more."""
+    executor = concurrent.futures.ProcessPoolExecutor(1)
+    kept.append(executor)
+    return int(executor.submit(add, a, b).result())
 
 
 @command
