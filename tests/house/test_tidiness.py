@@ -27,7 +27,7 @@ REGISTRIES = re.compile("|".join(rf"{name}\.{end}\b" for name, end in (
 PRIVATE_PATHS = re.compile(r"(?<![\w.})-])/(?:work|root)\b")
 
 SLEEPERS = {"time", "trio", "asyncio", "anyio"}
-ELIXIR_SLEEP = re.compile(r"\bProcess\.sleep\b|:timer\.sleep\b|\bmonotonic_time\b")
+ELIXIR_SLEEP = re.compile(r"\bProcess\.sleep\b|:timer\.sleep\b|\bmonotonic_time\(")
 
 
 def test_the_top_level_holds_what_the_design_names() -> None:
