@@ -147,6 +147,10 @@ defmodule SnakepitPort do
       gone(server, reason)
   end
 
+  # As those who wait for an answer are told it: these reasons alone say nothing.
+  defp gone(_server, reason) when reason in [:normal, :shutdown, :killed],
+    do: {:error, Link.down(reason)}
+
   defp gone(server, reason) do
     message = "#{inspect(server)}: #{Exception.format_exit(reason)}"
     {:error, %Error{type: :supervisor_down, message: message}}

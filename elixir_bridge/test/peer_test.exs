@@ -455,6 +455,28 @@ defmodule SnakepitPort.PeerTest do
     end
 
     @tag :capture_log
+    test "with its server, which is stopped or killed, has who waits for the pools told that",
+         context do
+      for {reason, told} <- [
+            {:normal, "the SnakepitPort server was stopped before"},
+            {:shutdown, "the SnakepitPort server was stopped before"},
+            {:kill, "the SnakepitPort server stopped: killed"}
+          ] do
+        server = start_peer!(context, "starting")
+        call = Task.async(fn -> SnakepitPort.await_ready(server, :infinity) end)
+        await(fn -> map_size(:sys.get_state(server).waiting) == 1 end)
+
+        if reason == :kill,
+          do: Process.exit(Process.whereis(server), :kill),
+          else: GenServer.stop(server, reason)
+
+        assert {:error, %Error{type: :supervisor_down, message: message}} = Task.await(call)
+        assert message =~ told
+        stop_supervised(server)
+      end
+    end
+
+    @tag :capture_log
     test "while it is written to fails its calls", context do
       server = start_peer!(context, "good")
       :ok = SnakepitPort.subscribe(server)
