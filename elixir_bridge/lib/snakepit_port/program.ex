@@ -89,7 +89,18 @@ defmodule SnakepitPort.Program do
     %Error{type: :supervisor_down, message: message, signal: signal, status: status}
   end
 
-  def exit_error(status) do
+  # Its server has not asked it to: that awaits this status, and tells nobody.
+  def exit_error(0) do
+    message =
+      "the supervisor has stopped, as somebody else told it to by SIGTERM, SIGINT or SIGHUP (systemd does that, " <>
+        "unless the unit has KillMode=mixed)"
+
+    %Error{type: :supervisor_down, message: message, status: 0}
+  end
+
+  def exit_error(status), do: exited(status)
+
+  defp exited(status) do
     message = "the supervisor exited with status #{status}"
     %Error{type: :supervisor_down, message: message, status: status}
   end
@@ -98,7 +109,8 @@ defmodule SnakepitPort.Program do
   @spec exit_before_hello(non_neg_integer, String.t() | nil, %{String.t() => String.t()}) ::
           Error.t()
   def exit_before_hello(status, python, env \\ System.get_env()) do
-    %{message: message} = error = exit_error(status)
+    # With 0 any program may have ended, that is none.
+    %{message: message} = error = if status == 0, do: exited(0), else: exit_error(status)
     %{error | message: "#{message}, before it said hello#{remedy(status, python, env)}"}
   end
 
