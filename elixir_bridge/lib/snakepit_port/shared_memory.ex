@@ -139,7 +139,7 @@ defmodule SnakepitPort.SharedMemory do
 
     # Before it is opened: a pipe would keep a thread of the BEAM, and a link lead elsewhere.
     with {:ok, about} <- :file.read_link_info(path(shm, name), [:raw, time: :posix]),
-         :ok <- check_file(about, size, shm),
+         :ok <- check_file(name, about, size, shm),
          {:ok, file} <- :file.open(path(shm, name), [:raw, :read, :binary]) do
       # One more than there should be, to see that there is not.
       read = :file.read(file, size + 1)
@@ -152,23 +152,22 @@ defmodule SnakepitPort.SharedMemory do
       end
     else
       {:error, reason} -> refuse(name, "which cannot be read: #{:file.format_error(reason)}")
-      {:refuse, why} -> refuse(name, why)
     end
   end
 
-  defp check_file(about, size, shm) do
+  defp check_file(name, about, size, shm) do
     case File.Stat.from_record(about) do
       %{type: :regular, size: ^size} when size <= shm.max_bytes ->
         :ok
 
       %{type: :regular, size: ^size} ->
-        {:refuse, "which is larger than all of them may be (shm_max_bytes: #{shm.max_bytes})"}
+        refuse(name, "which is larger than all of them may be (shm_max_bytes: #{shm.max_bytes})")
 
       %{type: :regular, size: other} ->
-        {:refuse, "whose size is another (it has #{other} bytes)"}
+        refuse(name, "whose size is another (it has #{other} bytes)")
 
       _ ->
-        {:refuse, "which is no file"}
+        refuse(name, "which is no file")
     end
   end
 
