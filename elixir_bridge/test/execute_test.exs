@@ -170,6 +170,9 @@ defmodule SnakepitPort.ExecuteTest do
     for {what, call} <- [
           {"a command is named by a string or an atom, not by 12",
            fn -> SnakepitPort.execute(12, [], opts) end},
+          {", a list of characters: a string has double quotes",
+           fn -> SnakepitPort.execute(~c"pid", [], opts) end},
+          {"not by [112 | \"id\"]", fn -> SnakepitPort.execute([?p | "id"], [], opts) end},
           {"a command", fn -> SnakepitPort.stream({}, [], opts) end},
           {"a command is named by a string of UTF-8, not by <<255>>",
            fn -> SnakepitPort.execute(<<255>>, [], opts) end},

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from snakepit_port.config.report import INVALID, At, did_you_mean, quoted
+from snakepit_port.config.report import INVALID, At, did_you_mean, is_charlist, quoted
 
 # TOML promises 64 bits, so a larger integer could not be written back for every reader.
 MAX_INTEGER = 2**63 - 1
@@ -190,7 +190,8 @@ class Listing(Kind):
         self.expects = f"a list of {items}"
 
     def parse(self, value: object, at: At) -> Any:
-        if not isinstance(value, list):
+        # One mistake, and not one for each character: there are no lists of numbers.
+        if not isinstance(value, list) or is_charlist(value):
             return at.unexpected(self.expects, value)
         parsed = [self._item.parse(item, at.child(index)) for index, item in enumerate(value)]
         return INVALID if INVALID in parsed else tuple(parsed)

@@ -19,6 +19,9 @@ Mistake = tuple[Path, str, str]
 INVALID: Any = object()
 """What a parser returns for a value it has reported as wrong."""
 
+QUOTES = 'a string has double quotes in Elixir, and is <<"...">> in Erlang'
+"""A hint for whoever wrote a list of characters."""
+
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -44,7 +47,19 @@ class At:
 
     def unexpected(self, expects: str, value: object, hint: str = "") -> Any:
         """Report that *value* is not what *expects* says. Returns ``INVALID``."""
+        if not hint and is_charlist(value):
+            hint = QUOTES
         return self.wrong(f"expected {self.expects or expects}, found {found(value)}", hint)
+
+
+def is_charlist(value: object) -> bool:
+    """Whether *value* is what Elixir makes of 'hello', and Erlang of "hello"."""
+    return (
+        isinstance(value, list)
+        and value != []
+        and all(type(char) is int and 0 < char < 0x110000 for char in value)
+        and "".join(map(chr, value)).isprintable()
+    )
 
 
 def quoted(text: str, longest: int = 60) -> str:
@@ -73,6 +88,9 @@ def found(value: object) -> str:
             return str(value)
         case str():
             return quoted(value)
+        case list() if is_charlist(value):
+            # Without them: they may be a secret.
+            return "a list of characters"
         case list():
             return "a list" if value else "an empty list"
         case Mapping():

@@ -204,6 +204,18 @@ def test_one_mistake(text: str, message: str) -> None:
             'start_method: expected "forkserver" or "spawn", found "fork_server" '
             "(did you mean forkserver?)",
         ),
+        # As Elixir has what is in single quotes.
+        (
+            {"adapter": [*b"my_app"]},
+            'adapter: expected "module" or "module:Class", found a list of characters '
+            '(a string has double quotes in Elixir, and is <<"...">> in Erlang)',
+        ),
+        (
+            {"python_path": [*b"lib"]},
+            "python_path: expected a list of folders, found a list of characters "
+            '(a string has double quotes in Elixir, and is <<"...">> in Erlang)',
+        ),
+        ({"adapter": [0, 10]}, 'adapter: expected "module" or "module:Class", found a list'),
         ({"preload": "numpy"}, 'preload: expected a list of module names, found "numpy"'),
         (
             {"preload": ["numpy", "a b"]},

@@ -281,8 +281,16 @@ defmodule SnakepitPort.Call do
   def text(name, _) when is_atom(name) and name != nil, do: Atom.to_string(name)
 
   def text(other, what) do
-    raise ArgumentError, "#{what} is named by a string or an atom, not by #{shown(other)}"
+    quotes = if charlist?(other), do: ", a list of characters: a string has double quotes", else: ""
+
+    raise ArgumentError, "#{what} is named by a string or an atom, not by #{shown(other)}#{quotes}"
   end
+
+  # Python has strings in single quotes, too.
+  defp charlist?([_ | _] = list),
+    do: not List.improper?(list) and List.ascii_printable?(list)
+
+  defp charlist?(_), do: false
 
   @longest_session 255
 
