@@ -23,7 +23,8 @@ defmodule SnakepitPort do
   and `worker.stopped` have `:memory_bytes` where the pool limits memory: what the worker had when it was last measured. Lines that Python
   prints go to Logger with the metadata `:pool`, `:worker`, `:source` and `:server`: those of stdout as
   information, those of stderr, where `logging` prints by default, as warnings, and what goes through Python's
-  `snakepit_port.logs.Handler` with its own level.
+  `snakepit_port.logs.Handler` with its own level. What the bridge itself logs, and what tools log, has the metadata
+  `:server`, too.
 
   ### The supervisor
 

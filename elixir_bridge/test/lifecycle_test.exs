@@ -227,13 +227,18 @@ defmodule SnakepitPort.LifecycleTest do
       Enum.each(workers, &await_gone/1)
     end
 
-    @tag :capture_log
     test "that somebody else tells to stop says that", context do
       server = start!(context)
       monitor = Process.monitor(server)
-      kill(os_pid(server), "TERM")
-      assert_receive {:DOWN, ^monitor, _, _, {%Error{status: 0, message: message}, _}}
-      assert message =~ "somebody else told it to by SIGTERM"
+
+      log =
+        capture_log([metadata: [:server]], fn ->
+          kill(os_pid(server), "TERM")
+          assert_receive {:DOWN, ^monitor, _, _, {%Error{status: 0, message: message}, _}}
+          assert message =~ "somebody else told it to by SIGTERM"
+        end)
+
+      assert log =~ ~r/server=.* GenServer #{Regex.escape(inspect(server))} terminating/
     end
 
     test "that cannot be started again says why in the log, once for each attempt", context do

@@ -143,13 +143,13 @@ defmodule SnakepitPort.ToolsTest do
       assert run(server, "why_not", ["raises", 1, 2]) ==
                {:ok, {"bad_arguments", "it takes 0 arguments, and was given [1, 2]"}}
 
-      {result, log} = with_log(fn -> run(server, "ask", ["raises"]) end)
+      {result, log} = with_log([metadata: [:server]], fn -> run(server, "ask", ["raises"]) end)
 
       assert {:error,
               %Error{type: :exception, exception: "snakepit_port.adapter.ToolError"} = error} =
                result
 
-      assert log =~ "tool raises failed: ** (ArgumentError) no such luck"
+      assert log =~ ~r/server=.* tool raises failed: .*ArgumentError. no such luck/
       assert log =~ "tools_test.exs:"
 
       assert error.message == "tool raises: ** (ArgumentError) no such luck (tool_error)"

@@ -99,6 +99,7 @@ defmodule SnakepitPort.Reporter do
 
   @impl true
   def init({owner, server, logs?, os_pid, counts}) do
+    Logger.metadata(server: server)
     # What a telemetry handler starts and links may crash.
     Process.flag(:trap_exit, true)
     Process.monitor(owner)

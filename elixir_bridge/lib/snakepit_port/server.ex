@@ -50,6 +50,8 @@ defmodule SnakepitPort.Server do
     Process.flag(:trap_exit, true)
     # A burst of answers must not be copied around by this process's garbage collections.
     Process.flag(:message_queue_data, :off_heap)
+    # Of several servers each line tells which it is about, that of a crash as well.
+    Logger.metadata(server: opts[:name])
 
     case register(opts[:name]) do
       :ok ->
@@ -78,7 +80,7 @@ defmodule SnakepitPort.Server do
   # An OTP supervisor that starts it again tells nobody why that has failed, but in reports that Elixir's Logger
   # leaves out.
   defp log_failure(name, error) do
-    Logger.error("#{inspect(name)} could not start: #{Exception.message(error)}", server: name)
+    Logger.error("#{inspect(name)} could not start: #{Exception.message(error)}")
   end
 
   # Whatever cannot be done here, a working directory that was deleted for one, is no reason to take the
@@ -385,7 +387,7 @@ defmodule SnakepitPort.Server do
     if drain(state) == :timeout do
       # First this: a handler of Logger may take for ever.
       Program.kill(port, state.os_pid)
-      Logger.warning(killed(limit, state), server: state.name)
+      Logger.warning(killed(limit, state))
     end
 
     SharedMemory.leave(state.link.shm, state.link.table)

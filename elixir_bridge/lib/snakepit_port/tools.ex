@@ -19,7 +19,7 @@ defmodule SnakepitPort.Tools do
   @doc "Starts that of the calling process, for what comes over a link."
   @spec start_link(Link.t()) :: pid
   def start_link(link) do
-    {:ok, pid} = GenServer.start(__MODULE__, {self(), link})
+    {:ok, pid} = GenServer.start(__MODULE__, {self(), link, Logger.metadata()})
     pid
   end
 
@@ -54,8 +54,10 @@ defmodule SnakepitPort.Tools do
   # -- the process --------------------------------------------------------------------------------
 
   @impl true
-  def init({owner, link}) do
+  def init({owner, link, metadata}) do
     Process.flag(:trap_exit, true)
+    # The name of the server.
+    Logger.metadata(metadata)
     # Not as OTP's parent: that it ends is no fault here, and not to be reported as one.
     Process.link(owner)
     {:ok, %{owner: owner, link: link, running: %{}}}
@@ -69,9 +71,11 @@ defmodule SnakepitPort.Tools do
         state = no_longer(id, state)
         tools = self()
         link = state.link
+        metadata = Logger.metadata()
 
         pid =
           spawn_link(fn ->
+            Logger.metadata(metadata)
             Process.put(:"$callers", Link.callers(link, id))
             answer(link, id, number, result(link, name, args))
             send(tools, {:answered, self()})
