@@ -381,6 +381,22 @@ defmodule SnakepitPort.ToolsTest do
       await(fn -> in_progress(link) == 0 and :ets.tab2list(link.streams) == [] end)
     end
 
+    @tag workers: 5
+    @tag :capture_log
+    test "that call commands that call tools say once what went wrong", %{server: server} do
+      register(server, "down", fn
+        0 -> SnakepitPort.execute!("fail", ["deep down"], server: server)
+        n -> SnakepitPort.execute!("ask", ["down", n - 1], server: server)
+      end)
+
+      assert {:error, error} = run(server, "ask", ["down", 3])
+      assert [_, _] = String.split(error.message, "deep down")
+      assert {:ok, {"tool_error", message}} = run(server, "why_not", ["down", 0])
+
+      assert message =~
+               ~r/^\*\* \(SnakepitPort.Error\) ValueError: deep down \(command fail, pool .*\)$/
+    end
+
     test "may send large bytes, and those of the first call stay", %{server: server, link: link} do
       table = link.table
       large = SnakepitPort.bytes(:binary.copy("x", 500_000))

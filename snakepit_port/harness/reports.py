@@ -41,9 +41,14 @@ class CallError(Exception):
         self.stderr: str | None = details.get("stderr")
         self.problems: list[Mapping[str, Any]] | None = details.get("problems")
 
-    def __str__(self) -> str:
+    @property
+    def headline(self) -> str:
+        """How `str()` begins: what happened, without where, and without what it quotes."""
         what = (self.type == "exception" and self.exception) or self.type
-        lines = [f"{what}: {self.message}" if self.message else what]
+        return f"{what}: {self.message}" if self.message else what
+
+    def __str__(self) -> str:
+        lines = [self.headline]
         where = [
             f"{name} {value or repr(value)}"
             for name, value in (

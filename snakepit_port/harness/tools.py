@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from snakepit_port.harness.reports import CallError
 from snakepit_port.wire import DecodeError, EncodeError, decode, encode, messages
 
 #: A function that a command may have run. One that is not async runs on a thread of its own.
@@ -119,7 +120,9 @@ class Tools:
 def _told_by(exc: BaseException) -> str:
     name = type(exc).__name__
     try:
-        text = str(exc)
+        # What that of a call quotes says what its message says: it would double with each tool that
+        # it passes.
+        text = exc.headline if isinstance(exc, CallError) else str(exc)
     except Exception:
         text = ""
     return f"{name}: {text}" if text else name

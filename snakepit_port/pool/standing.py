@@ -59,16 +59,16 @@ class Standing:
         serving = self._roster.serving()
         # A crash alone is not enough: its successor must have failed to start.
         failed = self._starting.cannot_start and not self._roster.is_starting
+        # Where workers have served, one start that fails may be an accident, and the next is a
+        # moment away: that is shorter than what calls can wait.
+        hopeless = failed and (self.state is PoolState.STARTING or self._starting.keeps_failing)
         if self.state is PoolState.STARTING and serving:
             if self._starting.attempts_ended >= self._scaling.wanted or failed:
                 self._become_ready(serving, now)
         elif self.state is PoolState.UNAVAILABLE and serving and not self._starting.is_pausing:
             self._become_ready(serving, now)
-        elif self.takes_calls and failed and not serving:
-            # Where workers have served, one start that fails may be an accident, and the next is a
-            # moment away: that is shorter than what calls can wait.
-            if self.state is PoolState.STARTING or self._starting.keeps_failing:
-                self.become_unavailable(now)
+        elif self.takes_calls and hopeless and not serving:
+            self.become_unavailable(now)
 
     def begin_anew(self, now: float) -> bool:
         """The settings have changed: a pool that has no worker starts, as at first. Returns whether

@@ -192,6 +192,18 @@ async def test_a_tool_may_make_calls() -> None:
         }
 
 
+async def test_tools_that_call_commands_that_call_tools_say_once_what_went_wrong() -> None:
+    hosts: list[Host] = []
+
+    async def down(n: int) -> object:
+        return await hosts[0].call(None, "ask", ["down", n - 1] if n else ["nowhere"])
+
+    async with open_host(config(pool_size=3), tools={"down": down}) as host:
+        hosts.append(host)
+        error = await failure_of(lambda: host.call(None, "ask", ["down", 1]))
+        assert error.message.count("no such tool") == 1
+
+
 class Unprintable(Exception):
     def __str__(self) -> str:
         raise ValueError("not even this")

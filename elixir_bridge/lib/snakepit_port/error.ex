@@ -134,7 +134,9 @@ defmodule SnakepitPort.Error do
 
   defp problems(_), do: []
 
-  defp headline(error) do
+  @doc "Its message and where it was, without what `Exception.message/1` quotes."
+  @spec headline(t) :: String.t()
+  def headline(error) do
     # Of others it is in the message, which says more than that.
     raised? = error.exception && error.type in [:exception, :bad_arguments]
     class = if raised?, do: "#{error.exception}: ", else: ""

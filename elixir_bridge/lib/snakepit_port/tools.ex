@@ -184,8 +184,19 @@ defmodule SnakepitPort.Tools do
   catch
     kind, reason ->
       Logger.warning("tool #{name} failed: " <> Exception.format(kind, reason, __STACKTRACE__))
-      banner = Exception.format_banner(kind, reason, __STACKTRACE__)
-      {:error, %{failed(banner) | traceback: Exception.format_stacktrace(__STACKTRACE__)}}
+      stacktrace = Exception.format_stacktrace(__STACKTRACE__)
+
+      case reason do
+        # Of a call that the tool has made. What that quotes says what its message says: as a message here it would
+        # double with each tool that it passes.
+        %Error{} when kind == :error ->
+          message = "** (SnakepitPort.Error) #{Error.headline(reason)}"
+          {:error, %{failed(message) | traceback: "#{reason.traceback}#{stacktrace}"}}
+
+        _ ->
+          banner = Exception.format_banner(kind, reason, __STACKTRACE__)
+          {:error, %{failed(banner) | traceback: stacktrace}}
+      end
   end
 
   defp failed(message), do: %Error{type: :tool_error, message: message}
