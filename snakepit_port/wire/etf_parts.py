@@ -103,7 +103,7 @@ def read_atom(data: bytes, pos: int) -> tuple[Any, int]:
     width, encoding, known = layout
     begin = pos + 1 + width
     stop = begin + int.from_bytes(data[pos + 1 : begin], "big")
-    if begin > len(data) or stop > len(data):
+    if stop > len(data):
         truncated()
     raw = data[begin:stop]
     atom = known.get(raw, MISSING)
@@ -147,7 +147,7 @@ def _decimal_float(data: bytes, pos: int, limits: Limits) -> tuple[float, int]:
     return value, stop
 
 
-def _bit_string(data: bytes, pos: int, limits: Limits) -> tuple[BitString, int]:
+def _bit_string(data: bytes, pos: int, limits: Limits) -> tuple[BitString | str, int]:
     (length,) = u32(data, pos)
     bits = data[pos + 4]
     stop = pos + 5 + length
@@ -155,6 +155,8 @@ def _bit_string(data: bytes, pos: int, limits: Limits) -> tuple[BitString, int]:
         truncated()
     if bits > 8 or (bits == 0) != (length == 0):
         fail("malformed", f"a bit string of {length} bytes, with {bits} bits in the last")
+    if bits in (0, 8):  # For the BEAM it is a binary as any other.
+        return data[pos + 5 : stop].decode(), stop
     return BitString(data[pos - 1 : stop]), stop
 
 

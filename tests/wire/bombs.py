@@ -35,8 +35,9 @@ def _map_of(keys: list[bytes]) -> bytes:
     return b"\x83t" + _u32(len(keys)) + b"".join(key + b"a\1" for key in keys)
 
 
-def _fun(variables: bytes, count: int = 1) -> bytes:
-    body = b"\1" + bytes(20) + _u32(count) + b"w\1aa\1a\1Xw\1a" + bytes(12) + variables
+def fun(variables: bytes, count: int = 1, inside: bytes = b"w\1aa\1a\1Xw\1a" + bytes(12)) -> bytes:
+    """A function; `inside` are its module, two numbers and a pid."""
+    body = b"\1" + bytes(20) + _u32(count) + inside + variables
     return b"\x83p" + _u32(len(body) + 4) + body
 
 
@@ -95,10 +96,10 @@ BOMBS: dict[str, tuple[bytes, Limits, str | None]] = {
         Limits(),
         "limit",
     ),
-    "deep function": (_fun(b"l\0\0\0\1" * _DEEP + b"j" * (_DEEP + 1)), Limits(), None),
-    "functions in a function": (b"\x83" + _fun(b"a\1")[1:], Limits(), None),
-    "function of 4 billion": (_fun(b"a\1", 2**32 - 1), Limits(), "truncated"),
-    "function with a list of 4 billion": (_fun(b"l" + _BILLIONS), Limits(), "truncated"),
+    "deep function": (fun(b"l\0\0\0\1" * _DEEP + b"j" * (_DEEP + 1)), Limits(), None),
+    "functions in a function": (b"\x83" + fun(b"a\1")[1:], Limits(), None),
+    "function of 4 billion": (fun(b"a\1", 2**32 - 1), Limits(), "truncated"),
+    "function with a list of 4 billion": (fun(b"l" + _BILLIONS), Limits(), "truncated"),
     "compressed 1 GiB": (
         b"\x83P" + _u32(2**30) + zlib.compress(bytes(2**24), 9),
         Limits(),

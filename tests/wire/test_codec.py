@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import pytest
+from bombs import fun
 from hypothesis import example, given
 from hypothesis import strategies as st
 from term_strategies import plain_values, values
@@ -402,6 +403,51 @@ def test_what_is_refused_is_named_with_its_place(data, kind, path):
     with pytest.raises(DecodeError) as caught:
         wire.decode(b"\x83" + data)
     assert (caught.value.kind, caught.value.path) == (kind, path)
+
+
+def tensor(type=b"h\2w\1ua\x08", shape=b"h\1a\1", data=b"x"):
+    """A tensor of one byte, with other parts."""
+    return b"h\4w\7$tensor" + type + shape + b"m" + len(data).to_bytes(4, "big") + data
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b"M\0\0\0\2\x08\xc3\xa9", "é"),
+        (b"M\0\0\0\0\0", ""),
+        (b"c+1.5e3\0xyz" + bytes(21), 1500.0),
+        (b"Z\0\1w\1a" + bytes(8), wire.Reference(b"Z\0\1w\1a" + bytes(8))),
+        (tensor(shape=b"h\x20" + b"a\1" * 32), Tensor(("u", 8), (1,) * 32, b"x")),
+        (tensor(shape=b"h\2b\0\0\0\0a\1", data=b""), Tensor(("u", 8), (0, 1), b"")),
+    ],
+)
+def test_forms_that_are_rare_and_legal_are_read(data, value):
+    assert same(wire.decode(b"\x83" + data), value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"M\0\0\0\1\x09a",
+        tensor(type=b"a\2w\1ua\x08"),
+        tensor(type=b"h\3w\1ua\x08"),
+        tensor(type=b"h\2w\1ub\x08"),
+        tensor(shape=b"a\1a\1"),
+        tensor(shape=b"h\x21" + b"a\1" * 33),
+        tensor(shape=b"h\1l\0\0\0\1"),
+        # The product would fit.
+        tensor(shape=b"h\2b\xff\xff\xff\xffb\xff\xff\xff\xff"),
+        tensor(shape=b"h\2b\x80\0\0\0a\0", data=b""),
+        # A port, a binary and an atom, each of the length of what belongs there.
+        fun(b"", 0, b"w\1aa\1a\1Yw\1a" + bytes(8))[1:],
+        fun(b"", 0, b"w\1am\0\0\0\0a\1Xw\1a" + bytes(12))[1:],
+        fun(b"", 0, b"w\1aa\1w\3abcXw\1a" + bytes(12))[1:],
+    ],
+)
+def test_parts_of_a_term_are_of_the_right_kind(data):
+    with pytest.raises(DecodeError) as caught:
+        wire.decode(b"\x83" + data)
+    assert caught.value.kind == "malformed"
 
 
 @pytest.mark.parametrize(

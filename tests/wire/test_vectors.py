@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 
 import pytest
+from bombs import fun
 from vector_files import FOLDER, cases, frame, same, value
 
 from snakepit_port import wire
@@ -76,6 +78,21 @@ def test_terms_are_refused_when_cut_or_followed_by_more(case):
     assert caught.value.kind == "trailing"
 
 
+@each(TERMS)
+def test_a_function_may_hold_any_term(case):
+    # It is not looked into, so each kind of term has to be known by its length.
+    variables = case["bytes"][1:] + b"a\1"
+    for data in (
+        fun(variables, 2),
+        b"\x83u\0\0\0\2Xw\1a" + bytes(12) + b"w\1aa\1a\1" + variables,
+        fun(b"u\0\0\0\2gw\1a" + bytes(9) + b"w\1aa\1b\0\0\1\0" + variables),
+    ):
+        assert same(wire.decode(data), wire.Fun(data[1:]))
+        with pytest.raises(wire.DecodeError) as caught:
+            wire.decode(data[:-1])
+        assert caught.value.kind == "truncated"
+
+
 @each(MALFORMED)
 def test_malformed_terms_are_refused(case):
     for data in (case["bytes"], bytearray(case["bytes"]), memoryview(case["bytes"])):
@@ -142,6 +159,8 @@ def test_the_quick_readers_agree_with_parse(case):
         assert envelopes.read_usual_call(data) is envelopes.open_usual_call(data) is None
     is_answer = tag in ("result", "error", "chunk")
     assert envelopes.read_answer(data) == (tag, id if is_answer else None)
+    ends = tag in ("result", "error")
+    assert envelopes.ends_a_call(data) in ((ends,) if case["recommended"] else (ends, False))
     has_id = is_answer or tag in ("call", "control")
     head = case["bytes"][:OVERSIZED_HEAD_BYTES]
     assert envelopes.read_head(head) == (id if has_id else None)
@@ -160,3 +179,66 @@ def test_malformed_frames_are_refused(case):
     assert envelopes.read_usual_call(data) is None
     if case["name"] != "malformed: call whose pool is not UTF-8":  # No worker looks at it.
         assert envelopes.open_usual_call(data) is None
+
+
+@each([case for case in RECOMMENDED if case["frame"]["tuple"][0]["atom"] == "call"])
+def test_the_quick_readers_of_calls_read_nothing_that_parse_does_not(case):
+    whole = case["bytes"][:400]
+    changed = [whole[:cut] for cut in range(len(whole))] + [case["bytes"] + b"\0"]
+    for place, byte in enumerate(whole[:120]):
+        others = {*b"\0\1abhjmstw\x80\xff", (byte + 1) % 256, (byte - 1) % 256} - {byte}
+        changed += [
+            whole[:place] + bytes((other,)) + case["bytes"][place + 1 :] for other in sorted(others)
+        ]
+    for data in map(pack, changed):
+        usual = envelopes.read_usual_call(data)
+        if usual is not None:
+            _tag, id, pool, command, args, options = messages.parse(data)
+            assert same(usual, (id, pool, command, options))
+            try:
+                opened = envelopes.opened(id, command, args, options)
+            except ProtocolError:
+                continue
+            assert envelopes.open_usual_call(data) == opened
+
+
+@pytest.mark.parametrize("id", [-1, -256, 2**60, 1.0])
+@pytest.mark.parametrize("tag", ["result", "error", "chunk"])
+def test_answers_to_what_is_no_identifier_are_refused(tag, id):
+    data = pack(etf_encode.encode((wire.Atom(tag), id, {} if tag == "error" else "")))
+    with pytest.raises(ProtocolError, match="an identifier is an integer"):
+        envelopes.read_answer(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (None, (None, 1)),
+        ({}, (None, 1)),
+        ({"stream": 0}, (0, 1)),
+        ({"stream": grammar.MAX_CREDIT, "attempt": 2}, (grammar.MAX_CREDIT, 2)),
+        (
+            {"stream": grammar.MAX_CREDIT + 1},
+            "option stream: credit is an integer from 0 to 2^60-1",
+        ),
+        ({"stream": -1}, "option stream: credit"),
+        ({"stream": None}, "option stream: credit"),
+        ({"stream": True}, "option stream: credit"),
+        ({"attempt": 0}, "option attempt is a positive integer, not 0"),
+        ({"attempt": True}, "option attempt is a positive integer, not True"),
+        ({"attempt": "2"}, 'option attempt is a positive integer, not "2"'),
+    ],
+)
+def test_what_a_worker_reads_of_options(options, expected):
+    data = messages.call(300, "default", "run", b"\x83j", options)
+    read = [
+        lambda: envelopes.opened(300, "run", b"\x83j", options),
+        lambda: envelopes.open_usual_call(data),
+    ]
+    for opened in read:
+        if type(expected) is tuple:
+            assert opened() == (300, "run", b"\x83j", *expected)
+        else:
+            with pytest.raises(ProtocolError, match=re.escape(expected)) as caught:
+                opened()
+            assert caught.value.id == 300
