@@ -387,11 +387,13 @@ def _lower(value: Any, limits: Limits) -> Any:
         return dict(dict.items(value))
     if issubclass(kind, bytes):
         return bytes.__getitem__(value, slice(None))
-    if issubclass(kind, memoryview):
+    if issubclass(kind, (memoryview, bytearray, mmap)):
+        try:
+            view = memoryview(value)
+        except ValueError as exc:  # By a `with` that it was returned from, say.
+            _fail(f"a value of type {kind.__name__} that was closed: {exc}")
         # What an array is where there is no NumPy: its type and shape are part of it.
-        return tensor_of_view(value) or flat(value)
-    if issubclass(kind, (bytearray, mmap)):
-        return flat(memoryview(value))
+        return tensor_of_view(view) or flat(view)
     try:
         return _array(value, limits)
     except (EncodeError, MemoryError):
@@ -428,8 +430,8 @@ def _tensor_head(tensor: Tensor) -> bytes:
     (kind, width), shape = tensor.type, tensor.shape
     if (kind, width) not in TYPES:
         _fail(f"there is no type {{:{kind}, {width}}} of a tensor")
-    if len(shape) > MAX_DIMENSIONS or any(size >= 2**31 for size in shape):
-        _fail(f"a tensor has at most {MAX_DIMENSIONS} dimensions, each below 2^31")
+    if len(shape) > MAX_DIMENSIONS or not all(0 <= size < 2**31 for size in shape):
+        _fail(f"a tensor has at most {MAX_DIMENSIONS} dimensions, each from 0 to 2^31-1")
     if tensor_bytes(tensor.type, shape) != len(tensor.data):
         expected = tensor_bytes(tensor.type, shape)
         _fail(f"a tensor whose data are {len(tensor.data)} bytes, of {expected} that it needs")

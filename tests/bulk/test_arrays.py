@@ -161,6 +161,8 @@ def test_numbers_without_a_term_are_refused() -> None:
         (wire.Tensor(("f", 8), (1,), b"a"), "there is no type {:f, 8}"),
         (wire.Tensor(("f", 32), (2,), b"abc"), "data are 3 bytes, of 8"),
         (wire.Tensor(("u", 8), (1,) * 33, b"a"), "at most 32 dimensions"),
+        (wire.Tensor(("u", 8), (-1, -1), b"a"), "each from 0 to 2^31-1"),
+        (wire.Tensor(("u", 8), (2**31, 0), b""), "each from 0 to 2^31-1"),
     ],
 )
 def test_a_tensor_that_is_none_is_refused(tensor: wire.Tensor, message: str) -> None:

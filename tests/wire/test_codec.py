@@ -8,11 +8,14 @@ import datetime
 import enum
 import io
 import itertools
+import mmap
 import subprocess
 import sys
 import threading
+import tracemalloc
 from decimal import Decimal
 from ipaddress import ip_address
+from math import prod
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -137,6 +140,10 @@ class OddBytes(bytes):
         (memoryview(b"\1\0").cast("?"), Tensor(("u", 8), (2,), b"\1\0")),
         (memoryview(b"\1\0\2\0").cast("H"), Tensor(("u", 16), (2,), b"\1\0\2\0")),
         (memoryview(bytes(16)).cast("d")[::2], Tensor(("f", 64), (1,), bytes(8))),
+        *[
+            (Tensor(("u", 8), shape, b"a" * prod(shape)),) * 2
+            for shape in ((2**31 - 1, 0), (1,) * 32, (255,), (256,))
+        ],
         (Pair(1, "a"), (1, "a")),
         (Colour.RED, "red"),
         (Level.LOW, 1),
@@ -184,6 +191,9 @@ del broken.n
 circle = Inner(0)
 circle.n = [circle]
 
+with memoryview(b"abc") as released, mmap.mmap(-1, 10) as closed:
+    pass
+
 
 @pytest.mark.parametrize(
     ("value", "message", "path"),
@@ -207,6 +217,8 @@ circle.n = [circle]
         (contains_itself(dict), "contain itself", '["a"]' * 16 + "…"),
         (circle, "contain itself", '["n"][0]' * 8 + "…"),
         ([broken], "field of a dataclass cannot be read", "[0]"),
+        ([released], "type memoryview that was closed", "[0]"),
+        ({"a": closed}, "type mmap that was closed", '["a"]'),
         ([2 ** (8 * 2**20)], "1048577 bytes", "[0]"),
     ],
 )
@@ -472,6 +484,25 @@ def nested(levels, kind=list):
     return value
 
 
+def test_keys_in_keys_are_not_compared_again_at_each_level():
+    # That would take 2^100 steps.
+    value = FrozenMap({1: 2})
+    for _ in range(100):
+        value = FrozenMap({value: 1})
+    assert same(wire.decode(wire.encode({value: 1})), {value: 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("é" * 127 + "a", b"w\xff"),
+        ("é" * 128, b"v\1\0"),
+    ],
+)
+def test_an_atom_of_more_than_255_bytes_has_a_longer_length(name, head):
+    assert etf_encode.encode(Atom(name)) == b"\x83" + head + name.encode()
+
+
 @pytest.mark.parametrize("kind", [list, tuple, dict])
 def test_the_limit_of_depth(kind):
     # A container without elements is one byte and opens nothing, but for a map.
@@ -544,6 +575,16 @@ def test_the_limit_of_size(value):
     assert caught.value.kind == "limit"
 
 
+@pytest.mark.parametrize("value", ["a" * 2**20, b"a" * 2**20, bytearray(2**20)], ids=short)
+def test_what_exceeds_the_limit_of_size_is_not_built_first(value):
+    tracemalloc.start()
+    with pytest.raises(EncodeError, match="exceeds the limit"):
+        etf_encode.encode([value] * 16, limits=Limits(size=2**21))
+    _now, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_limit_of_integers(sign):
     limits = Limits(integer_bytes=300)
@@ -568,8 +609,26 @@ def test_a_dict_that_grows_meanwhile_is_an_error():
             return 0
 
     shared = {"a": Grows(), "b": 1}
-    with pytest.raises(EncodeError, match="changed size"):
-        wire.encode(shared)
+    with pytest.raises(EncodeError, match="changed size") as caught:
+        wire.encode([0, shared])
+    assert caught.value.path == "[1]"
+
+
+def test_the_place_of_what_is_gone_meanwhile_is_not_known():
+    class Goes:
+        """Is taken out of the dict when it is asked for its fields, and has none."""
+
+        __dataclass_fields__ = Inner.__dataclass_fields__
+
+        @property
+        def n(self):
+            shared["a"] = 1
+            raise AttributeError
+
+    shared = {"a": Goes()}
+    with pytest.raises(EncodeError, match="cannot be read") as caught:
+        wire.encode([0, shared])
+    assert caught.value.path == "[1][?]"
 
 
 def test_a_list_that_grows_meanwhile_is_as_it_was():
