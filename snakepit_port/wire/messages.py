@@ -275,7 +275,7 @@ def read_element(frame: bytes, pos: int) -> tuple[Any, int]:
     `wire.decode` gives them."""
     if pos < len(frame) and frame[pos] == BINARY:
         end = pos + 5 + int.from_bytes(frame[pos + 1 : pos + 5], "big")
-        if pos + 5 <= len(frame) and end <= len(frame):
+        if end <= len(frame):
             return frame[pos + 5 : end], end
         raise ProtocolError("a binary is cut short")
     try:

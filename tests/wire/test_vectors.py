@@ -181,6 +181,40 @@ def test_malformed_frames_are_refused(case):
         assert envelopes.open_usual_call(data) is None
 
 
+@each(RECOMMENDED)
+def test_what_is_not_a_whole_frame_is_refused(case):
+    whole = case["bytes"]
+    arity = whole[2]
+    heads = [
+        *(bytes((104, other)) for other in (0, arity - 1, arity + 1)),
+        *(bytes((tag, 0, 0, 0, arity)) for tag in b"lt"),
+        bytes((105, 1, 0, 0, arity)),
+    ]
+    for data in (
+        *(whole[:cut] for cut in range(len(whole)) if cut < 400 or cut % 97 == 0),
+        *(b"\x83" + head + whole[3:] for head in heads),
+        whole + b"\0",
+    ):
+        with pytest.raises(ProtocolError):
+            messages.parse(pack(data))
+
+
+def test_a_binary_of_a_frame_has_the_length_that_it_says():
+    for length in (b"\0\0\0\3", b"\0\0\0\1", b"\1\0\0\2"):
+        with pytest.raises(ProtocolError):
+            messages.parse(pack(messages.CHUNK + b"a\1m" + length + b"ab"))
+
+
+@pytest.mark.parametrize("id", [0, 255, 256, 2**31 - 1, 2**31, grammar.MAX_ID])
+def test_identifiers_are_written_as_terms_are(id):
+    for tag, built, *rest in (
+        ("result", messages.result(id, b"ab"), "ab"),
+        ("chunk", messages.chunk(id, b"ab"), "ab"),
+        ("cancel", messages.cancel(id)),
+    ):
+        assert built == pack(etf_encode.encode((wire.Atom(tag), id, *rest)))
+
+
 @each([case for case in RECOMMENDED if case["frame"]["tuple"][0]["atom"] == "call"])
 def test_the_quick_readers_of_calls_read_nothing_that_parse_does_not(case):
     whole = case["bytes"][:400]
