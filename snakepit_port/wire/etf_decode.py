@@ -324,7 +324,7 @@ def _run(data: bytes, pos: int, count: int, items: list[Any]) -> int:
 
 def _check_hashes(keys: list[Any]) -> None:
     hashes = list(map(hash, keys))
-    if len(hashes) - len(set(hashes)) > _MAX_SAME_HASH:
+    if len(hashes) - len(set(hashes)) >= _MAX_SAME_HASH:
         ((_hash, times),) = Counter(hashes).most_common(1)
         if times > _MAX_SAME_HASH:
             fail("limit", f"a map with {times} keys of one hash")

@@ -485,6 +485,17 @@ def nested(levels, kind=list):
     return value
 
 
+@pytest.mark.parametrize("others", [0, 1, 100])
+def test_64_keys_of_a_map_may_share_a_hash(others):
+    # Python's hash of an integer is its remainder by this number.
+    same_hash = {k * (2**61 - 1): 0 for k in range(1, 65)}
+    value = {**same_hash, **dict.fromkeys(range(1, 1 + others), 0)}
+    assert same(wire.decode(wire.encode(value)), value)
+    with pytest.raises(DecodeError, match="65 keys of one hash") as caught:
+        wire.decode(wire.encode({**value, 65 * (2**61 - 1): 0}))
+    assert caught.value.kind == "limit"
+
+
 def test_keys_in_keys_are_not_compared_again_at_each_level():
     # That would take 2^100 steps.
     value = FrozenMap({1: 2})

@@ -94,6 +94,15 @@ def test_another_limit_counts_from_where_it_is_set(contents, cut, before, after)
     assert framer.feed(NEXT) == [NEXT]
 
 
+@pytest.mark.parametrize("before", [1, OVERSIZED_HEAD_BYTES, 2 * LIMIT])
+def test_a_piece_that_looks_like_a_frame_may_be_of_another(before):
+    content = b"x" * before + pack(b"ab") + b"y"
+    edges = [4 + before, 4 + before + 6]
+    framer = Framer(LIMIT)
+    assert feed_in_pieces(framer, pack(content), edges) == expected([content])
+    assert framer.feed(NEXT) == [NEXT]
+
+
 @given(content=payloads, limit=st.integers(0, LIMIT))
 def test_a_frame_can_be_cut_to_a_limit(content, limit):
     (frame,) = Framer(3 * LIMIT).feed(pack(content))
