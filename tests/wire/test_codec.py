@@ -34,6 +34,7 @@ from snakepit_port.wire import (
     EncodeError,
     FrozenList,
     FrozenMap,
+    ImproperList,
     Limits,
     Tensor,
     etf_encode,
@@ -418,6 +419,9 @@ def test_what_is_refused_is_named_with_its_place(data, kind, path):
     assert (caught.value.kind, caught.value.path) == (kind, path)
 
 
+IMPROPER = b"l\0\0\0\1a\1a\2"
+
+
 def tensor(type=b"h\2w\1ua\x08", shape=b"h\1a\1", data=b"x"):
     """A tensor of one byte, with other parts."""
     return b"h\4w\7$tensor" + type + shape + b"m" + len(data).to_bytes(4, "big") + data
@@ -430,6 +434,13 @@ def tensor(type=b"h\2w\1ua\x08", shape=b"h\1a\1", data=b"x"):
         (b"M\0\0\0\0\0", ""),
         (b"c+1.5e3\0xyz" + bytes(21), 1500.0),
         (b"Z\0\1w\1a" + bytes(8), wire.Reference(b"Z\0\1w\1a" + bytes(8))),
+        # A list in two pieces as a key; many improper ones far behind the beginning.
+        (b"t\0\0\0\1l\0\0\0\1a\1k\0\1\2a\3", {FrozenList([1, 2]): 3}),
+        (b"t\0\0\0\1l\0\0\0\1a\1l\0\0\0\1a\2ja\3", {FrozenList([1, 2]): 3}),
+        (
+            b"h\x15m\0\0\4\0" + b"x" * 1024 + IMPROPER * 20,
+            ("x" * 1024, *[ImproperList(IMPROPER)] * 20),
+        ),
         (tensor(shape=b"h\x20" + b"a\1" * 32), Tensor(("u", 8), (1,) * 32, b"x")),
         (tensor(shape=b"h\2b\0\0\0\0a\1", data=b""), Tensor(("u", 8), (0, 1), b"")),
     ],
