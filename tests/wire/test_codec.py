@@ -441,6 +441,8 @@ def tensor(type=b"h\2w\1ua\x08", shape=b"h\1a\1", data=b"x"):
             b"h\x15m\0\0\4\0" + b"x" * 1024 + IMPROPER * 20,
             ("x" * 1024, *[ImproperList(IMPROPER)] * 20),
         ),
+        # The tail is a number as those before it.
+        (b"l\0\0\0\x08" + b"a\1" * 9, ImproperList(b"l\0\0\0\x08" + b"a\1" * 9)),
         (tensor(shape=b"h\x20" + b"a\1" * 32), Tensor(("u", 8), (1,) * 32, b"x")),
         (tensor(shape=b"h\2b\0\0\0\0a\1", data=b""), Tensor(("u", 8), (0, 1), b"")),
     ],
