@@ -490,7 +490,5 @@ class Runtime(Serving):
         self.out.forget()
         self.late.forget()
         self._queue.clear()
-        if self._stream is not None:
-            self._stream.cancel()
         self._ended = True
         self.forget()

@@ -77,6 +77,8 @@ class Serving:
         """In a child that a command has forked: what it says is not for anybody to hear."""
         self.is_child = True
         self._send = self._flush = _say_nothing
+        if self._stream is not None:
+            self._stream.cancel()
 
     def _begin(self, id: int) -> None:
         """A command begins, and may be interrupted from now on. Raises `CallCancelled` if it was

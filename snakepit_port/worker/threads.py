@@ -124,6 +124,11 @@ class _Lane(Serving):
         except BaseException:
             self._worker.give_up()
 
+    def forget(self) -> None:
+        # Others may have held what it had.
+        self._lock, self._arming = self._worker.lock, threading.Lock()
+        super().forget()
+
     def take(self, id: int, command: str) -> None:
         """The call is its own from now on. Under the lock."""
         self.id = id

@@ -220,6 +220,16 @@ def fork_within() -> Iterator[int]:
         os.write(1, f"closed in {os.getpid()}\n".encode())
 
 
+@command
+def end_of_child() -> Iterator[int]:
+    """Yields the exit status of a child, which has more to yield than anybody can take."""
+    child = os.fork()
+    if child:
+        yield os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    else:
+        yield from itertools.count()
+
+
 class SaysHowItEnds:
     """Whatever cleans up says that it did."""
 

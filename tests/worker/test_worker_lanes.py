@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from snakepit_port.wire.framing import Framer
+from snakepit_port.worker import stacks
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter
 from snakepit_port.worker.streams import Stream
@@ -41,6 +42,19 @@ def test_one_that_takes_a_call_unasked_is_not_idle_any_more(runtime: ThreadedRun
     runtime._queue.append((301, "second", b"", None, 1))
     runtime._hand_over()
     assert not other._woken.locked()
+
+
+def test_a_child_has_no_lock_that_another_thread_held(
+    runtime: ThreadedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Signals are those of this process.
+    monkeypatch.setattr(stacks, "forget", lambda: None)
+    lane = _Lane(runtime, 1)
+    runtime._lanes = [lane]
+    with runtime.lock, lane._arming:
+        runtime._forked()
+        assert not lane._lock.locked()
+        assert not lane._arming.locked()
 
 
 class Fleeting(_Lane):

@@ -342,6 +342,11 @@ def test_a_child_forked_within_a_stream_answers_nothing(worker: Worker) -> None:
     assert worker.call("remembered") == []
 
 
+def test_a_child_forked_within_a_stream_is_asked_for_no_more(worker: Worker) -> None:
+    id = worker.begin_stream(PLENTY, "end_of_child")
+    assert worker.chunks(id) == ([0], "result", None)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_every_stream_has_one_answer_wherever_a_cancel_hits(worker: Worker, seed: int) -> None:
     rng = random.Random(seed)
