@@ -174,6 +174,22 @@ def never_end() -> Iterator[str]:
 
 
 @command
+def entered_by_another(fifo: str) -> Iterator[str]:
+    """A generator that a thread of its own is in."""
+    entered = threading.Event()
+
+    def values() -> Iterator[str]:
+        entered.set()
+        with open(fifo) as file:
+            yield file.readline()
+
+    made = values()
+    threading.Thread(target=next, args=(made,), daemon=True).start()
+    entered.wait()
+    return made
+
+
+@command
 def raise_in_finally() -> Iterator[str]:
     try:
         yield "first"

@@ -207,10 +207,11 @@ def test_a_result_that_raises_when_it_is_looked_at_has_no_term(worker: Worker) -
     assert worker.call("add", 1, 2) == 3
 
 
-def test_a_result_over_the_limit_is_refused_and_one_below_is_not(start: Any) -> None:
+def test_a_result_over_the_limit_is_refused_and_one_that_reaches_it_is_not(start: Any) -> None:
     worker = start(max_answer_bytes=100_000).ready()
-    assert len(worker.call("blob", 99_900)) == 99_900
-    error = worker.failure("blob", 100_000)
+    most = 100_000 - len(messages.result(1, wire.encode(b""))[4:])
+    assert len(worker.call("blob", most)) == most
+    error = worker.failure("blob", most + 1)
     assert error["type"] == "frame_too_large"
     assert "max_frame_bytes (100000)" in error["message"]
     assert worker.call("add", 1, 2) == 3
@@ -272,6 +273,18 @@ def test_answers_do_not_wait_with_a_command_that_was_quick_and_takes_its_time(
     assert worker.answer(slow) == "released"
 
 
+@one_at_a_time
+def test_answers_do_not_wait_with_a_check_up(start: Any, fifo: Fifo) -> None:
+    args = {"fifo": fifo.path}
+    worker = start(adapter="worker_adapter:SlowToExamine", adapter_args=args).ready()
+    calls = [worker.frame("double", 2) for _ in range(3)]
+    worker.send(*(frame for _, frame in calls), messages.ping(1))
+    for id, _ in calls:
+        assert worker.answer(id) == 4
+    fifo.release()
+    assert worker.next() == ("pong", 1)
+
+
 def test_a_generator_is_not_a_plain_call(worker: Worker) -> None:
     error = worker.failure("count", 3)
     assert error["type"] == "not_a_stream_call"
@@ -286,7 +299,7 @@ def test_direct_calls_are_off(worker: Worker) -> None:
 
 
 def test_direct_calls_reach_what_is_named(start: Any) -> None:
-    worker = start(direct_calls=["math:sqrt", "os.path:*", "absent:*"]).ready()
+    worker = start(direct_calls=["math:sqrt", "os.path:*", "builtins:min", "absent:*"]).ready()
     assert worker.call("math:sqrt", 4.0) == 2.0
     assert worker.call("os.path:basename", "a/b") == "b"
     assert worker.call("add", 1, 2) == 3
@@ -296,6 +309,8 @@ def test_direct_calls_reach_what_is_named(start: Any) -> None:
     error = worker.failure("math:sqrt", "four")
     assert (error["type"], error["exception"]) == ("exception", "TypeError")
     assert worker.failure("os.path:basename")["type"] == "bad_arguments"
+    # Where Python does not tell what a function takes, nobody is blamed for it.
+    assert worker.failure("builtins:min", 1)["type"] == "exception"
     # Those that were made are no commands of the adapter.
     assert "math:sqrt" not in worker.failure("nope")["message"]
 
@@ -434,13 +449,11 @@ def test_calls_and_answers_larger_than_a_socket_holds(worker: Worker) -> None:
 
 
 @one_at_a_time
-def test_a_child_that_returns_from_a_command_runs_no_call_of_its_parent(
-    worker: Worker, fifo: Any
-) -> None:
-    child, frame = worker.frame("fork")
+def test_a_child_that_returns_from_a_command_runs_no_call_of_its_parent(worker: Worker) -> None:
+    child, frame = worker.frame("end_of_child", "returns")
     calls = [worker.frame("pid") for _ in range(5)]
     worker.send(frame, *(frame for _, frame in calls))
-    assert worker.answer(child) > 0
+    assert worker.answer(child) == 0
     assert {worker.answer(id) for id, _ in calls} == {worker.process.pid}
     assert worker.begun == 6
     assert worker.call("add", 1, 2) == 3
@@ -449,7 +462,7 @@ def test_a_child_that_returns_from_a_command_runs_no_call_of_its_parent(
 @pytest.mark.parametrize(
     ("how", "status", "says"),
     [
-        ("returns", 0, None),
+        ("returns", 0, "at exit"),
         ("exits", 3, None),
         ("says why", 1, "no more"),
         ("fails", 1, "ValueError: odd"),
@@ -462,6 +475,12 @@ def test_a_child_ends_as_one_of_python_does(
     assert worker.call("end_of_child", how) == status
     while says is not None and worker.stderr.line() != says:
         pass
+
+
+def test_signals_of_a_child_are_no_stacks_of_its_worker(worker: Worker) -> None:
+    assert worker.call("signals_in_child") == 0
+    worker.hang_up()
+    assert worker.stacks.rest() == ""
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -506,6 +525,14 @@ def test_an_executor_that_is_left_open_does_not_keep_a_worker_from_its_end(start
     worker.hang_up()
     assert worker.stdout.rest() == "bye\n"
     assert os.waitstatus_to_exitcode(worker.exited()) == 0
+
+
+def test_a_class_is_closed_by_its_worker_and_not_by_a_child_of_that(start: Any) -> None:
+    fork = "worker_adapter:end_of_child"
+    worker = start(adapter="worker_adapter:Model", direct_calls=[fork]).ready()
+    assert worker.call(fork, "returns") == 0
+    worker.hang_up()
+    assert worker.stdout.rest() == "model closed\n"
 
 
 def test_a_class_that_fails_to_close_is_no_crash(start: Any) -> None:

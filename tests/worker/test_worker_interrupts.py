@@ -91,19 +91,21 @@ def test_calls_that_wait_are_given_back_while_a_command_runs(worker: Worker, fif
     away, two = worker.frame("remember", "away")
     kept, three = worker.frame("remember", "kept")
     too, four = worker.frame("remember", "away, too")
-    worker.send(one, two, three, four)
+    # A ping has a number of its own, and is no call.
+    worker.send(one, two, three, four, messages.ping(away))
     assert worker.stdout.line() == "in"
     # One that runs, and one that it never had, are none of those.
     worker.send(messages.recall([first, too, away, 10**9]))
     worker.signal_urgent()
     assert worker.next() == ("recalled", [away, too])
     assert worker.begun == 1
-    # It may have them again.
-    worker.send(two, messages.recall([kept]), messages.cancel(away))
+    # It may have them again, and gives each back once.
+    worker.send(two, messages.recall([too, kept]), messages.cancel(away))
     worker.signal_urgent()
     assert worker.next() == ("recalled", [kept])
     fifo.release()
     assert worker.answer(first) == "released"
+    assert worker.next() == ("pong", away)
     assert worker.failure_of(away)["type"] == "cancelled"
     assert worker.call("remembered") == []
     # In the order in which they were sent.

@@ -9,8 +9,9 @@ from typing import cast
 
 import pytest
 
+from snakepit_port.adapter import CallCancelled
 from snakepit_port.wire.framing import Framer
-from snakepit_port.worker import stacks
+from snakepit_port.worker import stacks, threads
 from snakepit_port.worker.calls import Answers
 from snakepit_port.worker.loading import Adapter
 from snakepit_port.worker.streams import Stream
@@ -35,13 +36,51 @@ def test_one_that_takes_a_call_unasked_is_not_idle_any_more(runtime: ThreadedRun
     chosen for that. Who is chosen for the next call has to be another."""
     other, lane = _Lane(runtime, 1), _Lane(runtime, 2)
     assert runtime.take(other) is None
-    assert runtime.take(lane) is None
+    for _ in range(3):
+        assert runtime.take(lane) is None
     lane.wake()
     runtime._queue.append((300, "first", b"", None, 1))
     assert runtime.take(lane) is not None
     runtime._queue.append((301, "second", b"", None, 1))
     runtime._hand_over()
     assert not other._woken.locked()
+
+
+def test_an_id_that_is_used_again_is_that_of_the_new_call(runtime: ThreadedRuntime) -> None:
+    """Whose thread has taken that up before the other was done with the old one."""
+    other, lane = _Lane(runtime, 1), _Lane(runtime, 2)
+    for one in (other, lane):
+        runtime._queue.append((300, "count", b"", None, 1))
+        assert runtime.take(one) is not None
+    assert runtime.take(other) is None
+    assert runtime._lane_of(300) is lane
+
+
+def test_credit_that_comes_before_there_is_a_stream_counts_once(runtime: ThreadedRuntime) -> None:
+    lane, stream = _Lane(runtime, 1), Stream(301, "count", 0)
+    for id, credit in ((300, 5), (301, 2)):
+        runtime._queue.append((id, "count", b"", 0, 1))
+        assert runtime.take(lane) is not None
+        lane.grant(credit)
+    for left in (1, 0):
+        assert lane._take_credit(stream)
+        assert stream.credit == left
+
+
+def test_calls_one_after_the_other_do_not_run_at_the_same_time(
+    runtime: ThreadedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported = []
+    monkeypatch.setattr(runtime, "_report", lambda *_, **about: reported.append(about))
+    runtime._checks, runtime._thread_safe = True, None
+    for number in range(2):
+        lane = _Lane(runtime, number)
+        runtime._lanes.append(lane)
+        runtime._queue.append((number, "add", b"", None, 1))
+        assert runtime.take(lane) is not None
+        runtime.entering(lane)
+        assert runtime.take(lane) is None
+    assert reported == []
 
 
 def test_a_child_has_no_lock_that_another_thread_held(
@@ -55,6 +94,37 @@ def test_a_child_has_no_lock_that_another_thread_held(
         runtime._forked()
         assert not lane._lock.locked()
         assert not lane._arming.locked()
+
+
+def test_nothing_is_raised_in_the_middle_of_a_question(
+    runtime: ThreadedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threads, "_set_async_exc", lambda _thread, exc: raised.append(exc))
+    lane = _Lane(runtime, 1)
+    monkeypatch.setattr(lane, "_send", lambda _frame: lane.cancel())
+    lane._begin(300)
+    with pytest.raises(CallCancelled):
+        lane.ask(lane.question(), b"")
+    assert raised == []
+
+
+def test_what_was_left_for_a_thread_is_raised_before_a_frame_and_not_in_it(
+    runtime: ThreadedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[type[BaseException]] = []
+
+    def have_raised() -> None:
+        raise left.pop()
+
+    monkeypatch.setattr(threads, "_set_async_exc", lambda _thread, exc: left.append(exc))
+    monkeypatch.setattr(threads, "_have_raised", have_raised)
+    lane = _Lane(runtime, 1)
+    lane._begin(300)
+    lane.cancel()
+    with pytest.raises(CallCancelled):
+        lane.tell(b"frame")
+    assert runtime.out.waiting == []
 
 
 class Fleeting(_Lane):

@@ -148,10 +148,15 @@ def test_credit_that_arrives_while_the_generator_works_counts(worker: Worker, fi
 def test_credit_that_arrives_before_there_is_an_iterator_counts(worker: Worker, fifo: Fifo) -> None:
     id = worker.begin_stream(0, "iterator_after", fifo.path)
     assert worker.stdout.line() == "in"
-    worker.send(messages.credit(id, 4))
+    worker.send(messages.credit(id, 2))
     worker.signal_urgent()
     fifo.release("3")
-    assert worker.chunks(id) == ([0, 1, 2], "result", None)
+    assert [worker.chunk(id) for _ in range(2)] == [0, 1]
+    # Once.
+    worker.send(messages.ping(1))
+    assert worker.next() == ("pong", 1)
+    worker.send(messages.credit(id, 2))
+    assert worker.chunks(id) == ([2], "result", None)
 
 
 def test_credit_of_what_is_over_or_unknown_does_nothing(worker: Worker) -> None:
@@ -233,8 +238,9 @@ def test_a_chunk_without_a_term_ends_the_stream(worker: Worker) -> None:
 
 def test_a_chunk_over_the_limit_ends_the_stream(start: Any) -> None:
     worker = start(adapter="stream_adapter", max_answer_bytes=100_000).ready()
-    values, _, error = worker.chunks(worker.begin_stream(PLENTY, "blobs", 99_900, 100_000, 1))
-    assert ([len(value) for value in values], error["type"]) == ([99_900], "frame_too_large")
+    most = 100_000 - len(messages.chunk(1, wire.encode(b""))[4:])
+    values, _, error = worker.chunks(worker.begin_stream(PLENTY, "blobs", most, most + 1, 1))
+    assert ([len(value) for value in values], error["type"]) == ([most], "frame_too_large")
     assert "max_frame_bytes (100000)" in error["message"]
     assert worker.call("remembered") == ["closed"]
 
@@ -270,6 +276,13 @@ def test_a_generator_that_waits_for_credit_is_closed(worker: Worker, times: int)
     assert worker.failure_of(id)["type"] == "cancelled"
     assert worker.call("remembered") == ["closed"]
     assert worker.begun == 2
+
+
+def test_credit_that_comes_behind_a_cancel_does_nothing(worker: Worker) -> None:
+    id = worker.begin_stream(1, "endless")
+    assert worker.chunk(id) == 0
+    worker.send(messages.cancel(id), messages.credit(id, 1))
+    assert worker.failure_of(id)["type"] == "cancelled"
 
 
 def test_a_stream_that_was_never_advanced_is_cancelled(worker: Worker) -> None:
@@ -319,6 +332,16 @@ def test_a_generator_that_cannot_be_closed_is_told_once(worker: Worker) -> None:
     )
     # Python has a word of its own when it does away with the generator.
     assert [line for line in rest if "Traceback" in line][1:] == []
+
+
+def test_a_generator_that_another_thread_is_in_is_told_once(worker: Worker, fifo: Fifo) -> None:
+    id = worker.begin_stream(1, "entered_by_another", fifo.path)
+    assert worker.failure_of(id)["message"] == "generator already executing"
+    worker.hang_up()
+    assert worker.stderr.rest() == (
+        "command 'entered_by_another' goes on as its stream is closed: generator already"
+        " executing\n"
+    )
 
 
 @one_at_a_time

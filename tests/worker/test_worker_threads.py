@@ -327,8 +327,8 @@ def test_an_adapter_that_says_it_is_thread_safe_is_believed(start: Start) -> Non
 def test_checks_report_what_is_not_safe_once(start: Start) -> None:
     unsafe = {"json": "It is only an example.", "no_such_module": "It is not loaded."}
     worker = start(thread_safety_checks=True, unsafe_modules=unsafe).ready()
-    for _ in range(2):
-        answers(worker, [worker.begin("meet", 2) for _ in range(2)])
+    for inside in (2, 4):
+        answers(worker, [worker.begin("meet", inside) for _ in range(2)])
     reports = [about for name, about in worker.events if name == "worker.thread_safety"]
     assert [about["kind"] for about in reports] == ["undeclared", "library", "concurrent_entry"]
     assert "thread_safe = True" in reports[0]["message"]

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kinds import LANES, one_at_a_time, several_at_a_time
 from worker_driver import MAX_FRAME_BYTES, PID, Fifo, Start, Worker
@@ -100,10 +100,18 @@ def test_arguments_that_cannot_travel(worker: Worker) -> None:
 
 def test_arguments_that_are_too_large(start: Start) -> None:
     worker = start(max_answer_bytes=1000).ready()
-    kind, text = worker.call("failure", "lookup", "x" * 2000)
+    most = 0
+    for _ in range(2):
+        call = worker.begin("ask", "lookup", "x" * most)
+        id, number, name, args = question(worker)
+        worker.send(result(id, number, "found"))
+        assert worker.answer(call) == "found"
+        most += 1000 - len(messages.tool(id, number, name, wire.encode(args))[4:])
+    kind, text = worker.call("failure", "lookup", "x" * (most + 1))
     assert kind == "ValueError"
-    assert text.startswith("the arguments of tool lookup would take a frame of ")
-    assert text.endswith(" bytes, over max_frame_bytes (1000)")
+    assert text == (
+        "the arguments of tool lookup would take a frame of 1001 bytes, over max_frame_bytes (1000)"
+    )
     assert MAX_FRAME_BYTES > 1000
 
 
@@ -188,6 +196,14 @@ def test_nobody_can_answer_when_the_channel_ends(worker: Worker) -> None:
     assert worker.exited() == 0
 
 
+def test_nobody_can_answer_when_the_host_is_gone(worker: Worker, fifo: Fifo) -> None:
+    worker.begin("say_what_is_raised", fifo.path, "never")
+    assert worker.stdout.line() == "in"
+    worker.channel.close()
+    fifo.release()
+    assert worker.stdout.line() == "CallCancelled"
+
+
 @one_at_a_time
 def test_calls_behind_it_are_given_back_and_a_ping_waits_its_turn(worker: Worker) -> None:
     call, first = worker.frame("ask", "lookup")
@@ -251,15 +267,19 @@ def test_a_process_that_a_command_forks_has_no_host(worker: Worker) -> None:
     assert worker.call("ask_from_a_fork") == "RuntimeError"
 
 
-def test_before_there_is_a_call_only_messages_and_lines(start: Start) -> None:
+def test_between_calls_only_messages_and_lines(start: Start) -> None:
     worker = start(adapter="tools_adapter:Early")
     assert worker.next()[0] == "hello"
     assert worker.next() == ("log", {"level": "info", "line": "making one"})
     assert worker.next()[0] == "ready"
-    assert worker.call("early") == [
-        ("RuntimeError", "host.call is for a command, on the thread that runs it"),
-        "host.progress is for a command, on the thread that runs it",
-    ]
+    refused = "host.call is for a command, on the thread that runs it"
+    found = [("RuntimeError", refused), refused.replace("call", "progress", 1)]
+    assert worker.call("early") == found
+    # Nor after one, which was a stream's last.
+    assert worker.chunks(worker.begin_stream(2, "count", 1))[0] == [0]
+    worker.send(messages.ping(1))
+    assert worker.next() == ("pong", 1)
+    assert worker.call("early") == [*found, found[0]]
     worker.hang_up()
     assert worker.next() == ("log", {"level": "info", "line": "closing one"})
     assert worker.exited() == 0
@@ -439,6 +459,23 @@ def test_a_cancel_ends_a_question_at_any_step(worker: Worker, fifo: Fifo) -> Non
 
 
 @one_at_a_time
+def test_a_cancel_that_comes_after_the_answer_ends_the_call_at_any_step(
+    worker: Worker, fifo: Fifo
+) -> None:
+    for step in itertools.count(1):
+        call = worker.begin("ask_and_pause_at_step", step, fifo.path, "double", 3)
+        id, number, _name, _args = question(worker)
+        worker.send(result(id, number, 6))
+        if worker.stdout.line() == "passed":
+            assert worker.answer(call) == 6
+            break
+        worker.send(messages.cancel(call))
+        fifo.release()
+        assert worker.failure_of(call)["type"] == "cancelled"
+    assert step > 5
+
+
+@one_at_a_time
 def test_a_handler_may_send_while_the_command_does(worker: Worker) -> None:
     call = worker.begin("send_in_a_handler_too", PID, 100_000, 20)
     sent, answer = until_answered(worker, call)
@@ -491,6 +528,7 @@ def test_progress_that_is_no_number(worker: Worker, step: tuple[Any, Any]) -> No
         max_size=50,
     )
 )
+@example([(0.0, 1.0), *[(0.11, 1.0), (0.0, 1.0)] * 3])
 def test_progress_is_no_flood(steps: list[tuple[float, float]]) -> None:
     """Ten a second at most, one more for being done; and nothing new is left out for long."""
     telling, now, told = Telling(7), 100.0, []

@@ -74,6 +74,17 @@ def ask_again_when_cancelled():
 
 
 @command
+def say_what_is_raised(fifo, tool):
+    print("in", flush=True)
+    with open(fifo) as file:
+        file.readline()
+    try:
+        host.call(tool)
+    except BaseException as exc:
+        print(type(exc).__name__, flush=True)
+
+
+@command
 def ask_from_a_thread():
     found = []
     thread = threading.Thread(target=lambda: found.append(failure("any")))
@@ -221,6 +232,35 @@ def interrupted_at_step(step, fifo, what, *args):
     return "not interrupted"
 
 
+def _is_answered(frame):
+    """Whether a question that waits there has its answer."""
+    while frame is not None:
+        question = frame.f_locals.get("question")
+        if question is not None and question.is_over:
+            return True
+        frame = frame.f_back
+    return False
+
+
+@command
+def ask_and_pause_at_step(step, fifo, tool, *args):
+    """Waits at that step from the answer on until there is something in the named pipe, and takes a
+    look then."""
+
+    def pause():
+        print("at it", flush=True)
+        with open(fifo) as file:
+            file.readline()
+        signal.raise_signal(signal.SIGURG)
+
+    steps.call_at(step, pause, counts=_is_answered)
+    try:
+        return host.call(tool, *args)
+    finally:
+        if not steps.have_passed():
+            print("passed", flush=True)
+
+
 @command
 def held_signals():
     return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
@@ -244,7 +284,7 @@ def log(*args, **keywords):
 
 
 class Early:
-    """Tries everything before there is a call."""
+    """Tries everything before there is a call, and between two."""
 
     thread_safe = True
 
@@ -259,6 +299,13 @@ class Early:
     @command
     def early(self):
         return self.found
+
+    @command
+    def count(self, total):
+        yield from range(total)
+
+    def health(self):
+        self.found.append(failure("any"))
 
     def close(self):
         host.log("closing one")

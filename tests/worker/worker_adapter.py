@@ -18,6 +18,7 @@ from typing import Any
 import steps
 
 from snakepit_port.adapter import CallCancelled, command
+from snakepit_port.worker import stacks
 
 #: What commands leave for a later call to see.
 seen: list[str] = []
@@ -531,12 +532,6 @@ def have_descendants(n: int) -> list[int]:
 
 
 @command
-def fork() -> int:
-    """Both processes return."""
-    return os.fork()
-
-
-@command
 def timeout_of_channel() -> float | None:
     frame = sys._getframe()
     while "channel" not in frame.f_locals:
@@ -553,12 +548,26 @@ def end_of_child(how: str) -> int:
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if how == "returns":
+        atexit.register(print, "at exit", file=sys.stderr)
         return 0
     if how == "cannot say":
         sys.stderr.close()
     if how in ("fails", "cannot say"):
         raise ValueError("odd")
     sys.exit(3 if how == "exits" else "no more")
+
+
+@command
+def signals_in_child() -> int:
+    """Forks, and returns the exit status of the child. That gets signals: those that ask a worker
+    for its stacks, and one of its own."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    for number in (stacks.SIGNAL, stacks.FROM_C, signal.SIGALRM):
+        signal.raise_signal(number)
+    os._exit(0)
 
 
 @command
@@ -639,6 +648,15 @@ class FailsAtLength(Model):
 class IllAtLength(Model):
     def health(self) -> None:
         raise NotOurs("x" * 3_000_000)
+
+
+class SlowToExamine(Model):
+    def __init__(self, fifo: str) -> None:
+        super().__init__()
+        self._fifo = fifo
+
+    def health(self) -> None:
+        wait_for(self._fifo)
 
 
 class BadClose(Model):
