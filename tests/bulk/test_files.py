@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from snakepit_port import wire
@@ -54,6 +55,33 @@ def test_views_are_of_the_file_itself_and_cannot_be_written_to(tmp_path: Path) -
     with path.open("r+b") as file:
         file.write(b"changed")
     assert bytes(large[:7]) == b"changed"
+
+
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    def held() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = held()
+    writer = folder(tmp_path).writer(1)
+    terms = [wire.encode(value, writer=writer) for value in (np.zeros(len(LARGE), "uint8"), LARGE)]
+    for term in terms:
+        for views in (False, True):
+            wire.decode(term, reader=FileReader(folder(tmp_path, "h"), "w", views=views, keep=True))
+    (tmp_path / writer.names[1]).write_bytes(b"")
+    refusal(FileReader(folder(tmp_path, "h"), "w"), terms[1])
+    # Fewer, where what other tests have left was collected meanwhile.
+    assert held() <= before
+
+
+def test_a_file_is_whole_though_the_system_takes_it_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of more than 2 GiB."""
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: write(fd, data[:10_000]))
+    term = wire.encode(LARGE, writer=folder(tmp_path).writer(1))
+    monkeypatch.undo()
+    assert wire.decode(term, reader=FileReader(folder(tmp_path, "h"), "w")) == LARGE
 
 
 def test_only_bytes_from_the_threshold_on_are_written(tmp_path: Path) -> None:
