@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any
 
 from snakepit_port import wire
@@ -152,9 +152,13 @@ class Answers:
         )
 
     def no_stream(self, id: int, command: str, value: Any) -> bytes:
+        if isinstance(value, (AsyncIterator, Awaitable)):
+            advice = "write a plain generator, which may use asyncio.run(...)"
+        else:
+            advice = "have it yield values, or call it for its result"
         message = (
             f"command {command!r} was called as a stream, and its result, of type"
-            f" {type(value).__name__}, is none: have it yield values, or call it for its result"
+            f" {type(value).__name__}, is none: {advice}"
         )
         return self.refusal(id, command, "not_a_stream", message)
 

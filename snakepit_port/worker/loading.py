@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
-from functools import partialmethod, singledispatchmethod
+from functools import cached_property, partialmethod, singledispatchmethod
 from types import ModuleType
 from typing import Any, Callable, NamedTuple
 
@@ -281,6 +281,10 @@ def _marked(holder: Any, adapter: str) -> list[Marked]:
             name = _command_name(mark)
         if type(static) in (singledispatchmethod, partialmethod):
             hidden.append((_command_name(static.func) or name, key, static))
+        elif type(static) in (property, cached_property):
+            # In the place of a command of a base class it takes that away, as None does.
+            function = static.fget if type(static) is property else static.func
+            hidden.append((_command_name(function), key, static))
         elif name is not None and _is_function(static):
             found.append(Marked(name, key, getattr(holder, key), _bare(mark)))
     commands = {marked.name for marked in found}

@@ -7,7 +7,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from worker_adapter import lift, signal_at_step
@@ -61,6 +61,14 @@ def iterator_after(fifo: str) -> Iterator[int]:
 @command
 def nothing() -> None:
     pass
+
+
+@command
+def asynchronous(n: int) -> AsyncIterator[int]:
+    async def values() -> AsyncIterator[int]:
+        yield n
+
+    return values()
 
 
 @command

@@ -110,12 +110,14 @@ def test_a_lazy_object_does_not_hide_what_is_wrong(write: Write) -> None:
     assert refused("hello:Missing") == "module hello has no class Missing; it has Lazy, Model"
 
 
-@pytest.mark.parametrize("kind", ["partialmethod", "singledispatchmethod"])
+@pytest.mark.parametrize(
+    "kind", ["partialmethod", "singledispatchmethod", "property", "cached_property"]
+)
 def test_a_command_that_is_wrapped_in_what_cannot_be_called_is_told(
     write: Write, kind: str
 ) -> None:
     text = (
-        f"from functools import {kind}\n"
+        "from functools import *\n"
         "class Adder:\n    @command\n    def one(self): pass\n"
         f"    @{kind}\n    @command\n    def add(self, a): return a"
     )

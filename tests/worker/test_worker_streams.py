@@ -46,6 +46,10 @@ def test_a_command_that_is_none_is_told_so(worker: Worker) -> None:
         "command 'listed' was called as a stream, and its result, of type list, is none: have it"
         " yield values, or call it for its result"
     )
+    error = worker.failure_of(worker.begin_stream(0, "asynchronous", 3))
+    assert error["message"].endswith(
+        " is none: write a plain generator, which may use asyncio.run(...)"
+    )
 
 
 def test_a_command_that_returns_nothing_is_a_stream_of_no_values(worker: Worker) -> None:
