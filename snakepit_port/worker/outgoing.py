@@ -29,7 +29,11 @@ class Outgoing:
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._writing = threading.Lock()
+        # A signal handler of the adapter's may raise when it has just been taken (from Python 3.14
+        # on), and it is never given back: whoever ends this process writes all the same.
+        self._writing = threading.RLock()
+        #: Within a frame, until all of it is written: of what was begun nothing may follow a part.
+        self._is_inside = False
         #: Always the same list: frames are put at its end while others are taken from its front.
         self.waiting: list[bytes] = []
         #: About, where several threads count.
@@ -54,16 +58,25 @@ class Outgoing:
     def write(self) -> None:
         """Flush from another thread: the counts of the one that puts frames are left alone."""
         with self._writing:
+            if self._is_inside:
+                # By a signal handler of the adapter's, or after one that has raised.
+                return
             waiting = self.waiting
             count = len(waiting)
             out = waiting[0] if count == 1 else b"".join(waiting[:count])
             del waiting[:count]
             self.flushes += 1
-            self._channel.sendall(out)
+            self._is_inside = True
+            try:
+                self._channel.sendall(out)
+            except OSError:
+                self._is_inside = False
+                raise
+            self._is_inside = False
 
     def forget(self) -> None:
         """In a forked child: nothing of this is its own, and the lock may be held for ever."""
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
         self.waiting.clear()
 
 

@@ -34,6 +34,51 @@ def test_frames_are_gathered_until_they_are_much(channel: tuple[Outgoing, socket
     assert theirs.recv(10) == b"c"
 
 
+class Rung:
+    """A channel in the midst of whose writing a signal handler of an adapter's runs."""
+
+    def __init__(self) -> None:
+        self.outgoing = Outgoing(self)  # type: ignore[arg-type]
+        self.written: list[bytes] = []
+        self.raises: type[BaseException] | None = None
+
+    def sendall(self, data: bytes) -> None:
+        self.outgoing.put(b"of the handler")
+        self.outgoing.flush()
+        if self.raises is not None:
+            raise self.raises
+        self.written.append(data)
+
+
+def test_what_a_signal_handler_says_does_not_get_into_a_frame() -> None:
+    channel = Rung()
+    channel.outgoing.put(b"a frame")
+    channel.outgoing.flush()
+    assert channel.written == [b"a frame"]
+    assert channel.outgoing.waiting == [b"of the handler"]
+
+
+def test_nothing_follows_a_part_of_a_frame() -> None:
+    channel = Rung()
+    channel.outgoing.put(b"a frame")
+    channel.raises = KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        channel.outgoing.flush()
+    channel.raises = None
+    channel.outgoing.put(b"a last one")
+    channel.outgoing.flush()
+    assert channel.written == []
+
+
+def test_a_peer_that_is_gone_is_told_each_time(channel: tuple[Outgoing, socket.socket]) -> None:
+    outgoing, theirs = channel
+    theirs.close()
+    for _ in range(2):
+        outgoing.put(b"a frame")
+        with pytest.raises(BrokenPipeError):
+            outgoing.flush()
+
+
 def test_what_is_left_is_written_late(channel: tuple[Outgoing, socket.socket]) -> None:
     outgoing, theirs = channel
     late = LateWriter(outgoing)
