@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from snakepit_port import __version__
 from snakepit_port.cli import call, check, cleanup, convert, doctor, serve, status
+from snakepit_port.cli.printing import tell
 from snakepit_port.cli.statuses import FAILED, INTERRUPTED, USAGE
 
 COMMANDS = (serve, check, doctor, convert, call, status, cleanup)
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _not_read()
     except OSError as exc:
         if exc.errno == errno.EMFILE:
-            print(f"snakepit-port: {exc.strerror}; raise `ulimit -n`", file=sys.stderr)
+            tell(f"snakepit-port: {exc.strerror}; raise `ulimit -n`")
             return FAILED
         if exc.errno not in _FULL:
             raise
@@ -98,7 +99,7 @@ def _not_read() -> int:
 
 
 def _not_written(exc: OSError) -> int:
-    print(f"snakepit-port: what it prints cannot be written: {exc.strerror}", file=sys.stderr)
+    tell(f"snakepit-port: what it prints cannot be written: {exc.strerror}")
     return _not_read()
 
 
@@ -112,7 +113,7 @@ class _Parser(argparse.ArgumentParser):
         if file is sys.stdout:
             sys.stdout.write(message)
         else:
-            super()._print_message(message, file)
+            tell(message, end="")
 
 
 class _CommandParser(_Parser):

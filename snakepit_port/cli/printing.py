@@ -89,11 +89,11 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         print("  ".join(cells).rstrip())
 
 
-def tell(*words: str) -> None:
+def tell(*words: str, end: str = "\n") -> None:
     """Says it on stderr. Where that cannot be written to, nobody can be told, and all else goes on:
     there is a result yet, or a status."""
     try:
-        print(*words, file=sys.stderr)
+        print(*words, file=sys.stderr, end=end)
     except OSError:
         # Nor is what it holds tried again when Python ends.
         sys.stderr = io.StringIO()

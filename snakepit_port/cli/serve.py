@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from snakepit_port.cli.printing import tell
 from snakepit_port.cli.statuses import USAGE
 
 ABOUT = "be the supervisor of a host that started this as a port"
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serves until the host is gone. Returns the exit status."""
     if sys.stdin is not None and sys.stdin.isatty():
-        sys.stderr.write(_BY_HAND)
+        tell(_BY_HAND, end="")
         return USAGE
     from snakepit_port.supervisor.serve import main as serve
 

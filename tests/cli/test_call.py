@@ -302,8 +302,9 @@ def test_a_full_disk_is_told(folder: Path) -> None:
     [(["echo", "[1]"], 0, "1\n"), (["die"], 1, ""), (["add", "[1"], 64, "")],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_what_stderr_cannot_take_is_not_missed(
-    folder: Path, args: list[str], status: int, printed: str
+    folder: Path, args: list[str], status: int, printed: str, unbuffered: str
 ) -> None:
     with open("/dev/full", "w") as full:
         process = subprocess.run(
@@ -313,6 +314,7 @@ def test_what_stderr_cannot_take_is_not_missed(
             stderr=full,
             text=True,
             check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
         )
     assert (process.returncode, process.stdout) == (status, printed)
 
