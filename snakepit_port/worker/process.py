@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import traceback
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from snakepit_port.worker import linux
 from snakepit_port.worker.hello import run
@@ -36,6 +36,11 @@ def prepare_output() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
+#: From Python 3.14 on the interpreter's own stack would follow, and be all that is left of the last
+#: words.
+_PYTHON_ONLY: dict[str, Any] = {"c_stack": False} if sys.version_info >= (3, 14) else {}
+
+
 def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn:
     """Be a worker until the channel ends."""
     status = os.EX_SOFTWARE
@@ -44,7 +49,7 @@ def live(channel_fd: int, ledger_fd: int, stacks_fd: int, slot: int) -> NoReturn
     try:
         # A terminal's ^C is for the supervisor, which then ends its workers in good order.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        faulthandler.enable(file=2)
+        faulthandler.enable(file=2, **_PYTHON_ONLY)
         tell_stacks(stacks_fd)
         os.set_inheritable(channel_fd, False)
         ledger = _map(ledger_fd)

@@ -195,7 +195,9 @@ def test_a_worker_holds_only_its_own_descriptors(start: Start) -> None:
     for one in (worker, *others):
         held = one.call("descriptors")
         assert held.pop(0) == "/dev/null"
-        kinds = sorted(name.partition(":")[0] for name in held.values())
+        # Some releases of libffi keep their own file open.
+        ours = [name for name in held.values() if "libffi" not in name]
+        kinds = sorted(name.partition(":")[0] for name in ours)
         # stdout, stderr, stacks (once to wait and once not), the channel, and what the ledger's
         # mapping keeps.
         assert kinds == ["/memfd", "pipe", "pipe", "pipe", "pipe", "socket"]
