@@ -20,6 +20,9 @@ _GUIDE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 #: What an interpreter has on its path by itself: its library, and what is installed in it.
 _LIBRARY = re.compile(r"/lib(64)?/(python|pypy)")
 
+#: How what setuptools puts there for an editable install ends: it is no folder.
+_HOOK = ".__path_hook__"
+
 #: As many classes are listed where none is close to what was written.
 _MAX_LISTED = 5
 
@@ -62,7 +65,10 @@ def not_found(name: str | None, adapter: str = "") -> str:
     own = [
         folder
         for folder in sys.path
-        if folder and folder != ON_PATH and not _LIBRARY.search(folder)
+        if folder
+        and folder != ON_PATH
+        and not folder.endswith(_HOOK)
+        and not _LIBRARY.search(folder)
     ]
     # Python passes over these, and says nothing.
     closed = [folder for folder in own if _is_closed(folder)]

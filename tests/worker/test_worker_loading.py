@@ -418,8 +418,9 @@ def test_an_adapter_that_is_named_wrongly_is_told_what_to_write(
 def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_not(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As in a worker.
-    monkeypatch.setattr(sys, "path", [*sys.path, boot.ON_PATH])
+    # As in a worker, and where setuptools has installed something to be edited.
+    hook = "__editable__.ours-0.1.0.finder.__path_hook__"
+    monkeypatch.setattr(sys, "path", [*sys.path, boot.ON_PATH, hook])
     write("importing.py", "import no_such.module")
     message = refused("importing")
     start = "adapter importing failed to load: ModuleNotFoundError: No module named 'no_such'. "
@@ -430,6 +431,7 @@ def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_n
     assert str(tmp_path) in message
     assert "site-packages" not in message
     assert boot.ON_PATH not in message
+    assert "__path_hook__" not in message
 
 
 @pytest.mark.parametrize(
