@@ -50,6 +50,9 @@ examples:
   snakepit-port call --config pools.toml default add '[1, 2]'
   snakepit-port call --config pools.toml default greet '{"name": "Ada"}' --timeout 2
   snakepit-port call --config pools.toml default lines '["big.csv"]'   a line for each value
+
+The exit status is 0 if there is a result, 1 if the call fails or the supervisor does, 64 for wrong
+usage, 78 if the configuration is wrong.
 """
 
 #: The pool is only starting: the call waits as long as that takes.
@@ -59,7 +62,9 @@ _QUEUE_TIMEOUT = math.inf
 _NO_ARGUMENTS = "none"
 
 
-_TIMEOUT_HELP = "deadline of the call; that its worker starts first counts"
+_TIMEOUT_HELP = (
+    "deadline of the call, the start of its worker included; default: the pool's call_timeout"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

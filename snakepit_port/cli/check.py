@@ -38,6 +38,9 @@ examples:
 With --json errors are JSON on stdout, too: {"ok": false, "problems": [...]} for a configuration,
 {"ok": false, "error": {"message": ...}} for others; but for wrong usage of the command, which is
 text on stderr.
+
+The exit status is 0 if the configuration is right, warnings or not, 78 if it is wrong, 64 for wrong
+usage and for a pool that it does not have.
 """
 
 

@@ -27,6 +27,9 @@ examples:
 With --json errors are JSON on stdout, too: {"ok": false, "problems": [...]} for a configuration,
 {"ok": false, "error": {"message": ...}} for others; but for wrong usage of the command, which is
 text on stderr.
+
+The exit status is 0, also where there is nothing to convert, 78 if OLD is wrong, 64 for wrong usage
+and 1 if NEW cannot be written.
 """
 
 _OURS = "is a configuration of snakepit-port already"

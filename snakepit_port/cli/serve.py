@@ -13,6 +13,10 @@ EXAMPLES = """\
 examples:
   snakepit-port serve --config pools.toml   what a port runs; the host speaks on stdin and stdout
   snakepit-port serve                       the host sends the configuration itself
+
+The exit status is 0 after an orderly stop, or when the host has died; 64 for wrong usage; 70 for a
+fault in the supervisor itself, with its traceback on stderr; 76 if stdin or stdout is no pipe, or
+the host does not speak the protocol; 78 if the configuration is wrong.
 """
 
 _BY_HAND = """\
