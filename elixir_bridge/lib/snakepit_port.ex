@@ -38,11 +38,13 @@ defmodule SnakepitPort do
   `[:snakepit_port, :call, :start]`, and then `[:snakepit_port, :call, :stop]`, or `:exception` where a function for `:progress` or the
   consumer of a stream raises. A process that is killed while it waits tells nothing more; nor does a stream that is kept suspended.
 
-    * Measurements: `:monotonic_time`, `:system_time` (of `:start`), `:duration` (of the others), in native units; `:chunks` (of a stream
-      that has ended), how many its consumer had taken
+    * Measurements: `:monotonic_time`, `:system_time` (of `:start`), `:duration` (of the others), in native units, as
+      `System.convert_time_unit/3` takes them; `:chunks` (of a stream that has ended), how many its consumer had taken
     * Metadata: `:server`, `:pool` (`nil` where the call names none), `:command`, `:session_id`, `:stream` (whether it is one),
-      `:telemetry_span_context`. Of `:stop` also `:outcome`: `:ok`, `:halted` (a stream whose consumer wanted no more) or the type of
-      the `:error`, which is there then
+      `:telemetry_span_context` (the same in both events of a call)
+    * Of `:stop` also `:outcome`: `:ok`, `:halted` (a stream whose consumer wanted no more), or the type of the error, such as
+      `:timeout`; then the whole error is there as `:error`
+    * Of `:exception` also `:kind`, `:reason` and `:stacktrace`
 
   ### What is dropped, and what is always logged
 
