@@ -29,8 +29,8 @@ defmodule SnakepitPort do
   ### The supervisor
 
   The bridge adds two events of the supervisor itself: `[:snakepit_port, :supervisor, :started]`, and `:stopped` with the
-  measurement `:uptime_ms` and the `:reason` `"shutdown"` or `"crashed"` (and a `:message`). What is told of a supervisor
-  that is killed ends there: no worker of it is told to have stopped. Both have its `:os_pid`.
+  measurement `:uptime_ms` and the `:reason` `"shutdown"` or `"crashed"` (and a `:message`). Both have its `:os_pid`. Of a
+  supervisor that is killed `:stopped` is the last event: its workers have no `[:snakepit_port, :worker, :stopped]`.
 
   ### Calls
 
