@@ -10,6 +10,8 @@ import argparse
 import json
 import math
 import os
+import re
+import shlex
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -131,6 +133,13 @@ def _finite(text: str) -> float:
     return number
 
 
+def _as_text(word: str) -> str:
+    """What to write for a word that was meant as a text, and nothing for what was meant as JSON."""
+    if len(word) > 60 or not re.fullmatch(r"[^][{}\":,]+", word):
+        return ""
+    return f"\n  as a text it is {shlex.quote(json.dumps([word], ensure_ascii=False))}"
+
+
 def _json_args(text: str) -> Any:
     from snakepit_port.term_json import from_json
 
@@ -143,7 +152,7 @@ def _json_args(text: str) -> Any:
         line = exc.doc.split("\n")[exc.lineno - 1]
         raise argparse.ArgumentTypeError(
             f"not JSON: {exc.msg} at line {exc.lineno}, column {exc.colno}\n"
-            f"  {line}\n  {' ' * (exc.colno - 1)}^"
+            f"  {line}\n  {' ' * (exc.colno - 1)}^{_as_text(text)}"
         ) from None
     except RecursionError:
         raise argparse.ArgumentTypeError("nested too deeply") from None

@@ -519,6 +519,7 @@ def test_colours_are_for_terminals(folder: Path) -> None:
         ("[1, 2", "line 1, column 6"),
         ('{"a": 1,\n "b": oops}', 'line 2, column 7\n   "b": oops}\n        ^'),
         ("", "line 1, column 1"),
+        ("big file.csv", """as a text it is '["big file.csv"]'"""),
         ("5", "a list of positions or an object of keywords"),
         ('"[1]"', "a list of positions or an object of keywords"),
         ('[{"$bytes": "?"}]', "$bytes: "),
@@ -528,7 +529,18 @@ def test_colours_are_for_terminals(folder: Path) -> None:
         ('{"b": 1, "a": {"c": 1, "c": 2}}', 'an object has the key "c" twice'),
     ],
     ids=[
-        *("cut", "line two", "empty", "number", "string", "no base64", "NaN", "infinite", "deep"),
+        *(
+            "cut",
+            "line two",
+            "empty",
+            "word",
+            "number",
+            "string",
+            "no base64",
+            "NaN",
+            "infinite",
+            "deep",
+        ),
         "twice",
     ],
 )
