@@ -71,7 +71,9 @@ _TIMEOUT_HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what the command takes."""
-    parser.add_argument("--config", metavar="FILE", required=True, help="TOML file")
+    parser.add_argument(
+        "--config", metavar="FILE", required=True, help="TOML file; each of its pools is started"
+    )
     parser.add_argument("--timeout", metavar="SECONDS", type=_seconds, help=_TIMEOUT_HELP)
     parser.add_argument(
         "--json", action="store_true", help="say on each line what it is; errors too"
