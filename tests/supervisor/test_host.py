@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -193,7 +195,8 @@ def test_a_call_in_an_unusual_encoding_is_a_call_too(scene: Scene) -> None:
 
 def test_an_id_in_use_is_refused_without_an_id(scene: Scene) -> None:
     scene.say(call(1))
-    for frame in (call(1), messages.control(1, "stats", encode({}))):
+    malformed = pack(b"\x83h\4w\4calla\1w\3nila\7")
+    for frame in (call(1), messages.control(1, "stats", encode({})), malformed):
         ((tag, id, error),) = scene.say(frame)
         assert (tag, id, error["type"]) == ("error", None, "protocol_error")
 
@@ -221,6 +224,37 @@ def test_options_that_make_no_sense(scene: Scene, options: dict[str, Any], said:
     assert scene.process("one").link.sent == []
     # The id is free, and options that nobody knows are let pass.
     assert scene.say(call(5, colour="red")) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 2**60 - 1},
+        {"queue_timeout": 0},
+        {"stream": 2**60 - 1},
+        {"session": "s" * 255},
+        {"session": None},
+    ],
+    ids=str,
+)
+def test_options_that_just_make_sense(scene: Scene, options: dict[str, Any]) -> None:
+    assert scene.say(call(5, **options)) == []
+    assert scene.process("one").link.sent == [call(5, **options)]
+
+
+def test_a_call_of_no_pool_is_told_with_its_command(scene: Scene) -> None:
+    ((tag, id, error),) = scene.say(call(5, "three"))
+    assert (tag, id, error["type"], error["command"]) == ("error", 5, "unknown_pool", "add")
+
+
+@pytest.mark.parametrize("told", ["tools", 7, {"tools": True}, None])
+def test_capabilities_that_are_no_list_are_none(told: Any) -> None:
+    config = load_terms(configured("one"), Path("/"))
+    pump = FakePump()
+    info = {"capabilities": told}
+    host = Host(pump, FakeLink(pump), config, lambda: 0.0, Run(), info)  # type: ignore[arg-type]
+    assert not host.host_runs_tools
+    host.release()
 
 
 @pytest.mark.parametrize(
@@ -259,6 +293,14 @@ def test_controls(scene: Scene) -> None:
     assert [worker["id"] for worker in workers] == ["two-1"]
     ((tag, id, error),) = scene.say(messages.control(9, "stats", b"\xff"))
     assert (tag, id, error["type"]) == ("error", 9, "decode")
+
+
+def test_workers_that_are_not_ready_are_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(monkeypatch, starts=True)
+    scene.up("one")
+    ((tag, id, replaced), *_) = scene.say(messages.control(9, "recycle", encode({})))
+    assert (tag, id, decode(replaced)) == ("result", 9, 1)
+    scene.host.release()
 
 
 def test_what_would_change_workers_is_refused_while_they_stop(scene: Scene) -> None:
@@ -439,12 +481,16 @@ def test_chunks_go_to_the_host_byte_for_byte_and_credit_to_the_worker(scene: Sce
     assert all(sent is chunk for sent, chunk in zip(scene.link.sent[-3:], chunks, strict=True))
 
 
-def test_credit_of_a_call_that_is_queued_follows_it_to_its_worker(scene: Scene) -> None:
+@pytest.mark.parametrize("credits", [[1], [5, 1]])
+def test_credit_of_a_call_that_is_queued_follows_it_to_its_worker(
+    scene: Scene, credits: list[int]
+) -> None:
     process = scene.process("one")
-    assert scene.say(call(1), call(2, stream=0), messages.credit(2, 5), messages.credit(2, 1)) == []
+    granted = [messages.credit(2, credit) for credit in credits]
+    assert scene.say(call(1), call(2, stream=0), *granted) == []
     assert process.link.sent == [call(1)]
     scene.host.pools.running["one"].listener.said(process, [messages.result(1, encode(None))])
-    assert process.link.sent == [call(1), call(2, stream=0), messages.credit(2, 6)]
+    assert process.link.sent == [call(1), call(2, stream=0), messages.credit(2, sum(credits))]
 
 
 def test_credit_of_no_call_does_nothing_and_of_a_call_that_is_no_stream_is_wrong(
@@ -627,6 +673,20 @@ def test_pools_that_a_reload_adds_are_started_one_at_a_time(scene: Scene) -> Non
     scene.host.tick(scene.now)
     assert scene.host.pools.next_due == math.inf
     assert started() == ["one", "seven"]
+
+
+def test_nothing_is_kept_of_a_pool_that_is_gone(scene: Scene) -> None:
+    scene.say(*(call(id, "two", timeout=250) for id in range(3)))
+    scene.say(reload(3, "one"))
+    (runner,) = scene.host.pools.leaving
+    scene.say(*map(messages.cancel, range(3)))
+    (worker,) = runner.machine.workers.values()
+    runner.perform(runner.machine.worker_gone(worker, scene.now, started=1, error={}))
+    scene.say()
+    kept = weakref.ref(runner)
+    del runner, worker
+    gc.collect()
+    assert kept() is None
 
 
 def test_no_id_is_used_twice_though_the_later_of_two_namesakes_goes_first(scene: Scene) -> None:

@@ -343,7 +343,7 @@ async def test_what_the_supervisor_says_itself_is_cut_to_what_the_host_accepts()
         frames = host.frames()
         error = await failure_of(lambda: host.reload(mistakes))
         assert (error.type, error.problems[0]) == ("config", caught.value.problems[0])
-        error = await failure_of(lambda: host.call("x" * 100_000, "add"))
+        error = await failure_of(lambda: host.call("x" * 140_000, "add"))
         assert error.type == "unknown_pool"
         assert error.message.startswith("there is no pool 'xxx")
         error = await failure_of(lambda: host.call(None, "y" * 130_000, timeout=0))
