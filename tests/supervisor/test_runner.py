@@ -19,8 +19,10 @@ from snakepit_port import wire
 from snakepit_port.config import load_terms
 from snakepit_port.pool import Call, effects
 from snakepit_port.supervisor import source as sources
+from snakepit_port.supervisor.gathering import Gathering
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.runner import Runner
+from snakepit_port.supervisor.starter import StarterError
 from snakepit_port.wire import messages
 from snakepit_port.wire.framing import pack
 from snakepit_port.wire.grammar import MAX_CREDIT
@@ -50,6 +52,7 @@ class FakeStarter:
         self.signals: list[tuple[str, int]] = []
         self.pings = 0
         self.killed = False
+        self.finished = False
 
     def start(self, worker: str, slot: int, fds: tuple[int, ...]) -> None:
         self.workers[worker] = socket.socket(fileno=fds[0])
@@ -64,7 +67,8 @@ class FakeStarter:
     def ping(self) -> None:
         self.pings += 1
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        self.finished = True
 
     def kill(self) -> None:
         self.killed = True
@@ -101,7 +105,8 @@ class Stage:
         monkeypatch.setattr(sources, "Starter", self._starter)
         monkeypatch.setattr(os, "killpg", lambda group, _signum: self.killed.append(group))
         settings = {"name": "default", "adapter": "a", "pool_size": pool_size, "prefetch": 1}
-        config = load_terms({"pools": [{**settings, **more}]}, Path("/"))
+        self._settings = {**settings, **more}
+        config = load_terms({"pools": [self._settings]}, Path("/"))
         outside: Any = SimpleNamespace(
             host_max_frame_bytes=1000,
             host_runs_tools=True,
@@ -150,6 +155,11 @@ class Stage:
         call = Call(id, "c", frame, timeout=math.inf, queue_timeout=math.inf, credit=credit)
         self.runner.call_arrived(call, self.now)
         return call
+
+    def reconfigure(self, **more: Any) -> str:
+        config = load_terms({"pools": [{**self._settings, **more}]}, Path("/"))
+        (pool,) = config.enabled_pools
+        return self.runner.reconfigure(config, pool)
 
     def wait(self, seconds: float) -> None:
         """Time passes; what falls due is done when it is due."""
@@ -262,6 +272,8 @@ async def test_what_a_command_asks_whose_call_is_answered_is_dropped(stage: Stag
         messages.log({"level": "loud", "line": "x"}),
         messages.log({"level": "info", "line": 7}),
         messages.log({}),
+        messages.pong(1),
+        messages.recalled([1]),
     ],
 )
 async def test_what_no_command_may_say_breaks_the_protocol(stage: Stage, frame: bytes) -> None:
@@ -289,6 +301,146 @@ async def test_a_host_that_takes_none_of_it_gets_none(stage: Stage, frame: bytes
     await stage.turn()
     assert stage.runner._processes["default-1"].condemned
     assert (stage.asked, stage.passed) == ([], [])
+
+
+# -- a worker that begins, and one that ends -------------------------------------------------------
+
+
+@pytest.mark.parametrize("os_pid", [0, -1, 1.5, True, "1001", 2**70])
+async def test_what_is_no_process_id_is_none(stage: Stage, os_pid: Any) -> None:
+    stage.runner.start()
+    (channel,) = stage.starters[0].workers.values()
+    channel.sendall(messages.hello({"os_pid": os_pid}) + messages.ready({}))
+    await stage.turn()
+    # It is ready when its starter has told which process it is.
+    assert ([worker["os_pid"] for worker in stage.runner.workers()], stage.events) == ([None], [])
+    stage.starters[0].tell("started", "default-1", 1001)
+    assert stage.events == ["worker.started", "pool.ready"]
+
+
+async def test_no_worker_says_that_it_is_another_process(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    channel.sendall(messages.hello({"os_pid": os.getpid()}))
+    await stage.turn()
+    assert [worker["os_pid"] for worker in stage.runner.workers()] == [1001]
+
+
+async def test_calls_of_one_that_is_unwell_are_told_that_it_went(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    stage.call(1)
+    channel.sendall(messages.failed({"type": "exception", "message": "no health"}))
+    await stage.turn()
+    stage.starters[0].tell("exited", "default-1", 1 << 8)
+    assert stage.answers == {1: "worker_crashed"}
+
+
+async def test_what_one_said_before_it_ended_counts(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    stage.call(1)
+    channel.sendall(messages.result(1, b"done"))
+    stage.starters[0].tell("exited", "default-1", signal.SIGKILL)
+    assert stage.answers == {1: b"done"}
+
+
+async def test_one_that_was_not_started_leaves_nothing_and_nobody_waits_for_it(
+    stage: Stage,
+) -> None:
+    stage.runner.start()
+    (starter,) = stage.starters
+    stage.wait(30.0)
+    assert starter.signals == [("default-1", signal.SIGKILL)]
+    (channel,) = starter.workers.values()
+    channel.setblocking(False)
+    starter.tell("start_failed", "default-1", "no memory")
+    while channel.recv(2**16):
+        pass
+    stage.wait(10.0)
+    assert starter.pings == 0
+
+
+async def test_where_there_is_no_starter_a_worker_leaves_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> Any:
+        raise StarterError("no such interpreter")
+
+    monkeypatch.setattr(sources, "Starter", none)
+    before = os.listdir("/proc/self/fd")
+    stage.runner.start()
+    assert stage.events == ["worker.start_failed", "pool.unavailable"]
+    assert os.listdir("/proc/self/fd") == before
+
+
+async def test_one_is_signalled_by_the_starter_that_began_it(stage: Stage) -> None:
+    await stage.up()
+    call = stage.call(1)
+    assert stage.reconfigure(adapter="b") == "replaced"
+    before, after = stage.starters
+    gathering = Gathering(1.0)
+    stage.runner.ask_stacks(gathering, "default-1")
+    gathering.remind()
+    assert before.signals == [("default-1", signal.SIGWINCH)] * 2
+    before.signals.clear()
+    stage.runner.cancel(call)
+    stage.wait(20.0)
+    assert [signum for _, signum in before.signals] == [
+        signal.SIGURG,
+        signal.SIGURG,
+        signal.SIGKILL,
+    ]
+    assert before.pings == 1
+    assert (after.signals, after.pings) == ([], 0)
+
+
+@pytest.mark.parametrize("end", [("exited", 0), ("start_failed", "no memory")])
+async def test_a_starter_of_before_ends_when_the_last_of_its_workers_is_gone(
+    stage: Stage, end: tuple[str, Any]
+) -> None:
+    stage.runner.start()
+    assert stage.reconfigure(adapter="b") == "replaced"
+    (before, *_) = stage.starters
+    assert not before.finished
+    how, why = end
+    before.tell(how, "default-1", why)
+    assert before.finished
+    assert not stage.starters[-1].finished
+
+
+async def test_a_worker_that_has_told_what_it_has_is_not_asked_again(stage: Stage) -> None:
+    await stage.up()
+    (process,) = stage.runner._processes.values()
+    stacks: Any = SimpleNamespace(ask=lambda _: True, is_silent=False, give_up=None)
+    stacks.close = process.stacks.close
+    process.stacks = stacks
+    gathering = Gathering(1.0)
+    stage.runner.ask_stacks(gathering, None)
+    gathering.remind()
+    assert stage.starters[0].signals == [("default-1", signal.SIGWINCH)]
+
+
+async def test_nobody_is_late_while_nobody_is_read_from(stage: Stage) -> None:
+    stage.runner.start()
+    stage.runner.pause(True)
+    stage.wait(1000.0)
+    assert stage.starters[0].signals == []
+    stage.runner.pause(False)
+    stage.wait(1000.0)
+    assert stage.starters[0].signals == [("default-1", signal.SIGKILL)]
+
+
+async def test_a_pool_has_stopped_when_its_starter_has_ended(stage: Stage) -> None:
+    await stage.up()
+    (starter,) = stage.starters
+    stage.runner.stop(60.0)
+    starter.tell("exited", "default-1", 0)
+    assert starter.finished
+    stage.wait(1.9)
+    assert not starter.killed
+    stage.wait(0.1)
+    assert (starter.pings, starter.killed) == (0, True)
+    assert not stage.runner.stopped
+    starter.go()
+    assert stage.runner.stopped
 
 
 # -- a worker whose memory is limited --------------------------------------------------------------
@@ -438,6 +590,8 @@ async def test_one_that_closed_its_channel_is_told_apart_from_one_that_died(
     await stage.turn()
     (starter,) = stage.starters
     assert starter.signals == [(process.worker.id, signal.SIGKILL)]
+    stage.wait(2.0)
+    assert starter.pings == 1
     error, status = process.obituary(signal.SIGKILL)
     assert (error["signal"], status) == ("SIGKILL", "SIGKILL")
     assert ("closed its channel" in error["message"]) is lives
@@ -482,6 +636,33 @@ async def test_a_starter_that_closed_its_channel_is_told_apart(stage: Stage, lef
     assert ("ended with SIGKILL" in error) is not left
 
 
+async def test_why_a_worker_did_not_start_is_told_rather_than_why_its_starter_went(
+    stage: Stage,
+) -> None:
+    stage.runner.start()
+    (starter,) = stage.starters
+    starter.tell("hello", {})
+    starter.tell("started", "default-1", 1001)
+    (channel,) = starter.workers.values()
+    channel.sendall(messages.failed({"type": "exception", "message": "no such module"}))
+    await stage.turn()
+    starter.go()
+    channel.close()
+    await stage.turn()
+    await stage.turn()
+    assert stage.runner.machine._starting.cause["message"] == "no such module"
+
+
+async def test_a_starter_that_goes_while_its_pool_stops_has_no_successor(stage: Stage) -> None:
+    stage.runner.start()
+    (starter,) = stage.starters
+    starter.tell("hello", {})
+    stage.runner.stop(60.0)
+    starter.go()
+    assert len(stage.starters) == 1
+    assert stage.runner.stopped
+
+
 async def test_nobody_is_late_for_one_that_a_starter_of_before_began(stage: Stage) -> None:
     (channel,) = await stage.up()
     stage.call(1)
@@ -501,6 +682,16 @@ async def test_nobody_is_late_for_one_that_a_starter_of_before_began(stage: Stag
     channel.close()
     await stage.turn()
     assert stage.answers == {1: "protocol_error"}
+
+
+async def test_nobody_is_late_for_one_that_was_killed_before_its_starter_went(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    channel.sendall(GARBAGE)
+    await stage.turn()
+    stage.starters[0].go()
+    stage.runner.recycle()
+    stage.wait(10.0)
+    assert [starter.pings for starter in stage.starters] == [0, 0]
 
 
 # -- a worker that does not go ---------------------------------------------------------------------
@@ -535,14 +726,30 @@ async def test_a_starter_that_answers_is_not_late_for_a_worker_that_does_not_go(
 
 @of_two
 async def test_a_starter_that_does_not_answer_is_killed(stage: Stage) -> None:
-    channel, _ = await stage.up()
+    channels = await stage.up()
     starter = stage.starters[0]
-    channel.sendall(GARBAGE)
-    await stage.turn()
-    stage.wait(6.9)
+    for channel in channels:
+        channel.sendall(GARBAGE)
+        await stage.turn()
+        stage.wait(1.0)
+    stage.wait(4.9)
     assert (starter.pings, starter.killed) == (1, False)
     stage.wait(0.2)
     assert starter.killed
+
+
+@of_two
+async def test_a_starter_that_told_of_a_worker_has_all_its_time_for_the_next(stage: Stage) -> None:
+    channels = await stage.up()
+    starter = stage.starters[0]
+    for number, channel in enumerate(channels, 1):
+        channel.sendall(GARBAGE)
+        await stage.turn()
+        stage.wait(2.0)
+        assert starter.pings == number
+        starter.tell("exited", f"default-{number}", signal.SIGKILL)
+        stage.wait(10.0)
+    assert not starter.killed
 
 
 @of_two
