@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from snakepit_port.supervisor import pump as pumps
 from snakepit_port.supervisor.link import Link
 from snakepit_port.supervisor.pump import READ, Pump
+from snakepit_port.supervisor.starter import _Control
 from snakepit_port.wire.framing import Frame, Oversized, pack
+from snakepit_port.worker import starter_frames
 
 
 class Peer:
@@ -120,6 +122,8 @@ async def test_what_does_not_fit_is_written_when_there_is_room(
         await turn(pump)
         arrived += read_all(peer.theirs)
     assert arrived + read_all(peer.theirs) == sent
+    # Nobody is woken for room that is not needed.
+    assert not pump._poller.poll(0)
 
 
 async def test_a_paused_link_is_not_read(pump: Pump, peer: Peer) -> None:
@@ -130,6 +134,25 @@ async def test_a_paused_link_is_not_read(pump: Pump, peer: Peer) -> None:
     peer.link.pause(False)
     await pump.turn(math.inf)
     assert peer.received == [pack(b"one")]
+
+
+async def test_a_paused_link_is_not_read_though_its_peer_hung_up(pump: Pump, peer: Peer) -> None:
+    peer.link.send(bytes(2_000_000))
+    pump.flush()
+    peer.link.pause(True)
+    peer.theirs.sendall(pack(b"one"))
+    peer.theirs.close()
+    await turn(pump)
+    assert (peer.received, peer.closed) == ([], 0)
+    assert pump.out_bytes == 0
+
+
+async def test_what_a_closed_link_had_to_write_counts_no_more(pump: Pump, peer: Peer) -> None:
+    peer.link.send(bytes(2_000_000))
+    pump.flush()
+    assert pump.out_bytes == peer.link.out_bytes > 0
+    peer.link.close()
+    assert pump.out_bytes == peer.link.out_bytes == 0
 
 
 async def test_the_end_is_told_once_after_the_last_frames(pump: Pump, peer: Peer) -> None:
@@ -260,3 +283,81 @@ async def test_a_pump_works_where_there_is_no_epoll(monkeypatch: pytest.MonkeyPa
     assert peer.closed == 1
     peer.close()
     pump.close()
+
+
+# -- a link that passes descriptors along ----------------------------------------------------------
+
+
+class Control:
+    """The link to a starter, and the starter's end."""
+
+    def __init__(self, pump: Pump) -> None:
+        self.ours, self.theirs = socket.socketpair()
+        self.link = _Control(pump, self.ours, lambda _: None, lambda: None)
+
+    def close(self) -> None:
+        self.link.close()
+        self.ours.close()
+        self.theirs.close()
+
+
+@pytest.fixture
+def control(pump: Pump) -> Iterator[Control]:
+    control = Control(pump)
+    yield control
+    control.close()
+
+
+def is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+async def test_descriptors_travel_with_their_frame_and_are_closed_here(
+    pump: Pump, control: Control
+) -> None:
+    sent = [os.pipe() for _ in range(2)]
+    inodes = [os.fstat(fd).st_ino for fd, _ in sent]
+    control.link.send(pack(b"first"))
+    for number, fds in enumerate(sent):
+        control.link.send_with(pack(b"%d" % number), fds)
+    pump.flush()
+    assert not any(is_open(fd) for fds in sent for fd in fds)
+    assert control.theirs.recv(len(pack(b"first"))) == pack(b"first")
+    for number, inode in enumerate(inodes):
+        frame, got, _, _ = socket.recv_fds(control.theirs, 100, 4)
+        assert frame == pack(b"%d" % number)
+        assert [os.fstat(fd).st_ino for fd in got] == [inode, inode]
+        for fd in got:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("how", ["close", "finish", "the peer is gone"])
+async def test_descriptors_that_cannot_go_are_closed(
+    pump: Pump, control: Control, how: str
+) -> None:
+    early, late = os.pipe()
+    control.link.send(bytes(2_000_000))
+    control.link.send_with(pack(b"start"), (early,))
+    pump.flush()
+    assert is_open(early)
+    if how == "close":
+        control.link.close()
+    elif how == "finish":
+        control.link.finish()
+    else:
+        control.theirs.close()
+        await turn(pump)
+    assert not is_open(early)
+    control.link.send_with(pack(b"start"), (late,))
+    assert not is_open(late)
+
+
+async def test_nothing_is_sent_after_the_end(pump: Pump, control: Control) -> None:
+    control.link.finish()
+    control.link.send(pack(b"more"))
+    pump.flush()
+    assert read_all(control.theirs) == starter_frames.finish()
