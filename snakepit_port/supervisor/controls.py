@@ -46,8 +46,7 @@ class Controls:
     """Each call gets one `answer`, a frame, at once or when the workers that have a part in it have
     told that, or had the time to.
 
-    `reloaded` is called with a configuration that is in force now, and the pools that are leaving
-    for it.
+    `reloaded` is called with a configuration that is in force now, and the pools that leave.
     """
 
     def __init__(
@@ -218,7 +217,6 @@ class Controls:
 
     def _reload(self, args: Mapping[str, Any]) -> dict[str, Any]:
         self._refuse_while_stopping()
-        leaving = set(self._pools.leaving)
         try:
             file = args.get("file", self._config_path)
             config = configuration.load(args, file)
@@ -228,7 +226,7 @@ class Controls:
             done = self._pools.reconfigure(config)
         except ConfigError as exc:
             raise CallRefused("config", str(exc), problems=exc.as_term()) from None
-        self._reloaded(config, set(self._pools.leaving) - leaving)
+        self._reloaded(config, self._pools.leaving)
         converted = [change.as_term() for change in config.changes]
         left = [runner.settings for runner in self._pools.leaving]
         return {
