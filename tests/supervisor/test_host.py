@@ -286,6 +286,7 @@ def test_controls(scene: Scene) -> None:
     assert control("stats", []) == ("error", "bad_arguments")
     assert control("stats", {"pool": "three"}) == ("error", "unknown_pool")
     assert control("workers", {"pool": 3}) == ("error", "unknown_pool")
+    assert control("workers", {"pool": ["one"]}) == ("error", "unknown_pool")
     for worker in ("nobody", ["one-1"], {}):
         for name in ("recycle", "stacks"):
             assert control(name, {"worker": worker}) == ("error", "bad_arguments")
@@ -355,6 +356,22 @@ def test_nobody_waits_for_the_memory_of_workers(
         ("two-1", None),
     ]
     assert scene.host.next_due > MEMORY_PATIENCE
+
+
+def test_those_that_are_silent_are_reminded_until_there_is_no_more_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reminded: list[float] = []
+
+    def ask(runner: Any, gathering: Any, _only: str | None) -> None:
+        gathering.expect(runner.name, remind=lambda: reminded.append(round(scene.now, 1)))
+
+    monkeypatch.setattr(runners.Runner, "ask_stacks", ask)
+    assert scene.say(messages.control(9, "stacks", encode({"pool": "one"}))) == []
+    while not scene.link.sent:
+        scene.now = scene.host.next_due
+        scene.host.tick(scene.now)
+    assert (reminded, scene.now) == ([0.3, 0.6, 0.9], 1.0)
 
 
 def test_a_stop_waits_for_nobodys_memory(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -673,6 +690,19 @@ def test_pools_that_a_reload_adds_are_started_one_at_a_time(scene: Scene) -> Non
     scene.host.tick(scene.now)
     assert scene.host.pools.next_due == math.inf
     assert started() == ["one", "seven"]
+
+
+def test_a_pool_that_leaves_is_none_of_those_there_are_but_a_stop_waits_for_it(
+    scene: Scene,
+) -> None:
+    terms = configured("one", "two")
+    terms["pools"][1]["cancel_grace_period"] = "99s"
+    scene.say(messages.control(1, "reload", encode({"config": terms, "base_dir": "/"})))
+    scene.say(call(2, "two"))
+    ((_, _, value), *_) = scene.say(reload(3, "one"))
+    assert decode(value)["stop_time"] > 99_000
+    ((_, _, stats),) = scene.say(messages.control(4, "stats", encode({})))
+    assert list(decode(stats)["pools"]) == ["one"]
 
 
 def test_nothing_is_kept_of_a_pool_that_is_gone(scene: Scene) -> None:

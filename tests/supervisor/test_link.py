@@ -223,6 +223,17 @@ async def test_what_arrives_is_dated_when_it_came(
     theirs.close()
 
 
+async def test_the_end_of_a_pipe_is_told_to_who_waits_for_data(pump: Pump) -> None:
+    ours, theirs = os.pipe()
+    told: list[int] = []
+    pump.watch(ours, READ, told.append)
+    os.close(theirs)
+    await turn(pump)
+    assert [events & READ for events in told] == [READ]
+    pump.forget(ours)
+    os.close(ours)
+
+
 async def test_a_callback_may_take_another_ready_descriptor_away(pump: Pump) -> None:
     pairs = [socket.socketpair() for _ in range(2)]
     called = []

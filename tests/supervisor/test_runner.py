@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -722,6 +723,18 @@ async def test_a_starter_that_answers_is_not_late_for_a_worker_that_does_not_go(
     stage.wait(9.0)
     assert (starter.pings, starter.killed) == (5, False)
     assert stage.answers == {}
+
+
+async def test_one_that_broke_the_protocol_is_read_no_further(stage: Stage) -> None:
+    (channel,) = await stage.up()
+    channel.setblocking(False)
+    channel.send(GARBAGE)
+    await stage.turn()
+    while select.select([], [channel], [], 0)[1]:
+        channel.send(bytes(2**20))
+    await stage.turn()
+    with pytest.raises(BlockingIOError):
+        channel.send(bytes(2**20))
 
 
 @of_two

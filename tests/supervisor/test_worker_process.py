@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import socket
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from snakepit_port.pool import Worker
 from snakepit_port.supervisor.ledger import Ledger
 from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.worker_process import WorkerProcess
+from snakepit_port.wire import messages
 
 
 class FullPump(Pump):
@@ -92,3 +94,20 @@ def test_nothing_is_left_where_descriptors_cannot_be_waited_for(runner: Any, roo
         os.close(fd)
     process.close()
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_worker_reads_what_was_sent_before_the_end_and_its_slot_is_used_again(
+    runner: Any,
+) -> None:
+    source: Any = None
+    for number in range(2):
+        process = WorkerProcess(runner, source, Worker(f"default-{number}", 0.0), again=False)
+        assert process.slot == 0
+        process.link.send(messages.ping(number))
+        process.finish()
+        channel, *others = process.inherited
+        with socket.socket(fileno=channel) as theirs, theirs.makefile("rb") as said:
+            assert said.read() == messages.hello({}) + messages.ping(number)
+        for fd in others:
+            os.close(fd)
+        process.close()
