@@ -778,6 +778,18 @@ def test_the_host_is_read_no_further_than_calls_can_be_held(scene: Scene) -> Non
     assert not scene.link.paused
 
 
+def test_a_host_is_read_again_though_nothing_is_left_in_the_same_turn(scene: Scene) -> None:
+    large = ["x" * (MAX_FRAME_BYTES - 1000)]
+    scene.say(*(call(number, "one", large) for number in range(4)))
+    assert scene.link.paused
+    scene.host.received([messages.cancel(number) for number in range(4)])
+    # All that waited is written meanwhile.
+    for link in (scene.link, scene.process("one").link):
+        link.written()
+    scene.host.take_stock()
+    assert not scene.link.paused
+
+
 def test_a_host_that_was_held_for_long_is_read_and_calls_that_would_wait_are_refused(
     scene: Scene,
 ) -> None:
@@ -799,6 +811,11 @@ def test_a_host_that_was_held_for_long_is_read_and_calls_that_would_wait_are_ref
     assert event[:2] == ("event", "pool.saturated")
     assert (tag, id, error["type"]) == ("error", 5, "pool_saturated")
     assert "max_frame_bytes" in error["message"]
+    # So it is in pools that begin meanwhile.
+    scene.say(reload(7, "one", "two", "three"))
+    scene.host.tick(scene.now)
+    *_, (tag, id, error) = scene.say(call(8, "three"))
+    assert (tag, id, error["type"]) == ("error", 8, "pool_saturated")
     frames = scene.say(*map(messages.cancel, range(1, 4)))
     assert [frame[:2] for frame in frames] == [("error", id) for id in range(1, 4)]
     assert scene.say(call(6, "one", [1])) == []

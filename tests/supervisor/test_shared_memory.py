@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -321,6 +322,10 @@ def names_in(memory: SharedMemory) -> set[str]:
 def fill(memory: SharedMemory, *names: str) -> None:
     for name in names:
         (Path(memory.folder) / name).touch()
+
+
+def test_only_its_owner_sees_what_is_there(memory: SharedMemory) -> None:
+    assert stat.S_IMODE(os.stat(memory.folder).st_mode) == 0o700
 
 
 def test_a_dead_workers_unanswered_calls_are_swept(memory: SharedMemory) -> None:
