@@ -118,11 +118,9 @@ class Pools:
         return -math.inf if self._unstarted else math.inf
 
     def tick(self) -> None:
-        """Start the next of the pools, if one is left that was not stopped."""
+        """Start the next of the pools, if one is left."""
         if self._unstarted:
-            runner = self._unstarted.popleft()
-            if not runner.stopped:
-                runner.start()
+            self._unstarted.popleft().start()
 
     def _check(self, settings: SupervisorSettings) -> None:
         problems = [
