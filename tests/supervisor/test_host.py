@@ -705,6 +705,13 @@ def test_a_pool_that_leaves_is_none_of_those_there_are_but_a_stop_waits_for_it(
     assert list(decode(stats)["pools"]) == ["one"]
 
 
+def test_how_long_a_stop_may_take_is_what_was_read_last(scene: Scene) -> None:
+    terms = configured("one")
+    terms["supervisor"]["shutdown_grace_period"] = "77s"
+    scene.say(messages.control(1, "reload", encode({"config": terms, "base_dir": "/"})))
+    assert scene.host.pools.supervisor.shutdown_grace_period == 77.0
+
+
 def test_nothing_is_kept_of_a_pool_that_is_gone(scene: Scene) -> None:
     scene.say(*(call(id, "two", timeout=250) for id in range(3)))
     scene.say(reload(3, "one"))

@@ -149,6 +149,7 @@ def test_a_gathering_is_done_once_with_what_each_has_told() -> None:
     gathering = Gathering(1.0)
     tell_a, tell_b = gathering.expect("a"), gathering.expect("b")
     tell_a(1)
+    tell_a(9)
     gathering.begin(done.append)
     assert done == []
     tell_b(2)

@@ -88,6 +88,15 @@ def test_a_supervisor_that_has_got_the_process_id_of_another_is_another(stack: E
     assert [left.pid for left in find_leavings().processes] == [other.pid]
 
 
+def test_a_process_to_which_numbers_mean_something_else_is_spared(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, say: the supervisor that it has there cannot be found from here."""
+    other = sleeper(stack, {runs.MARK: DEAD_RUN})
+    monkeypatch.setattr(runs, "_namespaces", lambda pid: [str(pid == other.pid)])
+    assert find_leavings().processes == []
+
+
 @pytest.mark.parametrize("link", [None, "1"])
 def test_one_that_cannot_tell_when_it_began_is_found_by_its_process_id(
     stack: ExitStack, monkeypatch: pytest.MonkeyPatch, link: str | None
@@ -195,6 +204,18 @@ def test_a_folder_lives_with_who_holds_it(base: Path) -> None:
     assert (folder / "file").exists()
     os.close(held)
     assert find_leavings().folders == [folder]
+
+
+def test_a_folder_of_somebody_else_is_left(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = abandoned(base)
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid + 1)
+    assert find_leavings().folders == []
+
+
+def test_a_link_to_a_folder_is_not_held(base: Path) -> None:
+    (base / "link").symlink_to(abandoned(base))
+    with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
+        runs.hold(base / "link")
 
 
 def test_a_folder_is_left_to_its_host_for_a_while(base: Path) -> None:

@@ -77,6 +77,28 @@ def test_what_is_late_answers_nobody(scene: Scene) -> None:
     assert scene.told[2:] == ["asked\n"]
 
 
+@pytest.mark.parametrize("asked_again", ["before", "after"])
+def test_what_is_late_may_come_in_pieces(scene: Scene, asked_again: str) -> None:
+    scene.ask()
+    scene.says(b"the beginning,")
+    scene.stacks.give_up()
+    if asked_again == "before":
+        scene.ask()
+    scene.says(b"\n")
+    if asked_again == "after":
+        scene.ask()
+    scene.says(b"the end\n" + END + b"another\n" + END)
+    assert scene.told == ["the beginning,", "another\n"]
+
+
+def test_one_that_does_not_end_takes_no_more_than_stacks_do(scene: Scene) -> None:
+    scene.ask()
+    for _ in range(40):
+        scene.says(b"x" * 2**16)
+    scene.says(END)
+    assert scene.told == ["x" * 2**21]
+
+
 def test_of_one_that_ends_it_is_told_that(scene: Scene) -> None:
     scene.ask()
     scene.stacks.close()
