@@ -700,7 +700,10 @@ def test_a_pool_that_leaves_is_none_of_those_there_are_but_a_stop_waits_for_it(
     scene.say(messages.control(1, "reload", encode({"config": terms, "base_dir": "/"})))
     scene.say(call(2, "two"))
     ((_, _, value), *_) = scene.say(reload(3, "one"))
-    assert decode(value)["stop_time"] > 99_000
+    (leaving,) = scene.host.pools.leaving
+    seconds = scene.host.pools.supervisor.shutdown_grace_period
+    seconds += 99 + leaving.settings.worker_shutdown_grace_period
+    assert decode(value)["stop_time"] == 1000 * seconds
     ((_, _, stats),) = scene.say(messages.control(4, "stats", encode({})))
     assert list(decode(stats)["pools"]) == ["one"]
 
@@ -716,6 +719,7 @@ def test_nothing_is_kept_of_a_pool_that_is_gone(scene: Scene) -> None:
     scene.say(*(call(id, "two", timeout=250) for id in range(3)))
     scene.say(reload(3, "one"))
     (runner,) = scene.host.pools.leaving
+    assert scene.host.next_due == 0.25
     scene.say(*map(messages.cancel, range(3)))
     (worker,) = runner.machine.workers.values()
     runner.perform(runner.machine.worker_gone(worker, scene.now, started=1, error={}))

@@ -346,6 +346,22 @@ async def test_descriptors_travel_with_their_frame_and_are_closed_here(
             os.close(fd)
 
 
+async def test_descriptors_go_once_though_their_frame_goes_in_parts(
+    pump: Pump, control: Control
+) -> None:
+    first, last = os.pipe()
+    frames = [bytes(2_000_000), pack(b"last")]
+    control.link.send_with(frames[0], (first,))
+    control.link.send_with(frames[1], (last,))
+    arrived = b""
+    while control.link.out_bytes:
+        await turn(pump)
+        arrived += read_all(control.theirs)
+    assert arrived + read_all(control.theirs) == b"".join(frames)
+    assert not is_open(first)
+    assert not is_open(last)
+
+
 @pytest.mark.parametrize("how", ["close", "finish", "the peer is gone"])
 async def test_descriptors_that_cannot_go_are_closed(
     pump: Pump, control: Control, how: str

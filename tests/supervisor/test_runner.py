@@ -405,6 +405,9 @@ async def test_a_starter_of_before_ends_when_the_last_of_its_workers_is_gone(
     before.tell(how, "default-1", why)
     assert before.finished
     assert not stage.starters[-1].finished
+    # It waits for nothing but the kernel.
+    stage.wait(2.0)
+    assert (before.pings, before.killed) == (0, True)
 
 
 async def test_a_worker_that_has_told_what_it_has_is_not_asked_again(stage: Stage) -> None:
