@@ -326,9 +326,18 @@ async def test_no_worker_says_that_it_is_another_process(stage: Stage) -> None:
     assert [worker["os_pid"] for worker in stage.runner.workers()] == [1001]
 
 
-async def test_calls_of_one_that_is_unwell_are_told_that_it_went(stage: Stage) -> None:
+@pytest.mark.parametrize("drains", [False, True])
+async def test_calls_of_one_that_is_unwell_are_told_that_it_went(
+    stage: Stage, drains: bool
+) -> None:
     (channel,) = await stage.up()
     stage.call(1)
+    if drains:
+        assert stage.reconfigure(adapter="b") == "replaced"
+        successors = stage.starters[1].workers
+        stage.starters[1].tell("started", *successors, 2001)
+        next(iter(successors.values())).sendall(messages.hello({}) + messages.ready({}))
+        await stage.turn()
     channel.sendall(messages.failed({"type": "exception", "message": "no health"}))
     await stage.turn()
     stage.starters[0].tell("exited", "default-1", 1 << 8)
@@ -661,9 +670,12 @@ async def test_a_starter_that_goes_while_its_pool_stops_has_no_successor(stage: 
     stage.runner.start()
     (starter,) = stage.starters
     starter.tell("hello", {})
+    # Whose worker is kept for it.
+    stage.call(1)
     stage.runner.stop(60.0)
     starter.go()
     assert len(stage.starters) == 1
+    assert stage.answers == {1: "shutting_down"}
     assert stage.runner.stopped
 
 
