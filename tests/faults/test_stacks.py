@@ -87,9 +87,12 @@ async def test_to_ask_for_them_ends_no_worker(command: str, settings: dict[str, 
     async with open_host(terms) as host, trio.open_nursery() as nursery:
         await host.await_ready()
         nursery.start_soon(goes_on, host, command)
-        for _ in range(300):
+        # Of a machine that is busy with other things some come too late to be told.
+        told = 0
+        while told < 300:
             (text,) = (await host.stacks()).values()
-            assert "most recent call first" in text
+            told += "most recent call first" in text
+            assert "has ended" not in text
         assert (await host.stats())["worker_crashes"] == 0
         nursery.cancel_scope.cancel()
 
