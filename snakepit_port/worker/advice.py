@@ -96,7 +96,8 @@ def _is_closed(folder: str) -> bool:
         os.stat(folder)
     except OSError as exc:
         return isinstance(exc, PermissionError)
-    return not os.access(folder, os.R_OK | os.X_OK)
+    # What is no folder may be a zip file.
+    return not os.access(folder, os.R_OK | os.X_OK if os.path.isdir(folder) else os.R_OK)
 
 
 def no_command(adapter: str, classes: list[str]) -> str:

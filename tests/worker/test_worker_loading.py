@@ -8,6 +8,7 @@ import re
 import sys
 import time
 import tokenize
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -496,6 +497,15 @@ def test_a_folder_that_may_not_be_read_is_told_for_where_a_module_may_be(
         monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
     may_be = f"; it may be in {folder}, which user {os.geteuid()} may not read. If it is yours: "
     assert f"No module named 'no_such'{may_be}" in refused("no_such")
+
+
+def test_a_zip_file_is_not_taken_for_a_folder_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "lib.zip", "w") as file:
+        file.writestr("hello.py", "")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "lib.zip")])
+    assert "may not read" not in refused("no_such")
 
 
 @pytest.mark.parametrize("adapter", ["package.other", "package.importing"])

@@ -41,12 +41,8 @@ defmodule SnakepitPort.Call do
         Span.stop(span, {kind, reason, __STACKTRACE__})
         :erlang.raise(kind, reason, __STACKTRACE__)
     else
-      {:ok, _} = answer ->
-        Span.stop(span, :ok)
-        answer
-
-      {:error, _} = answer ->
-        Span.stop(span, answer)
+      answer ->
+        Span.stop(span, with({:ok, _} <- answer, do: :ok))
         answer
     end
   end

@@ -191,7 +191,8 @@ defmodule SnakepitPort.Tools do
         # double with each tool that it passes.
         %Error{} when kind == :error ->
           message = "** (SnakepitPort.Error) #{Error.headline(reason)}"
-          {:error, %{failed(message) | traceback: "#{reason.traceback}#{stacktrace}"}}
+          where = Enum.join(List.wrap(reason.traceback) ++ [stacktrace], "\n")
+          {:error, %{failed(message) | traceback: where}}
 
         _ ->
           banner = Exception.format_banner(kind, reason, __STACKTRACE__)
