@@ -69,7 +69,9 @@ class Outgoing:
             self._is_inside = True
             try:
                 self._channel.sendall(out)
-            except OSError:
+            except ConnectionError:
+                # The peer is gone, as each is told that writes. Not any OSError: handlers of alarms
+                # raise TimeoutError, which is one.
                 self._is_inside = False
                 raise
             self._is_inside = False

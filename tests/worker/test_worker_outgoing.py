@@ -58,11 +58,12 @@ def test_what_a_signal_handler_says_does_not_get_into_a_frame() -> None:
     assert channel.outgoing.waiting == [b"of the handler"]
 
 
-def test_nothing_follows_a_part_of_a_frame() -> None:
+@pytest.mark.parametrize("raises", [KeyboardInterrupt, TimeoutError])
+def test_nothing_follows_a_part_of_a_frame(raises: type[BaseException]) -> None:
     channel = Rung()
     channel.outgoing.put(b"a frame")
-    channel.raises = KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt):
+    channel.raises = raises
+    with pytest.raises(raises):
         channel.outgoing.flush()
     channel.raises = None
     channel.outgoing.put(b"a last one")
