@@ -57,7 +57,8 @@ class Call:
 
     `queue_due` is when it has waited for its `queue_timeout`, be it in the queue or at a worker.
 
-    It `is_recalled` once its worker was asked to give it back if it has not begun it.
+    `recall_due` is when its worker may be asked to give it back, if it has not begun it: `-inf`
+    before it was asked, `inf` when it was asked for the last time.
 
     `sequence` is its place among all calls that its worker was sent, from 0; `running_since` is
     when that took it up, as far as the pool can tell.
@@ -72,10 +73,10 @@ class Call:
         "frame",
         "granted",
         "id",
-        "is_recalled",
         "queue_due",
         "queue_timeout",
         "queue_timer",
+        "recall_due",
         "running_since",
         "sequence",
         "session",
@@ -106,7 +107,7 @@ class Call:
         self.session_id = session
         self.session: Session | None = None
         self.attempt = 1
-        self.is_recalled = False
+        self.recall_due = -math.inf
         self.state = QUEUED
         self.worker: Worker | None = None
         self.sequence = 0
@@ -116,6 +117,11 @@ class Call:
         self.queue_due = math.inf
         self.deadline_timer: Timer | None = None
         self.queue_timer: Timer | None = None
+
+    @property
+    def is_recalled(self) -> bool:
+        """Whether its worker was asked to give it back."""
+        return self.recall_due > -math.inf
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.command} {self.state.value}>"

@@ -63,8 +63,8 @@ class Recalling:
         self._timer = None if due == math.inf else timers.at(due, self._look)
 
     def _look(self, _: None, now: float) -> None:
-        """Ask every worker that has answered nothing for too long for what waits there, once, and
-        look again when the next one may have, or a call has waited for too long."""
+        """Ask every worker that has answered nothing for too long for what waits there, and look
+        again when the next one may have, or a call has waited for too long."""
         next_due = math.inf
         if self._roster.judges_speed and self._standing.takes_calls:
             grows, serving = self._scaling.may_grow, self._roster.serving()
@@ -85,7 +85,8 @@ class Recalling:
         due = worker.busy_since + STALL_SECONDS
         if due > now:
             return due
-        if not (waiting := self._waiting(worker)):
+        waiting = self._waiting(worker)
+        if not waiting:
             return math.inf
         # As often as a worker that goes on is seen to.
         soon = now + OVERDUE_SECONDS
@@ -93,21 +94,25 @@ class Recalling:
             return soon
         recalled, next_due = [], soon if has_others and not goes_on else math.inf
         for call in waiting:
-            if call.queue_due <= now or (
+            if call.queue_due > now and not (
                 has_others and goes_on and not self._sessions.is_tied(call)
             ):
-                call.is_recalled = True
-                recalled.append(call)
-            else:
                 next_due = min(next_due, call.queue_due)
+                continue
+            if call.recall_due <= now:
+                # Twice in all: a signal that comes just before a command waits in C does not end
+                # that wait (`Withdrawal`).
+                call.recall_due = math.inf if call.is_recalled else now + STALL_SECONDS
+                recalled.append(call)
+            next_due = min(next_due, call.recall_due)
         if recalled:
             self._record.effects.append(Recall(worker, recalled))
         return next_due
 
     def _waiting(self, worker: Worker) -> list[Call]:
-        """The calls that wait there, and were not asked for."""
+        """The calls that wait there, and may be asked for."""
         return [
             call
             for call in islice(worker.calls.values(), worker.capacity, None)
-            if call.state is SENT and not call.is_recalled
+            if call.state is SENT and call.recall_due < math.inf
         ]

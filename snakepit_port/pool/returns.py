@@ -6,6 +6,7 @@ others wait again, at the front, for they had already waited their turn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -106,7 +107,7 @@ class Returns:
         self._requeue(call, now)
 
     def _requeue(self, call: Call, now: float) -> None:
-        call.is_recalled = False
+        call.recall_due = -math.inf
         if not self._standing.refuse_if_unavailable(call):
             self._queue.add_first(call)
             self._scaling.call_waits(now)

@@ -433,7 +433,7 @@ def test_a_call_that_comes_back_when_the_worker_of_its_session_is_gone_is_told()
     (other,) = (worker for worker in pool.workers if worker is not slow)
     pool.wait(STALL_SECONDS)
     pool.answer(other)
-    pool.wait(2 * STALL_SECONDS)
+    pool.wait(STALL_SECONDS)
     assert pool.recalled == [(slow.id, [call.id])]
     reload(pool, replaces=False, affinity="strict_queue")
     assert pool.call("c", session="s").worker is other

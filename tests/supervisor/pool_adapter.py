@@ -133,8 +133,13 @@ def slow(gate: str) -> int:
 
 
 @command
-def moody(gate: str | None) -> int:
-    """Takes no time, or as `slow` does."""
+def moody(gate: str | None, misses_a_signal: bool = False) -> int:
+    """Takes no time, or as `slow` does.
+
+    It can miss one signal, as a command does that begins to wait in C when that has just come."""
+    if misses_a_signal:
+        noticed = signal.getsignal(signal.SIGURG)
+        signal.signal(signal.SIGURG, lambda *_: signal.signal(signal.SIGURG, noticed))
     return fast() if gate is None else slow(gate)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from snakepit_port.config.model import MIN_FRAME_BYTES
 from snakepit_port.harness import CallError, Host, open_host
@@ -546,6 +547,23 @@ async def test_what_waits_behind_a_stall_goes_to_whoever_is_free(tmp_path: Path)
             writer = await trio.to_thread.run_sync(os.open, gate, os.O_WRONLY)
             os.close(writer)
         assert len(answered) == 9
+
+
+async def test_a_worker_that_missed_the_signal_is_asked_again(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    async with open_host(pools(pool(queue_timeout="0.1s"))) as host:
+        await host.await_ready()
+        for _ in range(20):
+            await host.call(None, "moody", [None])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.call, None, "moody", [str(gate), True])
+            # What comes next is sent after it.
+            await trio.testing.wait_all_tasks_blocked()
+            error = await failure_of(lambda: host.call(None, "moody", [None]))
+            assert error.type == "queue_timeout"
+            writer = await trio.to_thread.run_sync(os.open, gate, os.O_WRONLY)
+            os.close(writer)
 
 
 async def test_no_fast_call_waits_behind_a_slow_one(tmp_path: Path) -> None:
