@@ -85,8 +85,6 @@ class _Lane(Serving):
         self._early_credit = 0
         self._armed = False
         self._interrupted = False
-        #: Whether it is about its call, where that is looked at.
-        self.inside = False
         self._woken = threading.Lock()
         self._woken.acquire()
         self._thread = threading.Thread(target=self._live, name=f"lane-{number}", daemon=True)
@@ -124,6 +122,11 @@ class _Lane(Serving):
         except BaseException:
             self._worker.give_up()
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether its command runs, or is a generator that has yet to end."""
+        return self._serves is not None or self._stream is not None
+
     def forget(self) -> None:
         # Others may have held what it had.
         self._lock, self._arming = self._worker.lock, threading.Lock()
@@ -139,8 +142,8 @@ class _Lane(Serving):
     # -- one command -------------------------------------------------------------------------------
 
     def _begin(self, id: int) -> None:
-        self._worker.entering(self)
         self._serves = id
+        self._worker.entering(self)
         self._arm()
 
     def _arm(self) -> None:
@@ -314,7 +317,6 @@ class ThreadedRuntime(Runtime):
             if lane.id is not None and self._holders.get(lane.id) is lane:
                 del self._holders[lane.id]
             lane.id = None
-            lane.inside = False
             if not self._queue:
                 if lane not in self._idle:
                     self._idle.append(lane)
@@ -387,8 +389,7 @@ class ThreadedRuntime(Runtime):
         if not self._checks or self._thread_safe:
             return
         with self.lock:
-            lane.inside = True
-            others = [other for other in self._lanes if other.inside and other is not lane]
+            others = [other for other in self._lanes if other.is_inside and other is not lane]
             if not self._checks or not others:
                 return
             # Once: more of the same says nothing more.

@@ -336,6 +336,24 @@ def test_checks_report_what_is_not_safe_once(start: Start) -> None:
     assert reports[2]["commands"] == ["meet", "meet"]
 
 
+def test_a_call_that_was_answered_runs_no_more(start: Start, fifo: Fifo) -> None:
+    """Though the thread that had it has not gone on yet."""
+    worker = start(threads=2, thread_safety_checks=True).ready()
+    worker.call("linger", fifo.path)
+    assert worker.call("add", 1) == 2
+    fifo.release()
+    reports = [about for name, about in worker.events if name == "worker.thread_safety"]
+    assert [about["kind"] for about in reports] == ["undeclared"]
+
+
+def test_what_runs_beside_a_stream_that_waits_for_credit_is_reported(start: Start) -> None:
+    worker = start(threads=2, thread_safety_checks=True).ready()
+    assert worker.chunk(worker.begin_stream(1, "counted", 3)) == 0
+    assert worker.call("add", 1) == 2
+    reports = [about for name, about in worker.events if name == "worker.thread_safety"]
+    assert [about.get("commands") for about in reports] == [None, ["counted", "add"]]
+
+
 def test_nothing_is_reported_without_checks(start: Start) -> None:
     worker = start().ready()
     answers(worker, [worker.begin("meet", 2) for _ in range(2)])
