@@ -29,7 +29,8 @@ With --json errors are JSON on stdout, too: {"ok": false, "problems": [...]} for
 text on stderr.
 
 The exit status is 0, also where there is nothing to convert, 78 if OLD is wrong, 64 for wrong usage
-and 1 if NEW cannot be written.
+and 1 if NEW cannot be written, or is in another folder and there is nothing to convert: relative
+paths would start there.
 """
 
 _OURS = "is a configuration of snakepit-port already"
