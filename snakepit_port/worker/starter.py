@@ -62,8 +62,8 @@ class Starter:
         self._shm_folder: str | None = None
         #: Workers have what the supervisor was started with: nohup(1) has it ignored.
         self._hangup = signal.getsignal(signal.SIGHUP)
-        self._wake, self._woken = os.pipe()
-        for fd in (self._wake, self._woken):
+        self._woken, self._wake = os.pipe()
+        for fd in (self._woken, self._wake):
             os.set_blocking(fd, False)
 
     def run(self) -> int:
@@ -72,13 +72,13 @@ class Starter:
         self._handle_signals()
         poll = select.poll()
         poll.register(self._control.fileno(), select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
         status = 0
         while True:
             ready = {fd for fd, _ in poll.poll()}
-            if self._wake in ready:
+            if self._woken in ready:
                 with suppress(BlockingIOError):
-                    os.read(self._wake, 4096)
+                    os.read(self._woken, 4096)
                 self._reap()
             if self._control.fileno() in ready:
                 done = self._receive()
@@ -98,7 +98,7 @@ class Starter:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         # Workers inherit the mask, and are interrupted and asked with the others.
         handled = {signal.SIGCHLD, signal.SIGURG, STACKS_SIGNAL, STACKS_FROM_C}
         signal.pthread_sigmask(signal.SIG_UNBLOCK, handled)
@@ -219,7 +219,7 @@ class Starter:
             channel, out, err, stacks = fds
             os.dup2(out, 1)
             os.dup2(err, 2)
-            for fd in (out, err, self._wake, self._woken, *itertools.chain(*self._fds)):
+            for fd in (out, err, self._woken, self._wake, *itertools.chain(*self._fds)):
                 os.close(fd)
             self._control.close()
             if self._spawn:
