@@ -56,8 +56,6 @@ class Interpreter:
     implementation: str
     free_threading_build: bool
     gil_enabled: bool
-    prefix: str
-    base_prefix: str
     virtual_environment: str | None
     distributions: Mapping[str, str]
 

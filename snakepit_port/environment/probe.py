@@ -13,7 +13,6 @@ from typing import Dict, Optional
 
 def main() -> None:
     version = ".".join(map(str, sys.version_info[:3]))
-    base_prefix = getattr(sys, "base_prefix", sys.prefix)
     found = {
         "executable": sys.executable,
         "version": version,
@@ -21,17 +20,15 @@ def main() -> None:
         "implementation": platform.python_implementation(),
         "free_threading_build": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
         "gil_enabled": bool(getattr(sys, "_is_gil_enabled", lambda: True)()),
-        "prefix": sys.prefix,
-        "base_prefix": base_prefix,
-        "virtual_environment": virtual_environment(base_prefix),
+        "virtual_environment": virtual_environment(),
         "distributions": distributions(),
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
 
-def virtual_environment(base_prefix: str) -> Optional[str]:
+def virtual_environment() -> Optional[str]:
     """Its folder, or None. To Python conda's are no virtual environments; to people they are."""
-    if sys.prefix != base_prefix:
+    if sys.prefix != sys.base_prefix:
         return sys.prefix
     if os.path.isdir(os.path.join(sys.prefix, "conda-meta")):
         return sys.prefix

@@ -209,8 +209,6 @@ def test_interpreters_that_run_no_worker(folder: Path, python: str, says: str) -
             "version_info": [3, 8, 18],
             "free_threading_build": False,
             "gil_enabled": True,
-            "prefix": "/usr",
-            "base_prefix": "/usr",
             "virtual_environment": None,
             "distributions": {},
         }
