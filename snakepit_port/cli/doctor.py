@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from snakepit_port import __version__
 from snakepit_port.cli.printing import DIM, GREEN, RED, YELLOW, paint, print_json
-from snakepit_port.cli.statuses import BAD_CONFIG
+from snakepit_port.cli.statuses import BAD_CONFIG, FAILED
 from snakepit_port.printable import shown
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ examples:
 
 The exit status is 0 if every pool would start, 1 if not, 78 if the configuration is wrong.
 """
-
-WOULD_NOT_START = 1
 
 _COLOURS = {"ok": GREEN, "note": DIM, "warning": YELLOW, "failure": RED}
 
@@ -84,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.json and finding.for_people:
             _print(finding)
         if finding.level == "failure":
-            status = BAD_CONFIG if finding.subject == "configuration" else WOULD_NOT_START
+            status = BAD_CONFIG if finding.subject == "configuration" else FAILED
     problems = [finding.problem for finding in findings if finding.problem]
     if args.json:
         wrong = {"problems": problems} if problems else {}
