@@ -12,6 +12,7 @@ import trio
 
 from snakepit_port.harness.reports import CallError
 from snakepit_port.wire import DecodeError, EncodeError, decode, encode, messages
+from snakepit_port.wire.framing import HEADER_BYTES
 
 #: A function that a command may have run. One that is not async runs on a thread of its own.
 Tool = Callable[..., Any]
@@ -71,10 +72,11 @@ class Tools:
     async def _answer(self, call_id: int, number: int, name: str, args: bytes) -> bytes:
         try:
             frame = messages.tool_result(call_id, number, await self._result(name, args))
-            if len(frame) - 4 > self.max_frame_bytes:
+            size = len(frame) - HEADER_BYTES
+            if size > self.max_frame_bytes:
                 raise _Refusal(
                     "frame_too_large",
-                    f"its result takes a frame of {len(frame) - 4} bytes, over max_frame_bytes"
+                    f"its result takes a frame of {size} bytes, over max_frame_bytes"
                     f" ({self.max_frame_bytes})",
                 )
         except _Refusal as exc:

@@ -11,6 +11,7 @@ from snakepit_port import adapter, wire
 from snakepit_port.adapter import ToolError
 from snakepit_port.bulk.files import HOST, FileReader
 from snakepit_port.wire import messages
+from snakepit_port.wire.framing import HEADER_BYTES
 from snakepit_port.wire.grammar import LOG_LEVELS, MAX_LINE_CHARS
 from snakepit_port.worker.held_signals import with_signals_held
 from snakepit_port.worker.outgoing import LateWriter
@@ -148,7 +149,7 @@ class Line:
         return serving
 
     def _check_size(self, frame: bytes, what: str) -> None:
-        size = len(frame) - 4
+        size = len(frame) - HEADER_BYTES
         if size > self._max_frame_bytes:
             raise ValueError(
                 f"{what} would take a frame of {size} bytes, over max_frame_bytes"

@@ -10,6 +10,7 @@ from snakepit_port import wire
 from snakepit_port.adapter import CallCancelled
 from snakepit_port.bulk.files import HOST, FileReader, Folder
 from snakepit_port.wire import messages
+from snakepit_port.wire.framing import HEADER_BYTES
 from snakepit_port.worker.exceptions import exception_name, text_of, traceback_text
 from snakepit_port.worker.fitting import ENVELOPE_BYTES, fit
 from snakepit_port.worker.loading import Adapter, Command, LoadError
@@ -105,7 +106,7 @@ class Answers:
                 wire.encode(value, writer=writer),
                 None if writer is None else writer.names,
             )
-            if len(frame) - 4 <= self._max_frame_bytes:
+            if len(frame) - HEADER_BYTES <= self._max_frame_bytes:
                 return frame
             message = f"the result of {command!r} {self._too_large(frame)}; return less"
             message = f"{message}, or raise it{self._left_out()}"
@@ -128,13 +129,13 @@ class Answers:
             frame = messages.chunk(id, wire.encode(value))
         except wire.EncodeError as exc:
             raise Refusal("encode", f"a chunk of {command!r} has no term: {exc}") from None
-        if len(frame) - 4 > self._max_frame_bytes:
+        if len(frame) - HEADER_BYTES > self._max_frame_bytes:
             message = f"a chunk of {command!r} {self._too_large(frame)}; yield less at once"
             raise Refusal("frame_too_large", f"{message}, or raise it")
         return frame
 
     def _too_large(self, frame: bytes) -> str:
-        size = len(frame) - 4
+        size = len(frame) - HEADER_BYTES
         return f"takes a frame of {size} bytes, over max_frame_bytes ({self._max_frame_bytes})"
 
     def _left_out(self) -> str:
@@ -197,7 +198,7 @@ class Answers:
 
     def _error(self, id: int, error: dict[str, Any]) -> bytes:
         frame = messages.error(id, error)
-        if len(frame) - 4 <= self._max_frame_bytes:
+        if len(frame) - HEADER_BYTES <= self._max_frame_bytes:
             return frame
         return messages.error(id, fit(error, self._surely_fits))
 

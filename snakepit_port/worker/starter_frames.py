@@ -22,7 +22,7 @@ from typing import Any
 
 from snakepit_port import wire
 from snakepit_port.wire import Atom
-from snakepit_port.wire.framing import pack
+from snakepit_port.wire.framing import HEADER_BYTES, pack
 
 #: They are small: names, numbers, and a preload's traceback.
 MAX_FRAME_BYTES = 1024 * 1024
@@ -101,7 +101,7 @@ def parse(frame: bytes, tags: Container[str]) -> tuple[Any, ...]:
     """A frame as a tuple, its tag as `str`. Raises `ValueError` if it is none of those above that
     has one of these tags."""
     try:
-        term = wire.decode(frame[4:])
+        term = wire.decode(frame[HEADER_BYTES:])
     except wire.DecodeError as exc:
         raise ValueError(f"a frame that is no term: {exc}") from None
     if isinstance(term, tuple) and term and isinstance(term[0], str):
