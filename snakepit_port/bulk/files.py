@@ -18,7 +18,7 @@ from typing import Any
 
 from snakepit_port.bulk import arrays, pages
 from snakepit_port.wire import DecodeError
-from snakepit_port.wire.bulk import FILE_NAME
+from snakepit_port.wire.bulk import FILE_PATTERN
 
 #: Names begin with their writer's: the host's, or one that the supervisor gave to a worker.
 HOST = "h"
@@ -33,7 +33,7 @@ class Folder:
 
     def __init__(self, path: str, writer: str, threshold: int, max_bytes: int) -> None:
         self.path = path
-        self.name = writer
+        self.writer_name = writer
         self.threshold = threshold
         self.max_bytes = max_bytes
 
@@ -58,7 +58,7 @@ class Folder:
     def discard(self, names: Iterable[str]) -> None:
         """Remove files, as far as they are there."""
         for name in names:
-            if FILE_NAME.fullmatch(name):
+            if FILE_PATTERN.fullmatch(name):
                 with suppress(OSError):
                     os.unlink(f"{self.path}/{name}")
 
@@ -69,7 +69,7 @@ class Folder:
 
 def files_in(path: str) -> list[str]:
     """The names of a folder's files; of others that somebody put there, none."""
-    return [name for name in os.listdir(path) if FILE_NAME.fullmatch(name)]
+    return [name for name in os.listdir(path) if FILE_PATTERN.fullmatch(name)]
 
 
 def remove_folder(path: str) -> None:
@@ -96,7 +96,7 @@ class FileWriter:
     def write(self, data: bytes | memoryview) -> str | None:
         """A new file with these bytes (a memoryview's format is B); None if there is no room."""
         folder = self._folder
-        name = f"{folder.name}-{self._call}-{len(self.names)}-{len(data)}"
+        name = f"{folder.writer_name}-{self._call}-{len(self.names)}-{len(data)}"
         path = f"{folder.path}/{name}"
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

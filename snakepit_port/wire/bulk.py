@@ -11,10 +11,10 @@ import sys
 from math import prod
 from typing import Any, NamedTuple, Protocol
 
-#: The name of a file: who wrote it (the host, or a worker by its number), for which call, which of
-#: that call's files it is, and its size in bytes. It is a name in the run's folder, and nothing
-#: that matches leads out of it.
-FILE_NAME = re.compile(r"(?:h|w[0-9]{1,9})-[0-9]{1,19}-[0-9]{1,9}-[1-9][0-9]{0,12}", re.ASCII)
+#: A file's name: who wrote it (the host, or a worker by its number), for which call, which of that
+#: call's files it is, and its size in bytes. It is a name in the run's folder, and nothing that
+#: matches leads out of it.
+FILE_PATTERN = re.compile(r"(?:h|w[0-9]{1,9})-[0-9]{1,19}-[0-9]{1,9}-[1-9][0-9]{0,12}", re.ASCII)
 
 #: Types of a tensor's elements, as Nx names them, and what the buffer protocol calls those that it
 #: knows (the `struct` module's letters; `Zf` and `Zd` are NumPy's).
@@ -65,7 +65,7 @@ class Reader(Protocol):
     views: bool
 
     def read(self, name: str) -> Any:
-        """The bytes of a file whose name matches `FILE_NAME`."""
+        """The bytes of a file whose name matches `FILE_PATTERN`."""
 
     def array(self, type: tuple[str, int], shape: tuple[int, ...], data: bytes | str) -> Any:
         """The value of a tensor that lies in the term, or in a file of that name. Type, shape and

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from .bulk import FILE_NAME as FILE_PATTERN
-from .bulk import MAX_DIMENSIONS, TYPES, Reader, Tensor, tensor_bytes
+from .bulk import FILE_PATTERN, MAX_DIMENSIONS, TYPES, Reader, Tensor, tensor_bytes
 from .etf_parts import fail, i32, read_atom, truncated, u32
 from .tags import (
     ATOM,
