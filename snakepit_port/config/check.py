@@ -247,12 +247,10 @@ def _check_together(pool: Mapping[str, Any], known_profiles: list[str], at: At) 
     """What no setting shows alone. Settings that are wrong by themselves are passed over."""
     valid: Any = None
     profile = pool.get("worker_profile", "process")
-    at_profile = at.child("worker_profile")
-    if not isinstance(profile, str) or profile in known_profiles:
-        pass
-    elif profile:
+    if isinstance(profile, str) and profile and profile not in known_profiles:
         hint = did_you_mean(profile, known_profiles) or "profiles are defined under profiles.NAME"
-        valid = at_profile.wrong(f"no profile is named {found(profile)}", hint)
+        message = f"no profile is named {found(profile)}"
+        valid = at.child("worker_profile").wrong(message, hint)
     pool_size, min_workers = pool.get("pool_size"), pool.get("min_workers")
     if type(pool_size) is int and type(min_workers) is int and min_workers > pool_size > 0:
         valid = at.child("min_workers").wrong(

@@ -54,14 +54,14 @@ class Keys:
 
 def read_keys(tree: Mapping[str, Any]) -> Keys:
     """Everything in *tree*, in its order."""
+    source, reader = tree, _Reader(())
     wrapped = tree.get(WRAPPER)
-    reader = _Reader((WRAPPER,)) if isinstance(wrapped, Mapping) else _Reader(())
     if isinstance(wrapped, Mapping):
+        source, reader = wrapped, _Reader((WRAPPER,))
         for key in tree:
             if key != WRAPPER:
                 hint = f"everything belongs into {WRAPPER}, or nothing"
                 reader.mistakes.append(((key,), "unknown setting", hint))
-    source = wrapped if isinstance(wrapped, Mapping) else tree
     reader.read(source)
     pools = source.get("pools")
     count = len(pools) if isinstance(pools, list) else 0

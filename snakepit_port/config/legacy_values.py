@@ -113,12 +113,13 @@ def split_arguments(value: Any) -> tuple[Mapping[str, Any], str]:
     match as_table(value):
         case {"python_module": str(named)} | {"adapter_module": str(named)}:
             return {"adapter": adapter(named)}, ""
-    if value == [] or not _is_command_line(value):
-        return ({"adapter_args": value}, "") if value != [] else ({}, "it is empty")
+    if value == []:
+        return {}, "it is empty"
+    if not _is_command_line(value):
+        return {"adapter_args": value}, ""
     settings: dict[str, Any] = {}
     left_out = []
-    words = _words(value)
-    for option, argument in words:
+    for option, argument in _words(value):
         if option == "--adapter" and argument is not None:
             settings["adapter"] = adapter(argument)
         elif option == "--max-workers" and re.fullmatch("[1-9][0-9]{0,2}", argument or ""):
