@@ -420,13 +420,11 @@ class Runner:
                 self._could_not_start(process.worker, said[2])
 
     def _worker_exited(self, process: WorkerProcess, wait_status: int | None) -> None:
-        # What it wrote before it died counts: answers, and the last words.
+        # What it wrote before it died counts: answers, and, as it is closed, the last words.
         process.link.drain()
         if self._processes.pop(process.worker.id, None) is None:
             return
         process.source.has_told(process.worker.id)
-        process.stdout.close()
-        process.stderr.close()
         started = self.ledger.started(process.slot)
         process.close()
         error, status = process.obituary(wait_status)
