@@ -6,6 +6,15 @@
 
 `open_host` starts a supervisor the way a BEAM does: as a child with a pipe on its stdin and one on
 its stdout. `host_over` speaks the same protocol over any Trio stream.
+
+opening.py  how a host comes by its supervisor, and lets go of it
+host.py     what a host can do: the public methods
+link.py     frames, and who waits for which answer
+process.py  the supervisor as a child process
+pools.py    which pools are still starting
+stream.py   a stream call as its consumer sees it
+tools.py    functions that commands have it run
+reports.py  errors, events, log lines and frames, as they are handed out
 """
 
 from __future__ import annotations

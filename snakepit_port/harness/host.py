@@ -149,7 +149,7 @@ class Host(Link):
         return stats
 
     async def workers(self, pool: str | None = None) -> list[dict[str, Any]]:
-        """The workers of all pools, or of one (SPEC, section 9). Raises: as `call`."""
+        """The workers of all pools, or of one (SPEC, section 9.3). Raises: as `call`."""
         workers: list[dict[str, Any]] = await self.control("workers", _of_pool(pool))
         return workers
 

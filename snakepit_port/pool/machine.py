@@ -426,7 +426,7 @@ class Machine:
 
     def work_of(self, worker: Worker, now: float) -> dict[str, Any]:
         """What a worker is at: the commands it works on, for how long it has worked on the first of
-        them, and how many calls wait there besides (SPEC section 9)."""
+        them, and how many calls wait there besides (SPEC section 9.3)."""
         running = worker.at_work
         return {
             "commands": [call.command for call in running],

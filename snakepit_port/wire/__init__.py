@@ -19,6 +19,21 @@ What a term becomes in Python, and what it becomes on its way back:
 Inside a map's key, where Python takes neither list nor dict, a list is a `FrozenList` and a map a
 `FrozenMap`. A map whose keys are different terms but equal in Python (`1` and `1.0`, `:a` and `"a"`)
 is a `DecodeError`: no entry is ever lost. Section 2 of protocol/SPEC.md has all the rules.
+
+framing.py      a stream of bytes as frames
+grammar.py      which frames there are, and what is in them
+messages.py     builds frames, and reads whole ones
+envelopes.py    reads of a frame what takes to pass it on: the hot path
+terms.py        the Erlang terms that Python has no type for, and the errors
+limits.py       how large a term may be
+tags.py         the tags of the external term format
+etf_encode.py   values to terms
+fastpath.py     the same by erlpack, where that writes the same
+etf_decode.py   terms to values
+etf_parts.py    those that contain no other
+etf_wrapped.py  tuples that stand for bytes, files and tensors
+bulk.py         files and tensors as they stand in a term
+no_term.py      what to use instead of a value that has no term
 """  # noqa: E501
 
 from __future__ import annotations

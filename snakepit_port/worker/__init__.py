@@ -18,6 +18,7 @@ waiting.py         waiting, and missing no signal meanwhile
 vigil.py           waiting awake for what comes within moments
 gil.py             whether there is a GIL, and what brought it back
 calls.py           one call: arguments, the command, its answer
+exceptions.py      what is told of an exception
 fitting.py         errors that fit into a frame
 loading.py         an adapter's commands
 advice.py          what was meant by a name that is wrong

@@ -51,6 +51,20 @@ def test_files_name_no_registry_and_no_path_of_a_private_machine(pattern: re.Pat
     assert wrong == []
 
 
+def packages() -> list[Path]:
+    """Packages of some modules, but the command line, whose modules are its commands."""
+    inits = (path for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "cli")
+    return sorted(path.parent for path in inits if len(list(path.parent.glob("*.py"))) > 3)
+
+
+@pytest.mark.parametrize("package", packages(), ids=lambda path: path.name)
+def test_a_package_says_what_each_of_its_modules_is_for(package: Path) -> None:
+    said = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8")))
+    listed = re.findall(r"^ *(\w+\.py) +\S", said or "", re.MULTILINE)
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert sorted(listed) == sorted(modules)
+
+
 def sleeps(source: str) -> list[int]:
     """Lines of a source that sleep: not by the autojump clock, nor for ever."""
     found: list[int] = []
