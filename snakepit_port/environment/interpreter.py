@@ -13,11 +13,9 @@ from pathlib import Path
 
 from snakepit_port.environment.asking import ask, first_words, last_words
 from snakepit_port.environment.finding import find_python, what_to_do, why_not_run
+from snakepit_port.worker.boot import OLDEST
 
 PROBE = Path(__file__).with_name("probe.py")
-
-#: The oldest Python that a worker runs on.
-OLDEST = (3, 9)
 
 #: Seconds. Starting Python and listing what is installed takes a fraction of one, on a cold disk a
 #: few; an interpreter that takes longer hangs.

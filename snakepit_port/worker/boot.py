@@ -12,6 +12,7 @@ takes over its path.
 import os
 import sys
 
+#: The oldest Python that a worker runs on.
 OLDEST = (3, 9)
 
 #: Where processes that a command starts find the package, if they get nothing but the path.

@@ -21,7 +21,7 @@ ALLOWED = {
     "logs": (),
     "worker": ("", "wire", "bulk", "adapter", "worker"),
     "config": ("", "config"),
-    "environment": ("", "environment", "worker.linux"),
+    "environment": ("", "environment", "worker.boot", "worker.linux"),
     "pool": ("", "pool", "config.model"),
     "supervisor": (
         *("", "supervisor", "wire", "bulk", "config", "environment", "pool", "worker", "adapter"),
