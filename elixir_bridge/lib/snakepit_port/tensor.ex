@@ -25,7 +25,6 @@ defmodule SnakepitPort.Tensor do
 
   @type t :: %__MODULE__{type: {atom, pos_integer}, shape: tuple, data: binary}
 
-  # Mentioned here, so that decoding with `:safe` knows the atoms.
   @types Enum.concat([
            for(kind <- [:s, :u], bits <- [8, 16, 32, 64], do: {kind, bits}),
            [{:f, 16}, {:f, 32}, {:f, 64}, {:bf, 16}, {:c, 64}, {:c, 128}]
