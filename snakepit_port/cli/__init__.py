@@ -2,7 +2,7 @@
 
 A module of a command has its `ABOUT` and `EXAMPLES` for the help, `add_arguments(parser)`, and
 `run(args)`, which returns the exit status. What a command needs it imports when it runs: `--help`
-is quick.
+is quick. `printing.py` is what all print alike, `statuses.py` the exit statuses.
 """
 
 from __future__ import annotations
