@@ -10,6 +10,7 @@ its stdout. `host_over` speaks the same protocol over any Trio stream.
 opening.py  how a host comes by its supervisor, and lets go of it
 host.py     what a host can do: the public methods
 link.py     frames, and who waits for which answer
+outbox.py   frames on their way out
 process.py  the supervisor as a child process
 pools.py    which pools are still starting
 stream.py   a stream call as its consumer sees it

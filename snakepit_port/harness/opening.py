@@ -13,11 +13,10 @@ import trio
 from snakepit_port import __version__
 from snakepit_port.bulk.files import FileReader
 from snakepit_port.harness.host import Host, configuration
-from snakepit_port.harness.link import TensorReader
 from snakepit_port.harness.process import start_supervisor
 from snakepit_port.harness.reports import LogLine
 from snakepit_port.harness.tools import Tool, check_tools
-from snakepit_port.wire import messages
+from snakepit_port.wire import Tensor, messages
 
 #: The largest frame the harness accepts, in bytes: the supervisor's own default.
 MAX_FRAME_BYTES = 64 * 2**20
@@ -25,6 +24,14 @@ MAX_FRAME_BYTES = 64 * 2**20
 #: Seconds a supervisor gets to stop after end-of-file before SIGKILL, when its host is in a hurry:
 #: the body of `open_host` raised or was cancelled. Twice the default `shutdown_grace_period`.
 KILL_GRACE = 10.0
+
+
+class _TensorReader(FileReader):
+    """Makes nothing of arrays that this process would need a library for."""
+
+    def array(self, type: tuple[str, int], shape: tuple[int, ...], data: bytes | str) -> Any:
+        """The array as it came: a `Tensor`."""
+        return Tensor(type, shape, self.read(data) if isinstance(data, str) else data)
 
 
 @asynccontextmanager
@@ -76,7 +83,7 @@ async def open_host(
         command += ["--config", os.fspath(config)]
     hello = _hello(terms, base_dir, max_frame_bytes)
     process, stream = start_supervisor(command, env, cwd, stderr)
-    reader = TensorReader if tensors else FileReader
+    reader = _TensorReader if tensors else FileReader
     host = Host(stream, hello, max_frame_bytes, on_log, process, reader, tools)
     async with _running(host):
         yield host
