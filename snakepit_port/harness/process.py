@@ -46,6 +46,10 @@ def start_supervisor(
     cwd: str | os.PathLike[str] | None,
     stderr: int | IO[Any] | None,
 ) -> tuple[SupervisorProcess, trio.StapledStream[trio.lowlevel.FdStream, trio.lowlevel.FdStream]]:
+    """Starts it with a pipe on its stdin and one on its stdout: the two directions of the stream.
+
+    Raises `OSError`, and leaves nothing open, where it cannot be executed.
+    """
     # Not trio.lowlevel.open_process: it forks in a thread that soon ends, and a child that asked to
     # die with its parent (PR_SET_PDEATHSIG) would die with that thread.
     with ExitStack() as undo, ExitStack() as theirs:

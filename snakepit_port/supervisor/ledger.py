@@ -18,6 +18,11 @@ _SLOT_BYTES = 8
 
 
 class Ledger:
+    """That of one pool.
+
+    Raises `OSError`, and holds nothing then, where there are no descriptors for it.
+    """
+
     def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
             self.fd = os.memfd_create("snakepit-port-ledger", os.MFD_CLOEXEC)

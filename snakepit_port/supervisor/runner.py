@@ -31,7 +31,10 @@ from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 
 class Runner:
-    """One pool. `now` is the time of the pump's last wake-up."""
+    """One pool. `now` is the time of the pump's last wake-up.
+
+    Raises `OSError`, and holds nothing then, where there are no descriptors for its ledger.
+    """
 
     def __init__(
         self,

@@ -195,6 +195,8 @@ class Source:
         self._looked_at = -math.inf
 
     def tick(self, now: float) -> None:
+        """Ask a starter that is late with the end of a worker whether it is there. Kill one that
+        does not answer, or is late with its own end."""
         if self.starter is None or self.next_due > now:
             return
         self._looked_at = now
