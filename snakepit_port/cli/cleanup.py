@@ -20,8 +20,8 @@ examples:
   snakepit-port cleanup
   snakepit-port cleanup --json       what was removed, for programs
 
-The exit status is 0, and 1 if what is left cannot be told here: with --json as {"ok": false,
-"error": {"message": ...}} on stdout.
+The exit status is 0, 64 for wrong usage, and 1 if what is left cannot be told here: with --json as
+{"ok": false, "error": {"message": ...}} on stdout.
 """
 
 

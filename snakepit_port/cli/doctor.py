@@ -31,7 +31,8 @@ examples:
   snakepit-port doctor --no-start pools.toml      without starting a worker of each pool
   snakepit-port doctor --json pools.toml          for programs; "problems" are those of `check`
 
-The exit status is 0 if every pool would start, 1 if not, 78 if the configuration is wrong.
+The exit status is 0 if every pool would start, 1 if not, 78 if the configuration is wrong, 64 for
+wrong usage.
 """
 
 _COLOURS = {"ok": GREEN, "note": DIM, "warning": YELLOW, "failure": RED}

@@ -34,8 +34,9 @@ examples:
   snakepit-port status --json        for programs
   watch snakepit-port status
 
-The exit status is 0 if a run is alive, 69 if none is, also where dead ones have left something, and
-1 if that cannot be told here: with --json as {"ok": false, "error": {"message": ...}} on stdout.
+The exit status is 0 if a run is alive, 69 if none is, also where dead ones have left something, 64
+for wrong usage, and 1 if that cannot be told here: with --json as {"ok": false, "error":
+{"message": ...}} on stdout.
 """
 
 #: States in which a process does nothing, and somebody may wonder why.
