@@ -14,6 +14,8 @@ pytest-trio's `autojump_clock` does not go with processes: it takes waiting for 
 
 pytest imports this module in every project that has snakepit_port installed, so Trio and the
 harness are imported only when a fixture is used.
+
+processes.py  which processes a test started, and whether they are gone
 """
 
 from __future__ import annotations
