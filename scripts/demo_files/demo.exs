@@ -1,6 +1,8 @@
 # The host's side of the demo: scripts/demo runs it with CONFIG FILES PROGRESS.
 defmodule Demo do
   @batch 200
+  # Errors that are told one by one.
+  @shown 3
 
   def main([config, limit, progress]) do
     SnakepitPort.run_as_script(fn -> run(String.to_integer(limit), progress) end, config: config)
@@ -16,24 +18,41 @@ defmodule Demo do
         {rank(reports), failures}
       end)
 
+    if report == nil do
+      IO.puts(:stderr, "error: no file could be read")
+      tell(failures)
+      1
+    else
+      show_report(report, failures, seconds)
+      compare(paths)
+      tell(failures)
+    end
+  end
+
+  defp show_report(report, failures, seconds) do
     workers =
       for w <- SnakepitPort.workers(), w.pool != "parse_alone", do: [w.pool, w.id, w.requests]
 
     table = [report, by_class(failures), workers, seconds]
     IO.puts("\n" <> SnakepitPort.execute!("table", table, pool: "rank"))
+  end
 
+  defp compare(paths) do
     IO.puts("\nparsing again, to compare")
     {one, _} = timed(fn -> parse(paths, "parse_alone", 1, "none") end)
     IO.puts("  1 worker   #{decimals(one)} s")
     {two, _} = timed(fn -> parse(paths, "parse", 2, "none") end)
     IO.puts("  2 workers  #{decimals(two)} s")
     IO.puts("  ratio      #{decimals(two / one)} (at most 0.65 is good on two cores)")
+  end
 
-    # What a file has wrong with it is a result. That a worker died, say, is not.
-    case for({:error, %{type: type} = error} <- failures, type != :exception, do: error) do
-      [] when report != nil -> 0
-      errors -> Enum.each(errors, &IO.puts(:stderr, "error: " <> Exception.message(&1))) && 1
-    end
+  # What a file has wrong with it is a result. That a worker died, say, is not.
+  defp tell(failures) do
+    errors = for {:error, %{type: type} = error} <- failures, type != :exception, do: error
+    {shown, others} = Enum.split(errors, @shown)
+    Enum.each(shown, &IO.puts(:stderr, "error: " <> Exception.message(&1)))
+    if others != [], do: IO.puts(:stderr, "error: #{length(others)} more calls failed")
+    if errors == [], do: 0, else: 1
   end
 
   # Enough calls at a time that no worker waits for one; far fewer than the queue takes.

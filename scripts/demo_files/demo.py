@@ -12,6 +12,9 @@ from snakepit_port.harness import CallError, Host, open_host
 
 BATCH = 200
 
+#: Errors that are told one by one.
+SHOWN = 3
+
 
 async def main(config: str, limit: int, progress: str) -> int:
     async with open_host(config) as host:
@@ -23,6 +26,7 @@ async def main(config: str, limit: int, progress: str) -> int:
         reports, failures = await parse(host, paths, "parse", 2, progress)
         if not reports:
             print("error: no file could be read", file=sys.stderr)
+            tell(failures)
             return 1
         batches = [reports[at : at + BATCH] for at in range(0, len(reports), BATCH)]
         merged = [await host.call("rank", "merge", [batch]) for batch in batches]
@@ -45,12 +49,17 @@ async def main(config: str, limit: int, progress: str) -> int:
             taken.append(time.monotonic() - start)
             print(f"  {label}  {taken[-1]:.2f} s", flush=True)
         print(f"  ratio      {taken[1] / taken[0]:.2f} (at most 0.65 is good on two cores)")
+        return tell(failures)
 
-        # What a file has wrong with it is a result. That a worker died, say, is not.
-        errors = [error for error in failures if error.type != "exception"]
-        for error in errors:
-            print(f"error: {error}", file=sys.stderr)
-        return 1 if errors else 0
+
+def tell(failures: list[CallError]) -> int:
+    """What a file has wrong with it is a result. That a worker died, say, is not."""
+    errors = [error for error in failures if error.type != "exception"]
+    for error in errors[:SHOWN]:
+        print(f"error: {error}", file=sys.stderr)
+    if len(errors) > SHOWN:
+        print(f"error: {len(errors) - SHOWN} more calls failed", file=sys.stderr)
+    return 1 if errors else 0
 
 
 async def parse(
