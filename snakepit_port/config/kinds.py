@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from snakepit_port.config.report import INVALID, At, did_you_mean, is_charlist, quoted
+from snakepit_port.config.report import ALIAS, INVALID, At, did_you_mean, is_charlist, quoted
 
 # TOML promises 64 bits, so a larger integer could not be written back for every reader.
 MAX_INTEGER = 2**63 - 1
@@ -165,6 +165,9 @@ class Reference(Kind):
     def parse(self, value: object, at: At) -> Any:
         if not isinstance(value, str) or not self._is_valid(value):
             return at.unexpected(self.expects, value)
+        # Else a package Elixir would be missing, and whoever reads that might install one.
+        if value.startswith("Elixir."):
+            return at.unexpected(self.expects, value, ALIAS)
         return value
 
     def _is_valid(self, value: str) -> bool:

@@ -22,6 +22,9 @@ INVALID: Any = object()
 QUOTES = 'a string has double quotes in Elixir, and is <<"...">> in Erlang'
 """A hint for whoever wrote a list of characters."""
 
+ALIAS = 'that is a module of Elixir; one of Python is named by a string, like "my_app.commands"'
+"""A hint for whoever wrote an alias, as Elixir names its own modules."""
+
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 

@@ -215,6 +215,12 @@ def test_one_mistake(text: str, message: str) -> None:
             "python_path: expected a list of folders, found a list of characters "
             '(a string has double quotes in Elixir, and is <<"...">> in Erlang)',
         ),
+        # As Elixir sends what it calls MyApp.
+        (
+            {"adapter": "Elixir.MyApp"},
+            'adapter: expected "module" or "module:Class", found "Elixir.MyApp" (that is a module '
+            'of Elixir; one of Python is named by a string, like "my_app.commands")',
+        ),
         ({"adapter": [0, 10]}, 'adapter: expected "module" or "module:Class", found a list'),
         ({"preload": "numpy"}, 'preload: expected a list of module names, found "numpy"'),
         (
