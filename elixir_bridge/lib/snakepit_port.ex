@@ -131,7 +131,10 @@ defmodule SnakepitPort do
     :ok = Link.check(server)
     # Before it is asked: what it answered would stay in the mailbox.
     :ok = Options.check_timeout(timeout)
-    GenServer.call(server, :await_ready, timeout)
+
+    if Link.other?(server),
+      do: Link.not_running(server),
+      else: GenServer.call(server, :await_ready, timeout)
   catch
     :exit, {:noproc, _} ->
       Link.not_running(server)
@@ -484,7 +487,8 @@ defmodule SnakepitPort do
   @spec stop(server) :: :ok
   def stop(server \\ SnakepitPort) do
     :ok = Link.check(server)
-    GenServer.stop(server)
+    unless Link.other?(server), do: GenServer.stop(server)
+    :ok
   catch
     :exit, _ -> :ok
   end

@@ -61,6 +61,27 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
+  test "a process that is no server is told to be another, and is neither asked nor stopped",
+       context do
+    name = name(context)
+    # It would end of a question that it does not know.
+    supervisor = start_supervised!({DynamicSupervisor, name: name, strategy: :one_for_one})
+
+    for server <- [name, supervisor] do
+      for answer <- [
+            SnakepitPort.await_ready(server),
+            SnakepitPort.execute("add", [1, 2], server: server)
+          ] do
+        assert {:error, %Error{type: :supervisor_down, message: message}} = answer
+        assert message =~ "server #{inspect(server)} is running: that is another process"
+      end
+
+      assert SnakepitPort.stop(server) == :ok
+    end
+
+    assert Process.whereis(name) == supervisor
+  end
+
   test "where it runs on another node, that says how to call it" do
     # As a message from there would bring it.
     pid = :erlang.binary_to_term(<<131, 88, 119, 6, "a@host", 1::32, 0::32, 1::32>>)

@@ -201,11 +201,17 @@ defmodule SnakepitPort.Link do
   @doc "The error of a server that is not there."
   @spec not_running(atom | pid) :: {:error, Error.t()}
   def not_running(server) do
-    message =
-      "no SnakepitPort server #{inspect(server)} is running: none was started by that name, or it has " <>
-        "stopped (the log says why), and its supervisor may be starting it again#{meant(server)}"
-
+    message = "no SnakepitPort server #{inspect(server)} is running: #{why(server)}"
     {:error, %Error{type: :supervisor_down, message: message}}
+  end
+
+  defp why(server) do
+    if other?(server),
+      do:
+        "that is another process, such as the supervisor of one; give the name that the server was started with",
+      else:
+        "none was started by that name, or it has stopped (the log says why), and its supervisor may be starting " <>
+          "it again#{meant(server)}"
   end
 
   # Servers are mostly named as modules, pools never. Not all that asks for a server can be asked of one pool.
@@ -215,6 +221,24 @@ defmodule SnakepitPort.Link do
         ". If that is a pool: calls and recycle name it as an option, pool: #{inspect(server)}; statistics of one " <>
           "are get_stats().pools[#{inspect(Atom.to_string(server))}]",
       else: ""
+  end
+
+  @doc """
+  Whether a name or a pid is that of a process which is no server. What runs on other nodes is not looked at.
+
+  Such a process must neither be asked nor stopped: most end of a question that they do not know, supervisors among them.
+  """
+  @spec other?(atom | pid) :: boolean
+  def other?(name) when is_atom(name) do
+    with pid when is_pid(pid) <- Process.whereis(name), do: other?(pid), else: (_ -> false)
+  end
+
+  def other?(pid) when node(pid) != node(), do: false
+
+  def other?(pid) do
+    # Not by its table, which it has when the supervisor has said hello.
+    Process.alive?(pid) and
+      :proc_lib.translate_initial_call(pid) != {SnakepitPort.Server, :boot, 2}
   end
 
   defp registered_name(pid) do
