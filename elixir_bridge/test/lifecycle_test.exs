@@ -28,6 +28,9 @@ defmodule SnakepitPort.LifecycleTest do
             [python: "a\0b"],
             [config: "a\0b"],
             [config: ~c"a\0b"],
+            # As `System.get_env/1` has variables that are set to nothing.
+            [python: ""],
+            [config: ""],
             [python: <<255>>],
             [logs: nil],
             [logs: :info],

@@ -199,7 +199,7 @@ defmodule SnakepitPort.ReloadTest do
     chardata = [to_charlist(context.folder), ?/, ["pools" | ".toml"]]
     assert SnakepitPort.reload(server, config: chardata) == {:ok, %{"default" => :replaced}}
 
-    for wrong <- ["a\0b", ~c"a\0b"] do
+    for wrong <- ["", "a\0b", ~c"a\0b"] do
       assert_raise ArgumentError, ~r/^config: has to be/, fn ->
         SnakepitPort.reload(server, config: wrong)
       end

@@ -44,7 +44,14 @@ defmodule SnakepitPort.Options do
     opts = opts |> Keyword.validate!(@defaults) |> Keyword.update!(:config, &config/1)
 
     check!(:name, opts, "an atom that a process can be registered as", &name?/1)
-    check!(:python, opts, "a path, as UTF-8 text", &(&1 == nil or path?(&1)))
+
+    check!(
+      :python,
+      opts,
+      "a path, as UTF-8 text, or nil for the default",
+      &(&1 == nil or path?(&1))
+    )
+
     check!(:logs, opts, "true or false", &is_boolean/1)
     check!(:tools, opts, "functions by their names, like %{\"now\" => &now/0}", &tools?/1)
 
@@ -80,18 +87,21 @@ defmodule SnakepitPort.Options do
     do: (is_atom(name) and name != nil) or (is_binary(name) and String.valid?(name))
 
   defp path?(python) do
-    is_binary(python) and String.valid?(python) and not String.contains?(python, "\0")
+    # What a variable holds that is set to nothing names no interpreter.
+    is_binary(python) and python != "" and String.valid?(python) and
+      not String.contains?(python, "\0")
   end
 
   @doc """
   What was given as `config:`, a path of characters or chardata as a string: as a list it would pass for terms.
-  Raises `ArgumentError` for a path with a NUL, where a port would cut it.
+  Raises `ArgumentError` for a path with a NUL, where a port would cut it, and for an empty one, which would be the
+  working directory.
   """
   @spec config(Path.t() | map | keyword | nil) :: String.t() | map | keyword | nil
   def config(config) do
     config = if is_list(config) and not Keyword.keyword?(config), do: path(config), else: config
 
-    if is_binary(config) and String.contains?(config, "\0") do
+    if is_binary(config) and (config == "" or String.contains?(config, "\0")) do
       raise ArgumentError,
             "config: has to be the path of a file, or its keys as a map or keyword list, not #{inspect(config)}"
     end
