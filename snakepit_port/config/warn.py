@@ -26,14 +26,19 @@ def warnings(config: Config, base_dir: str) -> Iterator[Mistake]:
         for name, message, hint in _without_effect(config, pool):
             yield ("pools", index, name), message, hint
         for number, folder in enumerate(pool.python_path):
+            shown = quoted(folder, _LONGEST_PATH)
             # What is no folder may be a zip file.
             if not os.path.exists(folder):
-                shown = quoted(folder, _LONGEST_PATH)
                 message = f"there is no folder {shown}"
                 if _is_hidden(folder):
                     message = f"the folder {shown} is not to be seen by user {os.geteuid()}"
                 hint = f"a relative path starts from {base_dir}"
-                yield ("pools", index, "python_path", number), message, hint
+            elif folder.endswith(".py") and os.path.isfile(folder):
+                message = f"{shown} is a module, where Python looks for nothing"
+                hint = "name the folder that it is in"
+            else:
+                continue
+            yield ("pools", index, "python_path", number), message, hint
 
 
 def _is_hidden(path: str) -> bool:

@@ -81,6 +81,17 @@ python_path = [
     assert config.warnings[0].file == "x.toml"
 
 
+def test_a_module_in_the_place_of_its_folder(tmp_path: Path) -> None:
+    module = tmp_path / "hello.py"
+    module.touch()
+    pool = {"name": "a", "adapter": "hello", "python_path": ["hello.py"]}
+    (warning,) = load_terms({"pools": [pool]}, tmp_path).warnings
+    assert str(warning) == (
+        f'pools[0] "a": python_path[0]: "{module}" is a module, where Python looks for nothing'
+        " (name the folder that it is in)"
+    )
+
+
 def test_a_folder_that_this_user_cannot_see_is_not_said_to_be_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
