@@ -414,6 +414,10 @@ defmodule SnakepitPort do
   Arguments and results travel as those of commands do. A tool may make calls; one to the pool that waits for it takes a
   worker that is free.
 
+  A function that a module exports, as `&MyApp.user_name/1`, is that of its newest code. Any other is gone when its module
+  has been loaded twice since, as `recompile/0` in iex or Phoenix's code reloader do that: the command gets a
+  `BadFunctionError`, until the tool is registered anew.
+
   A server that was started again knows the tools that `start_link/1` got as `:tools`, and no others. An error of
   type `:supervisor_down` if no such server runs.
   """

@@ -174,6 +174,39 @@ defmodule SnakepitPort.ToolsTest do
       assert {:ok, {"unknown_tool", _}} = SnakepitPort.execute("why_not", ["other"], server: name)
       assert context.server != name
     end
+
+    test "that a module exports are those of its newest code; others are gone with the second load",
+         %{server: server} do
+      module = Module.concat(__MODULE__, "Loaded")
+
+      load = fn n ->
+        # As a reload of code does it: what was old goes, and what was there is old.
+        :code.purge(module)
+        :code.delete(module)
+
+        code =
+          quote do
+            def exported, do: unquote(n)
+            def anonymous, do: fn -> unquote(n) end
+          end
+
+        Module.create(module, code, Macro.Env.location(__ENV__))
+      end
+
+      load.(1)
+      register(server, "exported", Function.capture(module, :exported, 0))
+      register(server, "anonymous", module.anonymous())
+      load.(2)
+      assert run(server, "ask", ["exported"]) == {:ok, 2}
+      assert run(server, "ask", ["anonymous"]) == {:ok, 1}
+      load.(3)
+      assert run(server, "ask", ["exported"]) == {:ok, 3}
+
+      capture_log(fn ->
+        assert {:ok, {"tool_error", message}} = run(server, "why_not", ["anonymous"])
+        assert message =~ "BadFunctionError"
+      end)
+    end
   end
 
   test "a result that is too large is an error of the tool", context do
