@@ -23,6 +23,21 @@ defmodule SnakepitPort.ServerTest do
     end
   end
 
+  test "a name that is looked up elsewhere is told to be given as the pid that it has", context do
+    children = {SnakepitPort, peer(context, "good")}
+    options = [name: Module.concat(name(context), Parts), partitions: 1, child_spec: children]
+    start_supervised!({PartitionSupervisor, options})
+    via = {:via, PartitionSupervisor, {options[:name], :any}}
+
+    for other <- [via, {:global, :pools}] do
+      assert_raise ArgumentError, ~r/this is none: .*; GenServer.whereis\/1 has the pid/, fn ->
+        SnakepitPort.subscribe(other)
+      end
+    end
+
+    assert SnakepitPort.subscribe(GenServer.whereis(via)) == :ok
+  end
+
   test "what is no timeout is told before a server is asked" do
     for timeout <- [-1, 0x100000000, 1.0, "5", nil] do
       assert_raise ArgumentError, ~r/^a timeout is/, fn ->

@@ -167,8 +167,14 @@ defmodule SnakepitPort.Link do
   def check(other) do
     raise ArgumentError,
           "a SnakepitPort server is given by its name, an atom, or by its pid, and comes first " <>
-            "where a function takes one: this is none: #{inspect(other)}"
+            "where a function takes one: this is none: #{inspect(other)}#{looked_up(other)}"
   end
+
+  # As `GenServer.server/0` has them: a server may be found so besides, through a `PartitionSupervisor` for one.
+  defp looked_up(name) when elem(name, 0) in [:via, :global],
+    do: "; GenServer.whereis/1 has the pid that goes by it"
+
+  defp looked_up(_), do: ""
 
   # Its table and its port can only be reached there.
   defp lookup(server) when is_pid(server) and node(server) != node() do
