@@ -246,7 +246,6 @@ class Machine:
         self._standing.settle(now)
         self._dispatch.go_on(now)
         self._go_on(now)
-        self._recalling.changed(now)
         return self._record.take()
 
     def ponged(self, worker: Worker, number: int, now: float) -> list[Effect] | None:
@@ -349,7 +348,6 @@ class Machine:
         begins = self._standing.begin_anew(now)
         self._starting.begin_anew(now, counts_anew=begins or replaces)
         self._roster.reconfigure(capacity)
-        self._recalling.changed(now)
         if settings.affinity == "hint":
             self.queue.untie()
         held = (call for worker in self.workers.values() for call in worker.calls.values())
@@ -493,6 +491,7 @@ class Machine:
             self._standing.settle(now)
             self._recycling.go_on(now)
             self._reloading.see(self._scaling.wanted, now)
+            self._recalling.changed(now)
 
     def _give_up_on(self, worker: Worker, message: str, now: float) -> None:
         self._record.emit("worker.health_check_failed", {}, worker, message=message)

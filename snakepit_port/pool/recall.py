@@ -47,7 +47,8 @@ class Recalling:
         self._due = math.inf
 
     def changed(self, now: float) -> None:
-        """There is another worker, or there are other rules."""
+        """There is another worker, or one fewer, or there are other rules, or the pool takes calls
+        again."""
         if any(len(worker.calls) > worker.capacity for worker in self._roster.workers.values()):
             self.watch(now)
 

@@ -506,6 +506,24 @@ class TestWhatIsTakenBack:
         assert pool.recalled == []
         assert stuck.calls
 
+    def test_what_waits_is_seen_to_again_when_the_pool_takes_calls_again(self) -> None:
+        pool = Driver(pool_size=2, max_restarts=0, max_seconds=5.0)
+        pool.up()
+        pool.learn("moody")
+        calls = [pool.call("moody", queue_timeout=7.0) for _ in range(4)]
+        stuck, dead = pool.workers
+        waiting = list(stuck.calls.values())[1:]
+        pool.gone(dead, started=dead.sent)
+        pool.wait(5.0)
+        # The pause is over, and the successor of the one that died is not ready yet.
+        assert (pool.state, pool.recalled) == ("ready", [])
+        pool.wait(2.0)
+        assert pool.recalled == [(stuck.id, ids(waiting))]
+        pool.give_back(stuck, waiting)
+        pool.wait(0.0)
+        assert pool.outcomes(waiting) == ["queue_timeout"]
+        assert pool.outcomes(calls).count(None) == 1
+
     def test_calls_that_move_up_are_taken_up(self) -> None:
         pool = Driver(pool_size=2, capacity=2)
         stuck, other = pool.up()
