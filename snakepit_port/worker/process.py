@@ -36,6 +36,14 @@ def prepare_output() -> None:
             stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
+def hold_standard_descriptors() -> None:
+    """See to it that 0, 1 and 2 are there, whoever closed them: what is opened next would be taken
+    for them, the ledger for stderr, say."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 #: From Python 3.14 on the interpreter's own stack would follow, and be all that is left of the last
 #: words.
 _PYTHON_ONLY: dict[str, Any] = {"c_stack": False} if sys.version_info >= (3, 14) else {}

@@ -158,6 +158,7 @@ class Starter:
                     error = import_error(f"preload of {name!r} failed", exc)
                     return fit({**error, "pool": info["pool"]}, FAILURE_BYTES)
             linux.outlive_parent()
+            process.hold_standard_descriptors()
             # A module may have set them its own way, and nobody be told of workers that end.
             self._handle_signals()
             # What is here now lives as long as the pool: a collection in a worker that walked it

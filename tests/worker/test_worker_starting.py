@@ -350,6 +350,23 @@ def test_a_preloaded_module_may_take_the_output_away(tmp_path: Path, text: str) 
         assert starter.end() == 0
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_what_a_preloaded_module_closes_is_not_taken_for_what_workers_get(
+    tmp_path: Path, first: int
+) -> None:
+    folder = module(tmp_path, "daemon", f"import os\nos.closerange({first}, 3)")
+    with Starter(preload=("daemon",), python_path=(folder, str(HERE))) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            worker.ready()
+            links = Path(f"/proc/{worker.process.pid}/fd")
+            targets = [os.readlink(links / str(fd)) for fd in range(3)]
+            assert targets[0] == "/dev/null"
+            assert all(target.startswith("pipe:") for target in targets[1:])
+            assert worker.call("add", 1, 2) == 3
+        assert starter.end() == 0
+
+
 def test_a_starter_without_processes_says_so(starter: Starter, tmp_path: Path) -> None:
     text = "import os\ndef fork():\n    raise BlockingIOError(11, 'none left')\nos.fork = fork"
     env = {"PYTHONPATH": module(tmp_path, "sitecustomize", text)}
