@@ -6,6 +6,7 @@ One for each source of a pool's workers, in the pool's interpreter and environme
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -34,7 +35,12 @@ class StarterError(Exception):
 
 
 class _Control(Link):
-    """A link that passes descriptors along."""
+    """A link that passes descriptors along.
+
+    `not_sent` is called with each frame that the system did not take because of its descriptors:
+    of those that a user has under way, in all processes, it allows as many as one process may have
+    open (unix(7), ETOOMANYREFS). They are closed then.
+    """
 
     def __init__(
         self,
@@ -42,9 +48,13 @@ class _Control(Link):
         sock: socket.socket,
         received: Callable[[list[Frame]], None],
         closed: Callable[[], None],
+        not_sent: Callable[[bytes], None],
     ) -> None:
         self._socket = sock
+        self._not_sent = not_sent
         self._passed: deque[tuple[int, ...]] = deque()
+        #: Frames that `not_sent` is yet to be called with.
+        self._refused: deque[bytes] = deque()
         fd = sock.fileno()
         super().__init__(pump, fd, fd, starter_frames.MAX_FRAME_BYTES, received, closed)
 
@@ -64,7 +74,14 @@ class _Control(Link):
         frame, fds = self._out[0], self._passed[0]
         if not fds:
             return self._socket.send(frame)
-        written = socket.send_fds(self._socket, [frame], list(fds))
+        try:
+            written = socket.send_fds(self._socket, [frame], list(fds))
+        except OSError as exc:
+            if exc.errno != errno.ETOOMANYREFS:
+                raise
+            # All of it is left out, for nothing of it has gone; what comes behind it is not lost.
+            self._refused.append(bytes(frame))
+            written = len(frame)
         _close_all(fds)
         self._passed[0] = ()
         return written
@@ -79,6 +96,8 @@ class _Control(Link):
         super().flush()
         if not self._writable:
             self._close_passed()
+        while self._refused:
+            self._not_sent(self._refused.popleft())
 
     def finish(self) -> None:
         """Send nothing more after this; what the other end still says is read."""
@@ -143,7 +162,9 @@ class Starter:
             undo.callback(self._end)
             try:
                 self.output = Output(pump, out, "warning", log)
-                self.control = _Control(pump, ours, self._received, self._closed)
+                self.control = _Control(
+                    pump, ours, self._received, self._closed, self._could_not_ask
+                )
             except OSError as exc:
                 message = (
                     f"a starter cannot be waited for: {exc.strerror}; raise"
@@ -201,6 +222,14 @@ class Starter:
                 self.process.kill()
                 said = "broken", f"it sent {exc}"
             self._told(said)
+
+    def _could_not_ask(self, frame: bytes) -> None:
+        _, worker, _ = starter_frames.parse(frame, ("start",))
+        message = (
+            f"no descriptors for worker {worker}: too many of this user's are being passed between"
+            " processes; raise `ulimit -n`"
+        )
+        self._told(("start_failed", worker, message))
 
     def _closed(self) -> None:
         # Its end of the link closes as it exits; if it only lost the link, it is of no use. Killed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import socket
@@ -304,7 +305,8 @@ class Control:
 
     def __init__(self, pump: Pump) -> None:
         self.ours, self.theirs = socket.socketpair()
-        self.link = _Control(pump, self.ours, lambda _: None, lambda: None)
+        self.not_sent: list[bytes] = []
+        self.link = _Control(pump, self.ours, lambda _: None, lambda: None, self.not_sent.append)
 
     def close(self) -> None:
         self.link.close()
@@ -381,6 +383,29 @@ async def test_descriptors_that_cannot_go_are_closed(
     assert not is_open(early)
     control.link.send_with(pack(b"start"), (late,))
     assert not is_open(late)
+
+
+async def test_a_frame_whose_descriptors_the_system_does_not_take_is_told_and_no_other_lost(
+    pump: Pump, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, taken = os.pipe()
+    send_fds = socket.send_fds
+
+    def send(sock: socket.socket, frames: list[bytes], fds: list[int]) -> int:
+        if fds == [refused]:
+            raise OSError(errno.ETOOMANYREFS, "Too many references: cannot splice")
+        return send_fds(sock, frames, fds)
+
+    monkeypatch.setattr(socket, "send_fds", send)
+    control.link.send(pack(b"first"))
+    control.link.send_with(pack(b"refused"), (refused,))
+    control.link.send_with(pack(b"taken"), (taken,))
+    control.link.send(pack(b"last"))
+    pump.flush()
+    assert control.not_sent == [pack(b"refused")]
+    assert not is_open(refused)
+    assert not is_open(taken)
+    assert read_all(control.theirs) == pack(b"first") + pack(b"taken") + pack(b"last")
 
 
 async def test_nothing_is_sent_after_the_end(pump: Pump, control: Control) -> None:

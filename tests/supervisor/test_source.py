@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from test_worker_process import FullPump
 from snakepit_port.config import load_terms
 from snakepit_port.environment import libraries
 from snakepit_port.supervisor.ledger import Ledger
+from snakepit_port.supervisor.pump import Pump
 from snakepit_port.supervisor.source import Source
 from snakepit_port.supervisor.starter import Starter, StarterError
 
@@ -229,5 +232,54 @@ async def test_a_starter_that_cannot_be_waited_for_is_not_left(
     assert pump._watched == {}
     (process,) = started
     assert process.returncode == -signal.SIGKILL
+    ledger.close()
+    pump.close()
+
+
+async def test_a_worker_whose_descriptors_cannot_be_passed_was_not_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that a user has under way are counted in all its processes: others may go soon."""
+
+    def refuse(*_: Any) -> int:
+        raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+
+    pump, ledger = Pump(), Ledger()
+    before = os.listdir("/proc/self/fd")
+    settings: Any = source().settings
+    run: Any = SimpleNamespace(marks=lambda pool: {})
+    told: list[tuple[Any, ...]] = []
+    gone: list[bool] = []
+
+    def log(level: str, line: str) -> None:
+        raise AssertionError(line)
+
+    starter = Starter(
+        pump,
+        settings,
+        run,
+        os.environ,
+        ledger.fd,
+        None,
+        told.append,
+        lambda: gone.append(True),
+        log,
+    )
+    monkeypatch.setattr(socket, "send_fds", refuse)
+    out, their_out = os.pipe()
+    err, their_err = os.pipe()
+    starter.start("w-1", 0, (out, their_out, err, their_err))
+    starter.ping()
+    while len(told) < 3:
+        await pump.turn(math.inf)
+    (tag, worker, message), *rest = told
+    assert (tag, worker) == ("start_failed", "w-1")
+    assert "raise `ulimit -n`" in message
+    # It hears what comes after that.
+    assert [said[0] for said in rest] == ["hello", "pong"]
+    starter.finish()
+    while not gone:
+        await pump.turn(math.inf)
+    assert os.listdir("/proc/self/fd") == before
     ledger.close()
     pump.close()
