@@ -78,6 +78,13 @@ class Process:
         self.recalled: list[Call] = []
         #: What each stream that it was sent has been granted and has not used.
         self.credit: Counter[Call] = Counter()
+        #: The ping that it has not answered: its number, and how many calls it had been sent
+        #: before; and since when it has these behind it, as far as its pool has looked.
+        self.ping: tuple[int, int] | None = None
+        self.turn_came_at = math.inf
+        #: It has said so; and something keeps it from going.
+        self.is_unwell = False
+        self.is_held = False
 
     @property
     def listens(self) -> bool:
@@ -117,6 +124,8 @@ class AnyOrder(RuleBasedStateMachine):
         max_surge=st.integers(1, 2),
         min_workers=st.sampled_from(["pool_size", "pool_size", 1, 2]),
         idle_timeout=st.sampled_from([math.inf, 1.0]),
+        health_check_interval=st.sampled_from([math.inf, math.inf, 2.0]),
+        health_check_timeout=st.sampled_from([1.0, 5.0]),
         seed=st.integers(0, 3),
         is_up=st.sampled_from([True, True, True, False]),
         ends_early=st.booleans(),
@@ -137,7 +146,6 @@ class AnyOrder(RuleBasedStateMachine):
             name="p",
             adapter="a",
             pool_startup_timeout=30.0,
-            health_check_interval=math.inf,
             **options,
         )
         auto = self.settings.prefetch == "auto"
@@ -161,6 +169,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.being_answered: Call | None = None
         self.is_stopping = False
         self.has_stopped = False
+        self.is_deaf = False
+        self.has_bytes_left = True
         self.settled = 0
         self.to_measure: list[Process] = []
         self.is_strict = self.settings.affinity != "hint"
@@ -197,6 +207,10 @@ class AnyOrder(RuleBasedStateMachine):
         for process in self.processes.values():
             if process.is_draining:
                 self.drains(process)
+            if process.ping is not None:
+                first = next(iter(process.calls), None)
+                if first is None or first.sequence >= process.ping[1]:
+                    process.turn_came_at = min(process.turn_came_at, self.now)
 
     def drains(self, process: Process) -> None:
         """One that is recycled begins to drain only when there are enough others."""
@@ -277,7 +291,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert len(self.sessions) >= self.settings.max_sessions
         if type == "pool_saturated":
             assert call is self.queue[-1]
-            assert len(self.queue) > self.settings.max_queue_size
+            is_full = len(self.queue) > self.settings.max_queue_size
+            assert is_full or not self.has_bytes_left
         if call in self.queue:
             self.queue.remove(call)
         self.counts[type] += 1
@@ -332,7 +347,18 @@ class AnyOrder(RuleBasedStateMachine):
         process.recalled += calls
 
     def kill(self, worker: Worker) -> None:
-        self.processes[worker].is_killed = True
+        process = self.processes[worker]
+        process.is_killed = True
+        if worker.fate is Fate.UNWELL and not process.is_unwell:
+            waited = self.now - process.turn_came_at
+            assert waited >= self.settings.health_check_timeout, "was not late with its pong"
+
+    def ping(self, worker: Worker, number: int) -> None:
+        process = self.processes[worker]
+        assert process.listens
+        assert process.ping is None, "pinged twice"
+        process.ping = number, worker.sent
+        process.turn_came_at = math.inf
 
     def finish(self, worker: Worker) -> None:
         process = self.processes[worker]
@@ -528,6 +554,9 @@ class AnyOrder(RuleBasedStateMachine):
         memory_threshold_mb=st.sampled_from([math.inf, 100]),
         idle_timeout=st.sampled_from([math.inf, 1.0]),
         max_surge=st.integers(1, 2),
+        max_queue_size=st.sampled_from([1, 3, 1000]),
+        worker_max_requests=st.sampled_from([math.inf, 1, 3]),
+        health_check_interval=st.sampled_from([math.inf, 2.0]),
         capacity=st.sampled_from([1, 3]),
         replaces=st.booleans(),
         really=st.sampled_from([False, False, True]),
@@ -655,6 +684,45 @@ class AnyOrder(RuleBasedStateMachine):
                 del process.line[0]
 
     @rule(pick=picks)
+    def a_worker_pongs(self, pick: int) -> None:
+        """And then once more."""
+        if process := self.some(pick, lambda p: p.ping is not None and not p.is_condemned):
+            assert process.ping is not None
+            number, _ = process.ping
+            process.ping = None
+            self.perform(self.machine.ponged(process.worker, number, self.now))
+            if process.worker.state is WorkerState.READY:
+                assert self.machine.ponged(process.worker, number, self.now) is None
+
+    @rule(pick=picks)
+    def a_worker_is_unwell(self, pick: int) -> None:
+        if process := self.some(pick, lambda p: p.worker.state is WorkerState.READY):
+            process.is_unwell = True
+            self.perform(self.machine.unwell(process.worker, "it says so", self.now))
+            assert process.is_killed
+
+    @rule(pick=picks)
+    def a_worker_that_was_killed_is_held(self, pick: int) -> None:
+        """By a debugger, say."""
+        if process := self.some(pick, lambda p: p.is_killed and not p.is_held):
+            process.is_held = True
+            if not process.is_ready and not self.is_stopping:
+                is_outdated = self.machine._reloading.is_outdated(process.worker)
+                self.counts["start_failures"] += not is_outdated
+            error = {"type": "pool_unavailable", "message": "it is held", "pool": "p"}
+            self.perform(self.machine.held(process.worker, error, self.now))
+
+    @rule(hears=st.booleans())
+    def workers_are_read_from_or_not(self, hears: bool) -> None:
+        self.is_deaf = not hears
+        self.machine.hear(hears, self.now)
+
+    @rule(allowed=st.booleans())
+    def calls_that_wait_may_take_more_memory_or_not(self, allowed: bool) -> None:
+        self.has_bytes_left = allowed
+        self.machine.queue.allow_bytes(allowed)
+
+    @rule(pick=picks)
     def a_worker_gives_back_what_it_was_not_asked_for(self, pick: int) -> None:
         if process := self.some(pick, lambda p: not p.is_condemned):
             assert self.machine.gave_back(process.worker, [10**6], self.now) is None
@@ -692,7 +760,7 @@ class AnyOrder(RuleBasedStateMachine):
         del self.processes[process.worker]
         if process.is_ready and not process.is_killed and not process.is_finishing:
             self.counts["worker_crashes"] += 1
-        if not process.is_ready and not self.is_stopping:
+        if not process.is_ready and not self.is_stopping and not process.is_held:
             # A reload had other settings for it: nobody waits for it any more.
             is_outdated = self.machine._reloading.is_outdated(process.worker)
             self.counts["start_failures"] += not is_outdated
@@ -726,7 +794,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.now = until
         for call in self.calls:
             assert self.answers[call] or self.now < call.arrived_at + call.timeout
-        if self.machine._roster.judges_speed and self.machine._standing.takes_calls:
+        looks = self.machine._roster.judges_speed and not self.is_deaf
+        if looks and self.machine._standing.takes_calls:
             for process in self.processes.values():
                 self.nobody_waits_too_long_at(process.worker)
 
@@ -782,7 +851,7 @@ class AnyOrder(RuleBasedStateMachine):
         processes = self.processes.values()
         wanted = self.machine.wanted
         assert self.least <= wanted <= self.settings.pool_size
-        booting = any(not process.is_ready for process in processes)
+        booting = any(not p.is_ready and not p.is_held for p in processes)
         serving = [process for process in processes if process.serves]
         if len(serving) < wanted:
             assert booting or self.waits_to_start
@@ -793,7 +862,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         processes = self.processes.values()
         due = any(p.serves and p.worker.recycled_for for p in processes)
-        booting = any(not process.is_ready for process in processes)
+        booting = any(not p.is_ready and not p.is_held for p in processes)
         leaving = any(process.worker.is_leaving for process in processes)
         assert not due or booting or leaving or self.waits_to_start
 
@@ -837,12 +906,12 @@ class AnyOrder(RuleBasedStateMachine):
     def timers_are_bounded(self) -> None:
         unanswered = sum(1 for call in self.calls if self.answers[call] == 0)
         timers = self.machine._timers
-        # Two for a call, one for each that a worker is to leave, two for a worker, one each for
+        # Two for a call, one for each that a worker is to leave, three for a worker, one each for
         # starting (and a pause of it) and for stopping, for workers that are idle, for memory, for
         # sessions and for what was sent ahead.
         held = sum(len(process.calls) for process in self.processes.values())
         abandoned = min(held, sum(worker.capacity for worker in self.processes))
-        assert len(timers) <= 2 * unanswered + abandoned + 2 * len(self.processes) + 7
+        assert len(timers) <= 2 * unanswered + abandoned + 3 * len(self.processes) + 7
         assert len(timers._heap) <= max(65, 2 * len(timers) + 1)
 
     # -- the end -----------------------------------------------------------------------------------
@@ -865,6 +934,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.machine.next_due is None
 
     def everything_is_answered_while_workers_go_on(self) -> None:
+        self.workers_are_read_from_or_not(True)
         for _ in range(10 * len(self.calls) + 100):
             if all(self.answers[call] for call in self.calls):
                 return
@@ -897,6 +967,7 @@ PERFORM: dict[type, Callable[..., None]] = {
     effects.Recall: AnyOrder.recall,
     effects.Finish: AnyOrder.finish,
     effects.Kill: AnyOrder.kill,
+    effects.Ping: AnyOrder.ping,
     effects.Measure: AnyOrder.measure,
     effects.Emit: AnyOrder.emit,
     effects.Settled: AnyOrder.note_settled,
