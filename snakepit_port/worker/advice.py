@@ -61,7 +61,9 @@ def not_found(name: str | None, adapter: str = "") -> str:
     found = sys.modules.get(root)
     if inside and found is not None:
         # Another of the same name, perhaps, that comes first.
-        return f" ({root} is {getattr(found, '__file__', None) or 'builtin'})"
+        # One without an __init__.py is its folders.
+        folders = ", ".join(getattr(found, "__path__", []))
+        return f" ({root} is {getattr(found, '__file__', None) or folders or 'builtin'})"
     own = [
         folder
         for folder in sys.path

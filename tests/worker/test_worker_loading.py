@@ -519,6 +519,18 @@ def test_a_module_that_its_package_has_not_is_told_with_where_that_is(
     assert message.endswith(f"(package is {tmp_path}/package/__init__.py)")
 
 
+@pytest.mark.parametrize("missing", ["sys.other", "spread.other"])
+def test_a_module_that_is_in_no_file_is_told_with_what_it_is(
+    write: Write, tmp_path: Path, missing: str
+) -> None:
+    # A package without an __init__.py may be in several folders.
+    write("spread/some.py", "")
+    write("asking.py", f"import {missing}")
+    where = "sys is builtin" if missing == "sys.other" else f"spread is {tmp_path}/spread"
+    assert refused("asking").endswith(f" ({where})")
+    assert refused("spread:Model") == "module spread has no class Model"
+
+
 def test_an_adapter_of_snakepit_is_told_for_one(write: Write) -> None:
     write("old.py", "from snakepit_bridge.base_adapter import BaseAdapter")
     message = refused("old")
