@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import keyword
 import os
 import re
 import sys
@@ -56,7 +57,7 @@ def refused(name: str) -> str:
 def test_static_and_class_methods_are_marked_in_either_order(
     write: Write, kind: str, first: str
 ) -> None:
-    marks = ("@command", f"@{kind}")
+    marks = ("@command(idempotent=True)", f"@{kind}")
     above, below = marks if first == "command" else reversed(marks)
     write(
         "hello.py",
@@ -66,6 +67,7 @@ def test_static_and_class_methods_are_marked_in_either_order(
     greet = adapter.find("greet")
     assert greet is not None
     assert greet("Ada") == "Ada"
+    assert adapter.idempotent == ["greet"]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,14 @@ def test_a_lazy_object_that_is_not_there_yet_is_no_command(write: Write) -> None
     assert list(Adapter("lazily", [], [], []).commands) == ["hello"]
     write("lazier.py", f"{LAZY}\nclass Hello:\n    request = Lazy()\n    {methods(hello)}")
     assert list(Adapter("lazier:Hello", [], [], []).commands) == ["hello"]
+
+
+def test_an_object_that_has_whatever_it_is_asked_for_is_no_command(write: Write) -> None:
+    proxy = "ServerProxy('http://localhost')"
+    write(
+        "remote.py", f"from xmlrpc.client import *\nserver = {proxy}\n@command\ndef hello(): pass"
+    )
+    assert list(Adapter("remote", [], [], []).commands) == ["hello"]
 
 
 def test_a_lazy_object_does_not_hide_what_is_wrong(write: Write) -> None:
@@ -176,11 +186,19 @@ def test_what_overrides_a_command_and_is_marked_has_its_own_options(write: Write
     assert not adapter.takes_views("predict")
 
 
-@pytest.mark.parametrize("what", ["None", "property(lambda self: 1 / 0)"])
+@pytest.mark.parametrize("what", ["None", "property(lambda self: 1 / 0)", "Lazy()"])
 def test_what_is_no_function_takes_a_command_away(write: Write, what: str) -> None:
     text = f"class Model(Base):\n    predict = {what}\n    @command\n    def other(self): pass\n"
-    write("models.py", BASE + text)
+    write("models.py", BASE + LAZY + text)
     assert list(Adapter("models:Model", [], [], []).commands) == ["other"]
+
+
+def test_a_class_that_overrides_a_command_is_listed_as_one_that_has_some(write: Write) -> None:
+    write(
+        "models.py",
+        f"{BASE}class Model(Base):\n    def predict(self): pass\nclass _Own(Base): pass\n",
+    )
+    assert refused("models").endswith('write adapter = "models:Base" or "models:Model"')
 
 
 def test_an_override_that_is_wrapped_in_what_cannot_be_called_is_told(write: Write) -> None:
@@ -236,6 +254,52 @@ def test_an_async_health_or_close_is_refused(write: Write, hook: str) -> None:
     )
     write("module.py", f"@command\ndef add(): pass\nasync def {hook}(): pass")
     assert list(Adapter("module", [], [], []).commands) == ["add"]
+
+
+@pytest.mark.parametrize("kind", ["staticmethod", "classmethod"])
+def test_an_async_health_is_refused_whatever_kind_of_method_it_is(write: Write, kind: str) -> None:
+    text = f"@command\ndef add(self): pass\n@{kind}\nasync def health(*_): pass"
+    write("later.py", f"class Later:\n    {methods(text)}")
+    assert refused("later:Later").startswith("health of adapter later:Later is async")
+
+
+def test_what_a_module_calls_health_and_close_is_its_own_business(write: Write) -> None:
+    hooks = "def health(): raise RuntimeError\ndef close(): raise RuntimeError"
+    write("module.py", f"@command\ndef add(): pass\n{hooks}")
+    adapter = Adapter("module", [], [], [])
+    assert adapter.check_up() is None
+    adapter.close()
+
+
+def test_a_health_or_close_that_is_no_method_is_none(write: Write) -> None:
+    write(
+        "player.py", "class Player:\n    health = close = 5\n    @command\n    def hit(self): pass"
+    )
+    adapter = Adapter("player:Player", [], [], [])
+    assert adapter.check_up() is None
+    adapter.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "is_thread_safe"), [("True", True), ("False", False), ("'no'", None), ("None", None)]
+)
+def test_thread_safe_is_true_or_false_or_says_nothing(
+    write: Write, said: str, is_thread_safe: bool | None
+) -> None:
+    write("hello.py", f"thread_safe = {said}\n@command\ndef add(): pass")
+    assert Adapter("hello", [], [], []).is_thread_safe is is_thread_safe
+
+
+def test_folders_of_python_path_come_first_and_none_comes_twice(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("hello.py", "@command\ndef add(): pass")
+    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", [*before])
+    folders = [str(tmp_path / name) for name in ("first", "second")]
+    for _ in range(2):
+        Adapter("hello", [], folders, [])
+        assert sys.path == [*folders, *before]
 
 
 # -- commands of one name --------------------------------------------------------------------------
@@ -301,6 +365,10 @@ def test_two_methods_of_one_name_are_refused(write: Write, text: str) -> None:
             "class Adder:\n    @classmethod\n    @command\n    def add(cls, a, b): return a + b\n"
             "    x = add",
         ),
+        (
+            "hello:Adder",
+            'class Adder:\n    x = y = command(name="add")(lambda self, a, b: a + b)',
+        ),
         # What functools.wraps has made of a command has its mark, too.
         (
             "hello",
@@ -339,6 +407,9 @@ def test_a_wrapper_that_has_the_mark_of_what_it_wraps_is_told_so(write: Write, f
         " and has its mark from functools.wraps; give one of them another name, as in"
         ' @command(name="other")'
     )
+    of_a_class = text + "@functools.wraps(add)\ndef timed(a, b): pass\ndel add"
+    write("adder.py", f"class Adder:\n    {methods(of_a_class)}")
+    assert f"functions {functions}; one wraps the other, and has" in refused("adder:Adder")
 
 
 # -- names that name nothing -----------------------------------------------------------------------
@@ -378,6 +449,11 @@ class Adder:
             " write hello",
         ),
         (
+            "package.helper",
+            "module package has no class helper, it is a function; commands of a module need no"
+            " name: write package",
+        ),
+        (
             "hello:add",
             "module hello has no class add, it is a function; commands of a module need no name:"
             " write hello",
@@ -410,35 +486,47 @@ def test_an_adapter_that_is_named_wrongly_is_told_what_to_write(
     a_command = "\n    @command\n    def add(self): pass"
     write("hello.py", HELLO)
     write("importing.py", "from pathlib import Path")
-    write("package/__init__.py", f"class Plain: pass\nclass Model:{a_command}")
+    # What an object holds is no adapter that could be named.
+    plain = "class Plain:\n    def __init__(self): self.model = Model\ndef helper(): pass\n"
+    write("package/__init__.py", f"{plain}class Model:{a_command}")
     plain = "".join(f"class {name}: pass\n" for name in "BCDE")
     write("package/many.py", f"class A:{a_command}\n{plain}class F:{a_command}")
     assert refused(adapter) == told
 
 
+@pytest.mark.parametrize("adapter", ["importing", "no_such_adapter"])
 def test_a_module_that_is_nowhere_is_told_what_to_do_if_it_is_a_package_and_if_not(
-    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adapter: str
 ) -> None:
     # As in a worker, and where setuptools has installed something to be edited.
     hook = "__editable__.ours-0.1.0.finder.__path_hook__"
-    monkeypatch.setattr(sys, "path", [*sys.path, boot.ON_PATH, hook])
-    write("importing.py", "import no_such.module")
-    message = refused("importing")
-    start = "adapter importing failed to load: ModuleNotFoundError: No module named 'no_such'. "
+    monkeypatch.setattr(sys, "path", ["", *sys.path, boot.ON_PATH, hook])
+    write(f"{adapter}.py", "import no_such.module")
+    message = refused(adapter)
+    start = f"adapter {adapter} failed to load: ModuleNotFoundError: No module named 'no_such'. "
     assert message.startswith(
         f"{start}If it is of a package: {sys.executable} -m pip install no_such, or whatever the"
         " package is called; if it is yours: add its folder to python_path ("
     )
     assert str(tmp_path) in message
+    assert "python_path (, " not in message
     assert "site-packages" not in message
     assert boot.ON_PATH not in message
     assert "__path_hook__" not in message
+
+
+def test_a_path_that_has_only_the_library_is_told_to_be_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [os.path.dirname(os.__file__)])
+    assert "add its folder to python_path (now empty); if it is of" in refused("no_such")
 
 
 @pytest.mark.parametrize(
     ("adapter", "told"),
     [
         ("tokenize", "adapter tokenize has no command: mark its functions with @command"),
+        ("tokenize:TokenError", "adapter tokenize:TokenError has no command: mark its functions"),
         ("tokenize:Model", "module tokenize has no class Model; it has TokenInfo, "),
         ("time", "adapter time has no command: mark its functions with @command"),
     ],
@@ -454,12 +542,30 @@ def test_an_adapter_that_is_hidden_by_a_module_of_the_library_is_told_where_that
     assert message.endswith(f" is {where}; if another one is meant, it needs another name)")
 
 
+def test_a_module_of_the_library_that_has_no_class_is_told_where_it_is(write: Write) -> None:
+    assert refused("keyword:Model") == (
+        f"module keyword has no class Model (keyword is {keyword.__file__}; if another one is"
+        " meant, it needs another name)"
+    )
+
+
+def test_of_many_classes_the_first_are_listed(write: Write) -> None:
+    plain = [f"class {name}: pass\n" for name in "ABCDEF"]
+    write("five.py", "".join(plain[:5]))
+    assert refused("five:nothing") == "module five has no class nothing; it has A, B, C, D, E"
+    marked = [text.replace("pass", "add = command(name='add')(lambda self: 1)") for text in plain]
+    write("sixth.py", "".join(marked))
+    choices = " or ".join(f'"sixth:{name}"' for name in "ABCDE")
+    assert refused("sixth").endswith(f"but its classes have: write adapter = {choices}")
+
+
 @pytest.mark.parametrize(
     ("adapter", "meant"),
     [
         ("imporitng", "; did you mean importing?"),
         ("pakcage.Model", "; did you mean package.Model?"),
         ("pakcage:Model", "; did you mean package:Model?"),
+        ("pakcage.pakcage", "; did you mean package.pakcage?"),
         ("other", "."),
     ],
 )
@@ -479,7 +585,7 @@ def test_an_adapter_that_is_nowhere_is_thought_to_be_written_wrong_or_in_another
     )
 
 
-@pytest.mark.parametrize("by", ["folder", "parent"])
+@pytest.mark.parametrize("by", ["reading", "searching", "parent"])
 def test_a_folder_that_may_not_be_read_is_told_for_where_a_module_may_be(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
@@ -494,7 +600,14 @@ def test_a_folder_that_may_not_be_read_is_told_for_where_a_module_may_be(
     if by == "parent":
         monkeypatch.setattr(os, "stat", keeps_out)
     else:
-        monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
+        refuses = os.R_OK if by == "reading" else os.X_OK
+        monkeypatch.setattr(
+            os,
+            "access",
+            lambda path, mode: (path != folder or not mode & refuses) and access(path, mode),
+        )
+    # Close to what is meant, which may be there all the same.
+    write("no_sucha.py", "")
     may_be = f"; it may be in {folder}, which user {os.geteuid()} may not read. If it is yours: "
     assert f"No module named 'no_such'{may_be}" in refused("no_such")
 
@@ -505,6 +618,13 @@ def test_a_zip_file_is_not_taken_for_a_folder_that_may_not_be_read(
     with zipfile.ZipFile(tmp_path / "lib.zip", "w") as file:
         file.writestr("hello.py", "")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "lib.zip")])
+    assert "may not read" not in refused("no_such")
+
+
+def test_a_folder_that_is_not_there_is_not_taken_for_one_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "absent")])
     assert "may not read" not in refused("no_such")
 
 
@@ -549,6 +669,25 @@ def test_what_is_raised_without_a_text_is_told_by_its_name(write: Write) -> None
     assert error["message"] == "health raised RuntimeError"
 
 
+def test_a_module_that_is_named_py_is_no_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    # There may be one.
+    monkeypatch.setitem(sys.modules, "py", None)
+    assert refused("py").startswith("adapter py failed to load: ModuleNotFoundError: ")
+
+
+def test_a_name_that_is_no_text_is_told_as_one(write: Write) -> None:
+    write("asking.py", "import importlib\nimportlib.import_module('no_such\\udcff')")
+    message = refused("asking")
+    assert "pip install no_such\\udcff, or" in message
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize("does", ["pass", "yield 1"])
+def test_an_async_command_is_refused(write: Write, does: str) -> None:
+    write("later.py", f"@command\nasync def later(): {does}")
+    assert refused("later").startswith("command later of adapter later is async, which is not")
+
+
 def test_one_that_says_itself_what_is_missing_is_left_alone(write: Write) -> None:
     write("asking.py", "raise ModuleNotFoundError('get the wheel from us')")
     assert refused("asking").endswith("ModuleNotFoundError: get the wheel from us")
@@ -586,7 +725,9 @@ def test_a_name_that_a_module_has_not_is_not_blamed_on_the_path(write: Write) ->
 
 def test_a_direct_call_that_is_named_wrongly_is_told_why(write: Write) -> None:
     write("hello.py", HELLO)
-    adapter = Adapter("hello", [], [], ["math:*", "os:getpid"])
+    # Neither may be called.
+    write("tools.py", "def _size(): pass\nsizes = 5")
+    adapter = Adapter("hello", [], [], ["math:*", "os:getpid", "tools:*"])
 
     def told(command: str) -> str:
         with pytest.raises(LoadError) as caught:
@@ -594,6 +735,7 @@ def test_a_direct_call_that_is_named_wrongly_is_told_why(write: Write) -> None:
         return str(caught.value)
 
     assert told("math:sqrtt") == "module math has no function sqrtt; did you mean sqrt?"
+    assert told("tools:size") == "module tools has no function size"
     assert told("math:qqq") == "module math has no function qqq"
     assert told("math:") == "module math has no function ''"
     assert told("math:pi") == "pi of module math is not a function"
@@ -612,4 +754,31 @@ def test_a_direct_call_that_is_not_allowed_is_told_so(write: Write) -> None:
             " (commands: add; direct_calls: math:*, os:getpid)"
         )
     assert adapter.unknown("sub") == "there is no command 'sub' (commands: add)"
+    # Close to "math:*", which is no command.
+    assert "did you mean" not in adapter.unknown("mat:e")
     assert Adapter("hello", [], [], []).unknown("os:abort").endswith("; direct_calls: none)")
+
+
+def test_commands_are_listed_by_name_and_without_direct_calls_that_were_made(write: Write) -> None:
+    write("hello.py", '@command(name="z")\ndef a(): pass\n@command(name="b")\ndef c(): pass')
+    write("empty.py", "")
+    for name, listed in (("hello", "b, z"), ("empty", "none")):
+        adapter = Adapter(name, [], [], ["math:*"])
+        assert adapter.find("math:sqrt") is not None
+        assert adapter.unknown("what") == f"there is no command 'what' (commands: {listed})"
+
+
+def test_a_module_of_direct_calls_is_no_command_itself(write: Write) -> None:
+    write("hello.py", HELLO)
+    assert Adapter("hello", [], [], ["math:*"]).find("math") is None
+
+
+def test_a_command_that_is_called_directly_has_its_options(write: Write) -> None:
+    write("hello.py", HELLO)
+    marked = "@command(zero_copy=True, idempotent=True)\ndef size(data): return len(data)"
+    write("tools.py", f"{marked}\ndef plain(data): return len(data)")
+    adapter = Adapter("hello", [], [], ["tools:*"])
+    for name, has_options in (("tools:size", True), ("tools:plain", False)):
+        assert adapter.find(name) is not None
+        assert adapter.is_idempotent(name) is has_options
+        assert adapter.takes_views(name) is has_options
