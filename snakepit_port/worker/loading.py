@@ -339,7 +339,7 @@ def _check(function: Command, what: str) -> None:
 
 
 def _refused(message: str) -> LoadError:
-    return LoadError({"type": "pool_unavailable", "message": message})
+    return LoadError({"type": "pool_unavailable", "message": utf8(message)})
 
 
 def import_error(what: str, exc: BaseException, adapter: str = "") -> dict[str, Any]:

@@ -542,6 +542,17 @@ def test_an_adapter_that_is_hidden_by_a_module_of_the_library_is_told_where_that
     assert message.endswith(f" is {where}; if another one is meant, it needs another name)")
 
 
+def test_a_place_that_is_no_text_is_told_as_one(
+    tmp_path: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As text that can travel: else the worker ended, and nobody was told why."""
+    folder = tmp_path / "\udcff" / "lib" / "python3"
+    folder.mkdir(parents=True)
+    (folder / "bare.py").touch()
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    assert f"{tmp_path}/\\udcff/lib/python3/bare.py" in refused("bare")
+
+
 def test_a_module_of_the_library_that_has_no_class_is_told_where_it_is(write: Write) -> None:
     assert refused("keyword:Model") == (
         f"module keyword has no class Model (keyword is {keyword.__file__}; if another one is"
