@@ -458,6 +458,26 @@ def test_a_result_that_the_host_does_not_accept_is_an_error_that_says_so() -> No
     assert "the result of stacks takes a frame of 2" in error["message"]
 
 
+def test_what_is_just_as_large_as_the_host_accepts_is_said_whole() -> None:
+    content = {"type": "pool_unavailable", "message": "x" * 1000}
+    whole = messages.error(7, content)
+    size = len(whole) - len(pack(b""))
+    assert replies.error(7, content, size) == whole
+    assert len(replies.error(7, content, size - 1)) < len(whole)
+    whole = messages.result(7, encode("x" * 1000))
+    size = len(whole) - len(pack(b""))
+    assert replies.result(7, "stats", "x" * 1000, size) == whole
+    assert messages.parse(replies.result(7, "stats", "x" * 1000, size - 1))[0] == "error"
+
+
+def test_what_became_of_an_older_configuration_is_left_out_where_it_is_too_much() -> None:
+    told = {"pools": {"default": "unchanged"}}
+    whole = {**told, "converted": [{"key": "pool_size"}] * 100}
+    for size, said in ((2**20, whole), (1000, told)):
+        assert messages.parse(replies.hello(whole, size))[2] == said
+        assert decode(messages.parse(replies.result(7, "reload", whole, size))[2]) == said
+
+
 def test_ping(scene: Scene) -> None:
     assert scene.say(messages.ping(4)) == [("pong", 4)]
 

@@ -163,10 +163,18 @@ def test_slots_are_counted_apart_and_used_again() -> None:
         ledger.give_back(first)
         assert ledger.take() == first
         assert ledger.started(first) == 0
+        assert ledger.take() not in (first, second)
         assert os.fstat(ledger.fd).st_size == SLOTS * 8
         assert not os.get_inheritable(ledger.fd)
     finally:
         ledger.close()
+
+
+def test_a_ledger_that_is_closed_holds_no_descriptor() -> None:
+    held = os.listdir("/proc/self/fd")
+    ledger = Ledger()
+    ledger.close()
+    assert os.listdir("/proc/self/fd") == held
 
 
 def test_there_are_slots_for_all_workers_and_those_that_do_not_go() -> None:
