@@ -289,6 +289,30 @@ def test_a_print_of_a_preloaded_module_is_the_starters_output() -> None:
         assert starter.output.line() == "The Zen of Python, by Tim Peters"
 
 
+def test_a_print_that_ends_no_line_is_the_starters_output_too(tmp_path: Path) -> None:
+    folder = module(tmp_path, "prompts", "print('loading', end='')")
+    # Whatever these tests were started with.
+    env = {"PYTHONUNBUFFERED": ""}
+    with Starter(preload=("prompts",), python_path=(folder, str(HERE)), env=env) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            worker.ready().hang_up()
+            assert worker.stdout.rest() == ""
+        starter.end()
+        assert starter.output.rest() == "loading"
+
+
+def test_what_a_preloaded_module_starts_holds_nothing_of_ours(tmp_path: Path) -> None:
+    folder = module(tmp_path, "starts", "import os\nos.system('ls -l /proc/self/fd')")
+    with Starter(preload=("starts",), python_path=(folder,)) as starter:
+        starter.told("hello")
+        starter.end()
+        held = starter.output.rest()
+        assert held.count("pipe:") == 2
+        assert "socket:" not in held
+        assert "/memfd:" not in held
+
+
 @pytest.mark.parametrize(
     "text",
     [
