@@ -142,6 +142,7 @@ class _Lane(Serving):
     # -- one command -------------------------------------------------------------------------------
 
     def _begin(self, id: int) -> None:
+        # Said before it looks at the others: of two that begin at once, one sees the other.
         self._serves = id
         self._worker.entering(self)
         self._arm()

@@ -1,4 +1,4 @@
-"""Starters of both kinds, kept for the session, and workers, new for each test."""
+"""Starters of both kinds, kept for the session, workers, new for each test, and modules."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from kinds import LANES, PROCESSES, THREADS
 from worker_driver import Fifo, Start, Starter, Worker
+from written import Write
 
 
 @pytest.fixture(params=[*PROCESSES, *THREADS], scope="session")
@@ -45,3 +46,19 @@ def fifo(tmp_path: Path) -> Iterator[Fifo]:
     fifo = Fifo(tmp_path / "fifo")
     yield fifo
     fifo.close()
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes modules, which are importable and forgotten when the test is over."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"from snakepit_port.adapter import command\n{text}", encoding="utf-8")
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
