@@ -61,7 +61,8 @@ class Call:
     before it was asked, `inf` when it was asked for the last time.
 
     `sequence` is its place among all calls that its worker was sent, from 0; `running_since` is
-    when that took it up, as far as the pool can tell.
+    when that took it up, as far as the pool can tell. `losses` counts the workers that crashed as
+    they were to take it up next.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Call:
         "frame",
         "granted",
         "id",
+        "losses",
         "queue_due",
         "queue_timeout",
         "queue_timer",
@@ -107,6 +109,7 @@ class Call:
         self.session_id = session
         self.session: Session | None = None
         self.attempt = 1
+        self.losses = 0
         self.recall_due = -math.inf
         self.state = QUEUED
         self.worker: Worker | None = None

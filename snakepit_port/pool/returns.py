@@ -1,7 +1,8 @@
 """Calls that come back from a worker: it is gone, or it gives them back.
 
 What it had begun is answered with the reason, or begun once more if its command is idempotent; the
-others wait again, at the front, for they had already waited their turn.
+others wait again, at the front, for they had already waited their turn. But a call can be what ends
+workers before they have begun it, as they read it: that is not tried on one after the other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from snakepit_port.pool.scaling import Scaling
 from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.standing import Standing
 from snakepit_port.pool.worker import Worker
+
+#: How many workers may be lost to a call that none of them has begun, as AMQP's brokers have a
+#: delivery limit. Chance hardly does that twice, and each takes along what else it had.
+MOST_LOSSES = 3
 
 
 class Returns:
@@ -71,6 +76,9 @@ class Returns:
         worker.calls.clear()
         if started:
             self._roster.note_death(worker, started[0], now)
+        if others and worker.fate is None and (worker.capacity > 1 or not started):
+            # One with one thread that ran a command was ended by that, as far as anybody knows.
+            others[0].losses += 1
         for call in started:
             call.worker = None
             if call.state is SENT and not self._may_be_tried_again(worker, call, error):
@@ -82,6 +90,8 @@ class Returns:
             if call.state is SENT:
                 if self._sessions.is_tied(call):
                     self._sessions.refuse_lost(call)
+                elif call.losses >= MOST_LOSSES:
+                    record.reply(call, _lost_too_many(call, error))
                 else:
                     self._wait_anew(call, now)
         for call in reversed(started):
@@ -111,3 +121,11 @@ class Returns:
         if not self._standing.refuse_if_unavailable(call):
             self._queue.add_first(call)
             self._scaling.call_waits(now)
+
+
+def _lost_too_many(call: Call, error: Mapping[str, Any]) -> dict[str, Any]:
+    message = (
+        f"{error['message']}. It is the third worker that ended before it had begun this call, and"
+        " no other gets it: its arguments may take more memory than a worker has"
+    )
+    return {**error, "message": message, "command": call.command}

@@ -16,6 +16,9 @@ from kills import Kills
 
 from snakepit_port.harness import CallError, Host, open_host
 
+#: More than `cramped_adapter` leaves its workers.
+TOO_LARGE = 64 * 1024 * 1024
+
 
 @pytest.mark.parametrize("seed", times(2, 1))
 async def test_only_what_had_started_on_a_killed_worker_fails(seed: int, tmp_path: Path) -> None:
@@ -82,6 +85,19 @@ async def test_no_file_stays_of_a_worker_killed_at_any_step() -> None:
                 break
     assert outcomes["echo"] > 5
     assert outcomes["error"] > 5
+
+
+async def test_what_no_worker_has_the_memory_to_read_ends_three_of_them_and_no_more() -> None:
+    pool = {"adapter": "cramped_adapter", "max_restarts": 3}
+    settings = config(pool_size=2, queue_timeout="infinity", call_timeout="infinity", **pool)
+    settings["supervisor"] = {"max_frame_bytes": "128MiB"}
+    async with open_host(settings) as host:
+        with pytest.raises(CallError, match="third worker that ended before it had") as caught:
+            await host.call(None, "length", ["x" * TOO_LARGE])
+        assert (caught.value.type, caught.value.command) == ("worker_crashed", "length")
+        assert await host.call(None, "length", ["x"]) == 1
+        stats = (await host.stats())["pools"]["default"]
+        assert (stats["worker_crashes"], stats["errors"]) == (3, 1)
 
 
 def folder_of_run(supervisor: int) -> Path:

@@ -38,6 +38,7 @@ from snakepit_port.pool import (
     effects,
     streams,
 )
+from snakepit_port.pool.returns import MOST_LOSSES
 from snakepit_port.pool.speed import FAST_SECONDS, KNOWN_AFTER, MOST_AHEAD, STALL_SECONDS
 from snakepit_port.pool.worker import Fate
 
@@ -161,6 +162,8 @@ class AnyOrder(RuleBasedStateMachine):
         self.calls: list[Call] = []
         self.answers: Counter[Call] = Counter()
         self.starts: Counter[Call] = Counter()
+        #: How many workers were to take it up next, and have crashed instead.
+        self.losses: Counter[Call] = Counter()
         self.queue: list[Call] = []
         self.counts: Counter[str] = Counter()
         #: What each stream call has been granted in all, and what of it came with the call.
@@ -272,7 +275,8 @@ class AnyOrder(RuleBasedStateMachine):
         if type in NEVER_STARTED:
             assert self.starts[call] == call.attempt - 1
         elif type in WAS_STARTED:
-            assert self.starts[call] == call.attempt
+            has_cost_too_many = self.losses[call] == MOST_LOSSES
+            assert self.starts[call] == call.attempt - has_cost_too_many
         elif type == "timeout":
             assert self.now >= call.arrived_at + call.timeout
         if type == "shutting_down":
@@ -751,6 +755,15 @@ class AnyOrder(RuleBasedStateMachine):
                 self.take_up(process)
             self.gone(process)
 
+    @rule(pick=picks, times=st.integers(2, 4), apart=st.sampled_from([0.1, 1.0, 5.0]))
+    def workers_are_gone_with_the_same_calls(self, pick: int, times: int, apart: float) -> None:
+        """As when reading one of these is what ends them."""
+        for _ in range(times):
+            if process := self.some(pick, lambda p: bool(p.calls) and not p.is_killed):
+                self.gone(process)
+            self.time_passes(apart)
+            self.a_worker_is_ready(pick, 2**20)
+
     @rule(pick=picks)
     def a_worker_that_was_told_to_go_is_gone(self, pick: int) -> None:
         if process := self.some(pick, lambda p: p.is_killed or p.is_finishing):
@@ -765,6 +778,9 @@ class AnyOrder(RuleBasedStateMachine):
             is_outdated = self.machine._reloading.is_outdated(process.worker)
             self.counts["start_failures"] += not is_outdated
         left = process.calls[process.taken_up :]
+        may_have_read = process.worker.capacity > 1 or not process.taken_up
+        if left and may_have_read and not (process.is_killed or process.is_finishing):
+            self.losses[left[0]] += 1
         again = [
             c for c in process.calls[: process.taken_up] if self.may_be_tried_again(process, c)
         ]
@@ -775,6 +791,8 @@ class AnyOrder(RuleBasedStateMachine):
         )
         for call in process.calls[: process.taken_up]:
             assert self.answers[call] == 1 or call in again
+        for call in left:
+            assert self.answers[call] == 1 or self.losses[call] < MOST_LOSSES
 
     def may_be_tried_again(self, process: Process, call: Call) -> bool:
         return (

@@ -116,6 +116,62 @@ def test_a_worker_goes_once() -> None:
     assert pool.machine.answered(worker, call.id, True, pool.now) is None
 
 
+class TestWhatEndsWorkersAsTheyReadIt:
+    def crash(self, pool: Driver, started: int = 0) -> None:
+        pool.gone(pool.workers[0], started=started)
+        pool.wait(MAX_SECONDS)
+        pool.ready(pool.workers[0])
+
+    def test_it_is_given_to_three_workers_and_no_more(self) -> None:
+        pool = Driver(prefetch=2)
+        pool.up()
+        call, behind = pool.calls(2, "work")
+        for _ in range(2):
+            self.crash(pool)
+            assert at(pool.workers[0]) == ids([call, behind])
+        self.crash(pool)
+        assert pool.error(call) == {
+            "type": "worker_crashed",
+            "message": "it died. It is the third worker that ended before it had begun this call,"
+            " and no other gets it: its arguments may take more memory than a worker has",
+            "command": "work",
+        }
+        assert at(pool.workers[0]) == [behind.id]
+        pool.answer(pool.workers[0])
+        assert pool.outcome(behind) == "forwarded"
+        assert pool.machine.stats()["errors"] == 1
+
+    def test_one_that_ran_a_command_may_have_been_ended_by_that(self) -> None:
+        pool = Driver(prefetch=2)
+        pool.up()
+        calls = pool.calls(6)
+        for running in calls[:5]:
+            self.crash(pool, started=1)
+            assert pool.outcome(running) == "worker_crashed"
+        assert at(pool.workers[0]) == [calls[5].id]
+
+    def test_one_with_threads_reads_while_they_run_commands(self) -> None:
+        pool = Driver(pool_size=3, capacity=2)
+        workers = pool.up()
+        running = pool.calls(3)
+        call = pool.call()
+        for _ in workers:
+            worker = call.worker
+            assert worker is not None
+            pool.gone(worker, started=1)
+        assert pool.outcomes(running) == ["worker_crashed"] * 3
+        assert pool.error(call)["message"].startswith("it died. It is the third worker")
+
+    def test_workers_that_the_pool_has_ended_do_not_count(self) -> None:
+        pool = Driver()
+        pool.up()
+        call = pool.call()
+        for _ in range(5):
+            pool.perform(pool.machine.condemn(pool.workers[0], PROTOCOL_ERROR, pool.now))
+            self.crash(pool)
+            assert at(pool.workers[0]) == [call.id]
+
+
 class TestReplacement:
     def test_a_worker_that_had_served_is_replaced_at_once(self) -> None:
         pool = Driver()
