@@ -4,32 +4,36 @@ it has, and then ends by itself."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterable
 
 from snakepit_port.config.model import PoolSettings
+from snakepit_port.pool.call import Call
 from snakepit_port.pool.effects import Finish
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
 from snakepit_port.pool.roster import Roster
+from snakepit_port.pool.speed import STALL_SECONDS
 from snakepit_port.pool.worker import Fate, Worker, WorkerState
 
 
 class Draining:
-    """`lose_sessions` is called with a worker whose sessions cannot be waited for any longer, and
-    the reason; `go_on` when one that took room from its successor takes none any more."""
+    """`begun` says how many of all calls that a worker was sent it has begun. `lose_sessions` is
+    called with a worker whose sessions cannot be waited for any longer, and the reason; `go_on`
+    when one that took room from its successor takes none any more."""
 
     def __init__(
         self,
         record: Record,
         roster: Roster,
         queue: Queue,
+        begun: Callable[[Worker], int],
         lose_sessions: Callable[[Worker, str], None],
         go_on: Callable[[float], None],
     ) -> None:
         self._record = record
         self._roster = roster
         self._queue = queue
+        self._begun = begun
         self._lose_sessions = lose_sessions
         self._go_on = go_on
 
@@ -62,15 +66,35 @@ class Draining:
             if not worker.sessions and worker not in self._queue.lines:
                 fate = Fate.CANCELLED if worker.recycled_for is None else Fate.RECYCLED
                 self.finish(worker, fate, now)
-        elif worker.stuck.issuperset(islice(worker.calls, worker.capacity)):
-            running = worker.running
-            assert running is not None
-            # For calls that it takes up before it is gone, and that nobody has cancelled.
-            why = (
-                f"was killed because a call of {running.command} did not stop within"
-                " cancel_grace_period; this call had just begun"
-            )
-            self._roster.kill(worker, Fate.CANCELLED, why)
+        elif worker.stuck:
+            others = [call for call in worker.at_work if call.id not in worker.stuck]
+            if not others:
+                self._kill_stuck(worker)
+            elif not self._has_begun(worker, others):
+                # They may be on their way, and it has a thread for them. Or what is stuck there
+                # keeps it from reading them: so does code in C that does not let go of the GIL.
+                due = now + STALL_SECONDS
+                self._record.timers.at(due, self._kill_if_still_stuck, worker)
+
+    def _has_begun(self, worker: Worker, calls: Iterable[Call]) -> bool:
+        begun = self._begun(worker)
+        return any(call.sequence < begun for call in calls)
+
+    def _kill_if_still_stuck(self, worker: Worker, now: float) -> None:
+        if worker.stuck and worker.state is WorkerState.DRAINING:
+            others = (call for call in worker.at_work if call.id not in worker.stuck)
+            if not self._has_begun(worker, others):
+                self._kill_stuck(worker)
+
+    def _kill_stuck(self, worker: Worker) -> None:
+        running = worker.running
+        assert running is not None
+        # For calls that it takes up before it is gone, and that nobody has cancelled.
+        why = (
+            f"was killed because a call of {running.command} did not stop within"
+            " cancel_grace_period; this call had just begun"
+        )
+        self._roster.kill(worker, Fate.CANCELLED, why)
 
     def finish(self, worker: Worker, fate: Fate, now: float) -> None:
         """Have a worker without calls end by itself, or be killed after a grace."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from math import inf
 from typing import Any
 
@@ -41,6 +41,7 @@ class Machine:
     unless its command is idempotent and the worker crashed. Otherwise it is sent again only if its
     worker gave it back, or went and, as the ledger says, had not started it.
 
+    `begun` says how many of all calls that a worker was sent it has begun, as its ledger has it.
     `capacity` is how many calls a worker works on at a time, `first_number` the number in the name
     of the first worker.
     """
@@ -50,6 +51,7 @@ class Machine:
         settings: PoolSettings,
         now: float,
         rng: random.Random,
+        begun: Callable[[Worker], int],
         capacity: int = 1,
         first_number: int = 1,
     ) -> None:
@@ -65,7 +67,7 @@ class Machine:
         )
         self._sessions = sessions = Sessions(record, self._session_left)
         self._draining = draining = Draining(
-            record, roster, queue, self._lose_sessions, self._go_on
+            record, roster, queue, begun, self._lose_sessions, self._go_on
         )
         self._scaling = scaling = Scaling(
             record, roster, draining, lambda now: self._recycling.go_on(now)

@@ -62,7 +62,12 @@ class Runner:
         self._retired: list[Source] = []
         self.settings = settings
         self.machine = Machine(
-            settings, clock(), random.Random(), self._source.threads or 1, first_number
+            settings,
+            clock(),
+            random.Random(),
+            lambda worker: self.ledger.started(self._processes[worker.id].slot),
+            self._source.threads or 1,
+            first_number,
         )
         self._processes: dict[str, WorkerProcess] = {}
         self._stopping = False

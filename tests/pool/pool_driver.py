@@ -31,7 +31,15 @@ class Driver:
         always = {"name": "p", "adapter": "a", "pool_size": 1, **never}
         self.settings = PoolSettings(**{**always, **settings})
         self.now = 1000.0
-        self.machine = Machine(self.settings, self.now, rng or NoJitter(), capacity)
+        #: How many calls workers have begun that have not begun all that they were sent.
+        self.begun: dict[Worker, int] = {}
+        self.machine = Machine(
+            self.settings,
+            self.now,
+            rng or NoJitter(),
+            lambda worker: self.begun.get(worker, worker.sent),
+            capacity,
+        )
         #: What workers say of their commands when they are ready.
         self.idempotent: set[str] = set()
         #: What every call was answered with: "forwarded", or an error.

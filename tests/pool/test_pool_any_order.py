@@ -153,7 +153,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.prefetch = MOST_AHEAD + 1 if auto else int(self.settings.prefetch)
         self.is_auto = auto
         self.now = 50.0
-        self.machine = Machine(self.settings, self.now, random.Random(seed), capacity)
+        self.machine = Machine(self.settings, self.now, random.Random(seed), self.begun, capacity)
         if is_fast:
             for command in ("a", "b"):
                 for _ in range(KNOWN_AFTER):
@@ -227,6 +227,9 @@ class AnyOrder(RuleBasedStateMachine):
         ):
             serving = sum(1 for other in self.processes.values() if other.serves)
             assert serving >= self.machine.wanted, "its successor is not ready"
+
+    def begun(self, worker: Worker) -> int:
+        return self.processes[worker].started
 
     def send(self, worker: Worker, call: Call) -> None:
         process = self.processes[worker]
@@ -353,6 +356,9 @@ class AnyOrder(RuleBasedStateMachine):
     def kill(self, worker: Worker) -> None:
         process = self.processes[worker]
         process.is_killed = True
+        if worker.fate is Fate.CANCELLED:
+            running = process.calls[: process.taken_up]
+            assert all(self.answers[call] for call in running), "took others along"
         if worker.fate is Fate.UNWELL and not process.is_unwell:
             due = process.turn_came_at + self.settings.health_check_timeout
             assert self.now >= due, "was not late with its pong"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pool_driver import Driver, at, ids
+
+from snakepit_port.pool import Call, Worker
+from snakepit_port.pool.speed import STALL_SECONDS
 
 
 def test_the_worker_with_the_fewest_calls_takes_the_next() -> None:
@@ -88,6 +93,62 @@ def test_a_call_that_does_not_stop_lets_the_others_finish() -> None:
     assert pool.outcomes([stuck, second, third]) == ["cancelled", "forwarded", "forwarded"]
     assert pool.heard("worker.stopped")[0].metadata["reason"] == "cancelled"
     assert pool.machine.stats()["worker_crashes"] == 0
+
+
+class TestWhatAStuckCallKeepsFromBeginning:
+    """Such as one in C that does not let go of the GIL: then the worker reads nothing either."""
+
+    def stuck(self, **settings: Any) -> tuple[Driver, Worker, Call, Call]:
+        pool = Driver(capacity=3, cancel_grace_period=1.0, **settings)
+        (worker,) = pool.up()
+        stuck, other = pool.call(), pool.call(session="s")
+        pool.begun[worker] = 1
+        pool.cancel(stuck)
+        pool.wait(1.0)
+        assert (pool.killed, worker.state.value) == ([], "draining")
+        return pool, worker, stuck, other
+
+    def test_it_is_not_waited_for(self) -> None:
+        pool, worker, stuck, other = self.stuck()
+        pool.wait(STALL_SECONDS)
+        assert pool.killed == [worker.id]
+        pool.gone(worker, started=1)
+        assert pool.outcomes([stuck, other]) == ["cancelled", None]
+        pool.ready(pool.workers[0])
+        assert other.worker is pool.workers[0]
+
+    def test_nor_is_one_of_a_strict_session_which_is_told(self) -> None:
+        pool, worker, _, other = self.stuck(affinity="strict_queue")
+        pool.wait(STALL_SECONDS)
+        assert pool.killed == [worker.id]
+        pool.gone(worker, started=1)
+        assert pool.outcome(other) == "session_worker_unavailable"
+
+    def test_one_that_was_only_on_its_way_is(self) -> None:
+        pool, worker, _, other = self.stuck()
+        pool.begun[worker] = 2
+        pool.wait(5.0)
+        assert pool.killed == []
+        pool.answer(worker, other)
+        assert pool.killed == [worker.id]
+
+    def test_and_nothing_happens_if_it_stops_after_all(self) -> None:
+        pool, worker, stuck, other = self.stuck()
+        pool.answer(worker, stuck, ok=False)
+        pool.wait(5.0)
+        assert (pool.killed, pool.outcome(other)) == ([], None)
+
+    def test_those_that_have_begun_finish_first(self) -> None:
+        pool = Driver(capacity=3, cancel_grace_period=1.0)
+        (worker,) = pool.up()
+        stuck, running, _ = pool.calls(3)
+        pool.begun[worker] = 2
+        pool.cancel(stuck)
+        pool.wait(5.0)
+        assert pool.killed == []
+        pool.answer(worker, running)
+        pool.wait(STALL_SECONDS)
+        assert pool.killed == [worker.id]
 
 
 def test_one_that_stops_after_all_lets_its_worker_go_in_good_order() -> None:

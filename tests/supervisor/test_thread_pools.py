@@ -143,6 +143,36 @@ async def test_a_call_that_will_not_stop_costs_no_other(
     assert answers == ["x"]
 
 
+async def test_a_call_that_its_worker_is_kept_from_reading_goes_to_another() -> None:
+    """By one that has the GIL and does not let go of it, nor stop."""
+    async with open_host(threads(sys.executable, cancel_grace_period=100)) as host:
+        await host.await_ready()
+        before = await host.call(None, "about")
+        after = {}
+        async with trio.open_nursery() as nursery:
+            holding = trio.CancelScope()
+
+            async def hold() -> None:
+                with holding:
+                    await host.call(None, "hold_the_gil")
+
+            async def ask() -> None:
+                after.update(await host.call(None, "about"))
+
+            nursery.start_soon(hold)
+            await printed(host, "holding")
+            nursery.start_soon(ask)
+            while (await host.stats())["requests"] < 3:
+                await trio.lowlevel.checkpoint()
+            holding.cancel()
+        assert after["pid"] != before["pid"]
+        async for event in host.events(past=True):
+            if event.name == "worker.stopped":
+                assert event.metadata["reason"] == "cancelled"
+                assert event.metadata["commands"] == ["hold_the_gil"]
+                break
+
+
 async def test_a_crash_fails_the_calls_that_had_started_and_no_other(
     python: str, fifo: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -53,6 +54,16 @@ def spin() -> None:
     say("spinning")
     while True:
         pass
+
+
+@command
+def hold_the_gil() -> None:
+    """In C, for ever: takes a mutex twice, which no signal ends, as a thread that has the GIL."""
+    say("holding")
+    libc = ctypes.PyDLL(None)
+    mutex = ctypes.create_string_buffer(128)
+    for _ in range(2):
+        libc.pthread_mutex_lock(mutex)
 
 
 @command
