@@ -35,7 +35,9 @@ examples:
                                                   SNAKEPIT_PORT_POOL, SNAKEPIT_PORT_WORKER_PID
   snakepit-port check --json pools.toml           any of these for programs
 
-With --json errors are JSON on stdout, too: {"ok": false, "problems": [...]} for a configuration,
+With --json a file that is right is {"ok": true, "pools": [...]}, with "warnings" and what was
+"converted" where there is any; --resolved is the configuration alone, --env a list of variables.
+Errors are JSON on stdout, too: {"ok": false, "problems": [...]} for a configuration,
 {"ok": false, "error": {"message": ...}} for others; but for wrong usage of the command, which is
 text on stderr.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 import signal as signals
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -376,6 +377,8 @@ def _check_names(**names: str | None) -> None:
 
 
 def _milliseconds(name: str, seconds: float) -> int | None:
+    if not isinstance(seconds, numbers.Real):
+        raise TypeError(f"{name} is a number of seconds, not {seconds!r}")
     if not seconds >= 0:
         raise ValueError(f"{name} is seconds of zero or more, not {seconds}")
     if seconds == math.inf:

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 
 from snakepit_port.bulk.files import FileReader, Folder, remove_folder
-from snakepit_port.harness.outbox import Outbox
+from snakepit_port.harness.outbox import CLOSED, Outbox
 from snakepit_port.harness.pools import Pools
 from snakepit_port.harness.process import SupervisorProcess
 from snakepit_port.harness.reports import (
@@ -203,6 +203,8 @@ class Link:
             why = " (perhaps out of memory?)" if name == "SIGKILL" else ""
             message = f"the supervisor was killed by {name}{why}"
             return call_error("supervisor_down", message, signal=name)
+        if status == 0 and self._outbox.is_closed:
+            return call_error("supervisor_down", CLOSED)
         message = f"the supervisor exited with status {status}"
         if self._greeted.is_set() or status not in _NO_SUPERVISOR:
             message += "; see its stderr"

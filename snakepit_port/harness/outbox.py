@@ -10,6 +10,9 @@ from snakepit_port.harness.reports import CallError, call_error
 #: that stops reading slows them down instead of filling this process's memory.
 MAX_UNSENT_BYTES = 2**20
 
+#: Why nothing goes out any more, and no answer comes, after `Outbox.close`.
+CLOSED = "this host closed the link"
+
 
 class Outbox:
     """Frames on their way out: any number of tasks put them here, one writes what has gathered.
@@ -23,7 +26,7 @@ class Outbox:
         self._unsent_bytes = 0
         self._work = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
-        self._closing = False
+        self.is_closed = False
         self._refusal: CallError | None = None
 
     def put(self, frame: bytes) -> None:
@@ -51,15 +54,15 @@ class Outbox:
 
     def close(self) -> None:
         """Has `run` send end-of-file after what is queued."""
-        self._closing = True
+        self.is_closed = True
         self._work.set()
         if self._refusal is None:
-            self.refuse(call_error("supervisor_down", "this host closed the link"))
+            self.refuse(call_error("supervisor_down", CLOSED))
 
     async def run(self) -> None:
         """Writes until closed, or until the peer does not read any more."""
         try:
-            while not self._closing or self._unsent:
+            while not self.is_closed or self._unsent:
                 await self._work.wait()
                 self._work = trio.Event()
                 while self._unsent:

@@ -62,7 +62,8 @@ def snakepit_adapter(
 
     Starts a pool of one worker that serves `adapter`, a name such as "my_app.adapter" or
     "my_app.adapter:Class", and returns an `AdapterRun`. `settings` are further settings of the
-    pool, such as `adapter_args`; relative paths in them start from pytest's root directory.
+    pool, such as `python_path`, of which relative paths start from pytest's root directory; those
+    in `adapter_args` are the adapter's business.
     Workers run in the interpreter of the test, and import from where the test does, unless `python`
     and `python_path` say otherwise. `tools` are functions that commands may call, by their names.
     """
@@ -73,6 +74,13 @@ def snakepit_adapter(
         adapter: str, *, tools: Mapping[str, Callable[..., Any]] | None = None, **settings: Any
     ) -> AdapterRun:
         __tracebackhide__ = True
+        import trio
+
+        if trio.lowlevel.in_trio_run():
+            raise RuntimeError(
+                "snakepit_adapter is for tests that are not async: it would block the others'"
+                " loop. In this one use snakepit_host"
+            )
         pool = {
             "name": "default",
             "adapter": adapter,

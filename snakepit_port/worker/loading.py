@@ -127,7 +127,9 @@ class Adapter:
     def unknown(self, command: str) -> str:
         """What to say about a command that does not exist."""
         direct = [name for name in self._direct if not name.endswith(":*")]
-        close = closest(command, sorted({*self.commands, *direct}))
+        # Who names a function means a function.
+        near = direct if ":" in command else [*self.commands, *direct]
+        close = closest(command, sorted(set(near)))
         hint = f"; did you mean {close!r}?" if close else ""
         # Direct calls that were made are kept with the commands.
         named = sorted(name for name in self.commands if ":" not in name)

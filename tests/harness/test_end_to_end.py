@@ -651,6 +651,8 @@ async def test_a_call_that_outlasts_the_grace_is_answered() -> None:
         (worker,) = await host.workers()
         pidfds = [watch(worker["os_pid"])]
         assert await host.close() == 0
+        error = await failure_of(lambda: host.call(None, "add", [1, 2]))
+        assert (error.type, error.message) == ("supervisor_down", "this host closed the link")
         await all_gone(pidfds)
     assert [error.type for error in errors] == ["shutting_down"]
 

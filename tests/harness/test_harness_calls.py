@@ -159,6 +159,7 @@ async def test_an_error_carries_what_the_supervisor_knows() -> None:
         ({"pool": 5}, TypeError, "pool is a text, not 5"),
         ({"pool": "\ud800"}, ValueError, "pool is a text that UTF-8 can hold"),
         ({"session": 5}, TypeError, "session is a text, not 5"),
+        ({"timeout": "3"}, TypeError, "timeout is a number of seconds, not '3'"),
         ({"session": "\ud800"}, ValueError, "session is a text that UTF-8 can hold"),
     ],
 )

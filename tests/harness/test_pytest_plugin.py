@@ -210,6 +210,7 @@ def test_async_tests_get_a_host(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
         import sys
+        import pytest
 
         CONFIG = {"pools": [{
             "name": "default", "adapter": "my_app.adapter", "pool_size": 1,
@@ -224,10 +225,14 @@ def test_async_tests_get_a_host(project: pytest.Pytester) -> None:
             async with snakepit_host(CONFIG) as host:
                 await host.await_ready()
                 host.kill()
+
+        async def test_the_other_fixture(snakepit_adapter):
+            with pytest.raises(RuntimeError, match="In this one use snakepit_host"):
+                snakepit_adapter("my_app.adapter")
         """
     )
     result = project.runpytest_subprocess("-o", "trio_mode=true")
-    result.assert_outcomes(passed=2)
+    result.assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize("inherit_env", [True, False], ids=["by its mark", "as a child"])

@@ -364,6 +364,9 @@ def test_a_direct_call_that_is_not_allowed_is_told_so(write: Write) -> None:
             " (commands: add; direct_calls: math:*, os:getpid)"
         )
     assert adapter.unknown("sub") == "there is no command 'sub' (commands: add)"
+    # Not a command, by whoever names a function.
+    write("other.py", HELLO.replace("def add", "def getpgid"))
+    assert "did you mean" not in Adapter("other", [], [], []).unknown("os:getpgid")
     # Close to "math:*", which is no command.
     assert "did you mean" not in adapter.unknown("mat:e")
     assert Adapter("hello", [], [], []).unknown("os:abort").endswith("; direct_calls: none)")
