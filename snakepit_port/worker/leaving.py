@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import sys
 import threading
 import traceback
@@ -20,10 +21,33 @@ def end_executors() -> None:
             end()
 
 
+#: Seconds for the tracker of `multiprocessing` to do what it is for: it has a few names to remove.
+#: It goes on where a child of this process has its pipe, too, and is killed then as that is.
+_TRACKER_GRACE = 0.5
+
+
+def end_tracker() -> None:
+    """Have the process that `multiprocessing` has remember what is to be removed (semaphores,
+    `SharedMemory`) remove that and end, if this one has started it. After a process of Python's own
+    it does so by itself; after this one it is killed with what else is left."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)
+    fd, pid = getattr(tracker, "_fd", None), getattr(tracker, "_pid", None)
+    if fd is None or pid is None or not hasattr(os, "pidfd_open"):
+        return
+    # Raises for one that a parent of this process has started, and for one that has ended.
+    if os.waitpid(pid, os.WNOHANG) == (0, 0):
+        poll = select.poll()
+        poll.register(os.pidfd_open(pid), select.POLLIN)
+        os.close(fd)
+        poll.poll(_TRACKER_GRACE * 1000)
+
+
 def leave(status: int) -> NoReturn:
     """End this process, after what user code registered with `atexit`."""
-    with suppress(BaseException):
-        atexit._run_exitfuncs()
+    for end in (atexit._run_exitfuncs, end_tracker):
+        with suppress(BaseException):
+            end()
     for stream in (sys.stdout, sys.stderr):
         with suppress(BaseException):
             stream.flush()

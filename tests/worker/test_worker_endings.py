@@ -186,6 +186,27 @@ def test_children_in_the_group_go_with_a_worker_that_ends_in_order(worker: Worke
     child.close()
 
 
+def test_what_multiprocessing_removes_after_a_process_it_removes_after_a_worker(
+    worker: Worker,
+) -> None:
+    left = Path("/dev/shm", worker.call("leave_shared_memory"))
+    assert left.exists()
+    worker.hang_up()
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+    assert not left.exists()
+
+
+def test_but_a_child_that_would_keep_it_from_that_keeps_no_worker(worker: Worker) -> None:
+    left = Path("/dev/shm", worker.call("leave_shared_memory"))
+    (pid,) = worker.call("have_descendants", 1)
+    child = still_alive(pid)
+    worker.hang_up()
+    assert os.waitstatus_to_exitcode(worker.exited()) == 0
+    child.wait()
+    child.close()
+    left.unlink()
+
+
 def test_a_group_is_killed_as_one(worker: Worker) -> None:
     child = still_alive(worker.call("have_child", False))
     worker.begin("busy")

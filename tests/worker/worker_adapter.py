@@ -487,6 +487,16 @@ def close_descriptors() -> None:
 
 
 @command
+def leave_shared_memory() -> str:
+    """The name of some that nobody removes but Python's own tracker."""
+    from multiprocessing.shared_memory import SharedMemory
+
+    memory = SharedMemory(create=True, size=1000)
+    memory.close()
+    return memory.name
+
+
+@command
 def have_child(new_session: bool) -> int:
     """A process that lives on, and that holds nothing of ours."""
     return subprocess.Popen(
