@@ -404,7 +404,9 @@ POOL = _section(
             "of late, up to 31 of one that has been fast some thousand times. What waits behind "
             "one that takes its time all the same (20 ms) is taken back where another worker takes "
             "it sooner, and when its `queue_timeout` is over; that takes a signal, which C code "
-            "that does not repeat its system calls may notice (EINTR).",
+            "that does not repeat its system calls may notice (EINTR). A command that is in one "
+            "call in C, as much of NumPy is, gives nothing back before that returns: for one that "
+            "is mostly fast and at times takes seconds there, set 1.",
         ),
     ],
 )

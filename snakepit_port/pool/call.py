@@ -57,8 +57,8 @@ class Call:
 
     `queue_due` is when it has waited for its `queue_timeout`, be it in the queue or at a worker.
 
-    `recall_due` is when its worker may be asked to give it back, if it has not begun it: `-inf`
-    before it was asked, `inf` when it was asked for the last time.
+    `recalls` counts how often its worker was asked to give it back, if it has not begun it, and
+    `recall_due` is when that may be done, or what comes after the last time.
 
     `sequence` is its place among all calls that its worker was sent, from 0; `running_since` is
     when that took it up, as far as the pool can tell. `losses` counts the workers that crashed as
@@ -79,6 +79,7 @@ class Call:
         "queue_timeout",
         "queue_timer",
         "recall_due",
+        "recalls",
         "running_since",
         "sequence",
         "session",
@@ -110,6 +111,7 @@ class Call:
         self.session: Session | None = None
         self.attempt = 1
         self.losses = 0
+        self.recalls = 0
         self.recall_due = -math.inf
         self.state = QUEUED
         self.worker: Worker | None = None
@@ -124,7 +126,7 @@ class Call:
     @property
     def is_recalled(self) -> bool:
         """Whether its worker was asked to give it back."""
-        return self.recall_due > -math.inf
+        return self.recalls > 0
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.command} {self.state.value}>"

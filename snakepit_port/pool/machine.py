@@ -93,7 +93,9 @@ class Machine:
             withdrawal,
         )
         self._deadline_passed = withdrawal.deadline_passed
-        self._recalling = recalling = Recalling(record, roster, sessions, scaling, standing)
+        self._recalling = recalling = Recalling(
+            record, roster, sessions, scaling, standing, withdrawal, begun
+        )
         self._dispatch = Dispatch(roster, queue, sessions, scaling, withdrawal, recalling)
         self._returns = Returns(record, roster, queue, sessions, scaling, standing)
 

@@ -9,6 +9,7 @@ nothing runs twice.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import islice
 
 from snakepit_port.pool.call import SENT, Call
@@ -20,14 +21,22 @@ from snakepit_port.pool.sessions import Sessions
 from snakepit_port.pool.speed import OVERDUE_SECONDS, STALL_SECONDS
 from snakepit_port.pool.standing import Standing
 from snakepit_port.pool.timers import Timer
+from snakepit_port.pool.withdrawal import Withdrawal
 from snakepit_port.pool.worker import READY, Worker
+
+#: How often a call is asked for: a signal that comes just before a command waits in C does not end
+#: that wait (`Withdrawal`).
+_RECALLS = 2
 
 
 class Recalling:
     """Not where `prefetch` is a number: then calls wait at workers whatever that takes. And not
     where no other worker would take them sooner, or the pool would refuse them: to ask takes a
     signal, which code in C that does not repeat its system calls may notice (EINTR). But what has
-    waited for its `queue_timeout` is taken back in any case, to be answered with that."""
+    waited for its `queue_timeout` is taken back in any case, to be answered with that; and is
+    answered so if it does not come back, which it does not before one call in C has returned.
+
+    `begun` says how many of all calls that a worker was sent it has begun."""
 
     def __init__(
         self,
@@ -36,12 +45,16 @@ class Recalling:
         sessions: Sessions,
         scaling: Scaling,
         standing: Standing,
+        withdrawal: Withdrawal,
+        begun: Callable[[Worker], int],
     ) -> None:
         self._record = record
         self._roster = roster
         self._sessions = sessions
         self._scaling = scaling
         self._standing = standing
+        self._withdrawal = withdrawal
+        self._begun = begun
         self._timer: Timer | None = None
         #: When that is due.
         self._due = math.inf
@@ -101,9 +114,16 @@ class Recalling:
                 next_due = min(next_due, call.queue_due)
                 continue
             if call.recall_due <= now:
-                # Twice in all: a signal that comes just before a command waits in C does not end
-                # that wait (`Withdrawal`).
-                call.recall_due = math.inf if call.is_recalled else now + STALL_SECONDS
+                if call.recalls == _RECALLS:
+                    call.recall_due = math.inf
+                    # Else it runs there, and its answer is only not known yet.
+                    if call.sequence >= self._begun(worker):
+                        self._withdrawal.waited_too_long_at(worker, call, now)
+                    continue
+                call.recalls += 1
+                call.recall_due = now + STALL_SECONDS
+                if call.recalls == _RECALLS:
+                    call.recall_due = max(call.recall_due, call.queue_due)
                 recalled.append(call)
             next_due = min(next_due, call.recall_due)
         if recalled:

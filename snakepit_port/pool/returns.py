@@ -117,6 +117,7 @@ class Returns:
         self._requeue(call, now)
 
     def _requeue(self, call: Call, now: float) -> None:
+        call.recalls = 0
         call.recall_due = -math.inf
         if not self._standing.refuse_if_unavailable(call):
             self._queue.add_first(call)

@@ -70,6 +70,19 @@ class Withdrawal:
             self._withdraw(call, error, now)
             self._withdrawn(now)
 
+    def waited_too_long_at(self, worker: Worker, call: Call, now: float) -> None:
+        """It waits at a worker that has not begun it and does not give it back. That leaves it out
+        when it next looks at its channel, as it was told to before it begins another."""
+        record = self._record
+        record.counts["queue_timeouts"] += 1
+        message = (
+            f"no worker of pool {record.name!r} was free within {in_words(call.queue_timeout)}: the"
+            f" call waits at worker {worker.id}, which cannot give it back before its command"
+            " returns from C; prefetch = 1 has none wait there"
+        )
+        self._withdraw(call, record.error("queue_timeout", message, call), now)
+        self._withdrawn(now)
+
     def _what_would_help(self) -> str:
         # Some were let go for having nothing to do, say: a larger pool is not what is missing.
         if self._roster.is_starting and self._roster.serving() < self._record.settings.pool_size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import select
@@ -74,6 +75,24 @@ def hang() -> None:
 def loop_in_python() -> None:
     while True:
         pass
+
+
+@command
+def read_in_c(path: str) -> None:
+    """The same, but waits in C, for a mutex, and no signal ends that."""
+    if path == os.devnull:
+        return
+    libc = ctypes.CDLL(None)
+    mutex = ctypes.create_string_buffer(128)
+
+    def read() -> None:
+        with open(path) as file:
+            file.read()
+        libc.pthread_mutex_unlock(mutex)
+
+    libc.pthread_mutex_lock(mutex)
+    threading.Thread(target=read).start()
+    libc.pthread_mutex_lock(mutex)
 
 
 def deeper(n: int) -> int:

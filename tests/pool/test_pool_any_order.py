@@ -824,9 +824,17 @@ class AnyOrder(RuleBasedStateMachine):
                 self.nobody_waits_too_long_at(process.worker)
 
     def nobody_waits_too_long_at(self, worker: Worker) -> None:
-        if worker.listens and self.now >= worker.busy_since + STALL_SECONDS:
+        process = self.processes[worker]
+        stalls = worker.busy_since + STALL_SECONDS
+        if worker.listens and self.now >= stalls:
             for call in list(worker.calls.values())[worker.capacity :]:
-                assert self.answers[call] or call.is_recalled or self.now < call.queue_due
+                if self.answers[call] or self.now < call.queue_due:
+                    continue
+                assert call.is_recalled, "was not asked for"
+                # Half as much again, for what is added up in another order is another number.
+                told = max(stalls, call.queue_due) + 2.5 * STALL_SECONDS
+                has_begun = call in process.calls[: process.taken_up]
+                assert has_begun or self.now < told, "was not told"
 
     @rule(seconds=seconds)
     def time_passes_unseen(self, seconds: float) -> None:

@@ -358,6 +358,43 @@ class TestWhatIsTakenBack:
         assert at(worker) == [short.id, endless.id]
         assert pool.machine.next_due is None
 
+    def test_and_is_told_so_where_it_is_if_it_does_not_come_back(self) -> None:
+        pool = Driver(cancel_grace_period=1.0)
+        (worker,) = pool.up()
+        pool.learn("moody")
+        first, *waiting = [pool.call("moody", queue_timeout=limit) for limit in (1.0, 1.0, 0.01)]
+        pool.begun[worker] = first.sequence + 1
+        later, sooner = waiting
+        pool.wait(1.0)
+        assert pool.outcomes([first, later, sooner]) == [None, None, "queue_timeout"]
+        assert pool.interrupted == [(worker.id, sooner.id)]
+        pool.wait(2 * STALL_SECONDS)
+        assert pool.outcome(later) == "queue_timeout"
+        error = pool.error(later)
+        assert error["worker"] == worker.id
+        assert error["message"] == (
+            f"no worker of pool 'p' was free within 1 s: the call waits at worker {worker.id},"
+            " which cannot give it back before its command returns from C; prefetch = 1 has none"
+            " wait there"
+        )
+        assert pool.machine.stats()["queue_timeouts"] == 2
+        # What it runs is not touched, and what it gives back is answered already.
+        pool.give_back(worker, waiting)
+        pool.answer(worker, first)
+        pool.wait(60.0)
+        assert (pool.outcome(first), at(worker), pool.killed) == ("forwarded", [], [])
+
+    def test_but_not_one_that_it_has_begun(self) -> None:
+        pool = Driver()
+        (worker,) = pool.up()
+        pool.learn("moody")
+        first, second = (pool.call("moody", queue_timeout=0.1) for _ in range(2))
+        pool.wait(60.0)
+        assert pool.recalled == 2 * [(worker.id, [second.id])]
+        pool.answer(worker, first)
+        pool.answer(worker, second)
+        assert pool.outcomes([first, second]) == ["forwarded", "forwarded"]
+
     def test_a_call_with_less_time_than_those_that_wait_is_seen_to_in_time(self) -> None:
         pool = Driver()
         (worker,) = pool.up()
