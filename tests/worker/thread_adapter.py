@@ -183,11 +183,14 @@ def linger(fifo: str) -> None:
     assert frame is not None
     lane = frame.f_locals["self"]
     flush = lane._flush
+    # Before its answer is out: what comes after that is there, though nobody holds the other end.
+    fd = os.open(fifo, os.O_RDONLY)
 
     def flush_and_wait() -> None:
         lane._flush = flush
         flush()
-        read(fifo)
+        os.read(fd, 1)
+        os.close(fd)
 
     lane._flush = flush_and_wait
     # So that it is out before this thread looks for another call.
