@@ -81,7 +81,7 @@ class Stacks:
 
     def give_up(self) -> None:
         """Tell what there is."""
-        self._is_within = bool(self._told) and bool(_readable(self._text))
+        self._is_within = self._is_within or bool(_readable(self._text))
         self._tell(SILENT)
 
     def _tell(self, otherwise: str) -> None:
@@ -116,7 +116,6 @@ class Stacks:
             self._text += text[: _MAX_BYTES - len(self._text)]
             if end:
                 self._tell(SILENT)
-        if not self._told:
-            # What comes when nobody asked is other signals, or late.
-            late = data.rpartition(_END)[2]
-            self._is_within = self._is_within or bool(_readable(late))
+        # What nobody has asked for is other signals, or late.
+        late = data.rpartition(_END)[2]
+        self._is_within = self._is_within or bool(_readable(late))

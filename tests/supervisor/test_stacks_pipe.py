@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from snakepit_port.supervisor.pump import READ
 from snakepit_port.supervisor.stacks import ENDED, SILENT, Stacks
 from snakepit_port.worker.stacks import FROM_C, SIGNAL
 
@@ -16,27 +17,43 @@ END = bytes([FROM_C])
 
 class Scene:
     def __init__(self) -> None:
-        read, self.write = os.pipe()
+        read, self._write = os.pipe()
         pump: Any = self
+        #: What is waited for at the pipe, and who is called then.
+        self.watched: tuple[Any, ...] = ()
         self.stacks = Stacks(pump, read)
         self.told: list[str] = []
 
-    def watch(self, *_: Any) -> None: ...
+    def watch(self, *watched: Any) -> None:
+        self.watched = watched
 
     def ask(self) -> bool:
         return self.stacks.ask(self.told.append)
 
     def says(self, data: bytes) -> None:
-        os.write(self.write, data)
-        self.stacks._ready(0)
+        os.write(self._write, data)
+        self.is_ready()
+
+    def is_ready(self) -> None:
+        _, events, ready = self.watched
+        assert events == READ
+        ready(READ)
+
+    def hang_up(self) -> None:
+        os.close(self._write)
+        self._write = -1
+
+    def close(self) -> None:
+        self.stacks.close()
+        if self._write >= 0:
+            self.hang_up()
 
 
 @pytest.fixture
 def scene() -> Iterator[Scene]:
     scene = Scene()
     yield scene
-    scene.stacks.close()
-    os.close(scene.write)
+    scene.close()
 
 
 def test_all_who_ask_are_told_what_comes_before_the_end(scene: Scene) -> None:
@@ -91,6 +108,49 @@ def test_what_is_late_may_come_in_pieces(scene: Scene, asked_again: str) -> None
     assert scene.told == ["the beginning,", "another\n"]
 
 
+def test_what_is_late_is_so_for_all_who_ask_before_its_end(scene: Scene) -> None:
+    scene.ask()
+    scene.says(b"the beginning,\n")
+    scene.stacks.give_up()
+    scene.ask()
+    scene.stacks.give_up()
+    scene.ask()
+    scene.says(b"the end\n" + END + b"another\n" + END)
+    assert scene.told == ["the beginning,\n", SILENT, "another\n"]
+
+
+def test_what_begins_when_nobody_has_asked_is_late(scene: Scene) -> None:
+    scene.says(b"the beginning,\n")
+    scene.ask()
+    scene.says(b"the end\n" + END + b"another\n" + END)
+    scene.says(b"late\n" + END)
+    scene.ask()
+    scene.says(b"a third\n" + END)
+    assert scene.told == ["another\n", "a third\n"]
+
+
+def test_one_that_was_silent_is_not_late(scene: Scene) -> None:
+    scene.ask()
+    scene.stacks.give_up()
+    assert not scene.stacks.is_silent
+    scene.ask()
+    scene.says(b"in a\n" + END)
+    assert scene.told == [SILENT, "in a\n"]
+
+
+def test_what_is_no_text_is_told_as_far_as_it_is(scene: Scene) -> None:
+    scene.ask()
+    scene.says(b"in \xff\n" + END)
+    assert scene.told == ["in \ufffd\n"]
+
+
+def test_nobody_is_waited_for(scene: Scene) -> None:
+    """Who has the number of a descriptor now may not be who was ready."""
+    scene.ask()
+    scene.is_ready()
+    assert scene.told == []
+
+
 def test_one_that_does_not_end_takes_no_more_than_stacks_do(scene: Scene) -> None:
     scene.ask()
     for _ in range(40):
@@ -99,7 +159,16 @@ def test_one_that_does_not_end_takes_no_more_than_stacks_do(scene: Scene) -> Non
     assert scene.told == ["x" * 2**21]
 
 
-def test_of_one_that_ends_it_is_told_that(scene: Scene) -> None:
+@pytest.mark.parametrize("is_seen", ["here", "elsewhere"])
+def test_of_one_that_ends_it_is_told_that(scene: Scene, is_seen: str) -> None:
+    fd = scene.watched[0]
     scene.ask()
-    scene.stacks.close()
+    if is_seen == "here":
+        scene.hang_up()
+        scene.is_ready()
+    else:
+        scene.stacks.close()
     assert scene.told == [ENDED]
+    # Whoever gets the number next is somebody else.
+    assert scene.watched[:2] == (fd, 0)
+    assert not os.path.exists(f"/proc/self/fd/{fd}")
