@@ -106,13 +106,13 @@ class Supervisor:
         return self._stop.status
 
     async def _turn(self, deadline: float) -> None:
-        pump, host = self._pump, self._host
+        pump = self._pump
         if not pump.turn_at_once():
-            due = math.inf if host is None else host.next_due
+            due = math.inf if self._host is None else self._host.next_due
             await pump.turn(min(deadline, self._last_moment, self._patience_ends, due))
             self._looks_at = pump.now
-            # It may have said hello in this turn, and what it is owed from then on be due.
-            host = self._host
+        # It may have said hello in this turn, and a signal have come with that.
+        host = self._host
         if host is None:
             return
         if pump.now >= self._looks_at:
@@ -125,7 +125,7 @@ class Supervisor:
         if self._is_closed:
             self._patience_ends = self._patience_with(host)
         if self._stopping and (host.pools.stopped or pump.now >= self._last_moment):
-            self._stop = self._stop or Stop(os.EX_OK)
+            self._stop = Stop(os.EX_OK)
 
     def _signalled(self, _events: int) -> None:
         came = self._signals.take()
@@ -143,7 +143,6 @@ class Supervisor:
         self._last_moment = self._pump.now + _LAST_GRACE
         if self._host is not None:
             self._host.cancel_all()
-            self._pump.flush()
 
     def _host_closes(self, _events: int) -> None:
         """It says no more. That is told when what it has said is read; this tells it before."""
@@ -165,7 +164,6 @@ class Supervisor:
         elif not self._stopping:
             self._stopping = True
             self._host.stop(self._host.pools.supervisor.shutdown_grace_period)
-            self._pump.flush()
 
     # -- hello -------------------------------------------------------------------------------------
 
@@ -224,7 +222,7 @@ _NO_PIPES = (
 
 def main(config_path: str | None) -> int:
     """Be the supervisor of the host on stdin and stdout. Returns the exit status."""
-    if sys.stdin is None or sys.stdout is None:
+    if sys.stdin is None:
         # Closed: whatever is opened next would be taken for it.
         print(_NO_PIPES, file=sys.stderr)
         return os.EX_PROTOCOL
