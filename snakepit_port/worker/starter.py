@@ -63,8 +63,7 @@ class Starter:
         #: Workers have what the supervisor was started with: nohup(1) has it ignored.
         self._hangup = signal.getsignal(signal.SIGHUP)
         self._woken, self._wake = os.pipe()
-        for fd in (self._woken, self._wake):
-            os.set_blocking(fd, False)
+        os.set_blocking(self._wake, False)
 
     def run(self) -> int:
         process.prepare_output()
@@ -77,8 +76,7 @@ class Starter:
         while True:
             ready = {fd for fd, _ in poll.poll()}
             if self._woken in ready:
-                with suppress(BlockingIOError):
-                    os.read(self._woken, 4096)
+                os.read(self._woken, 4096)
                 self._reap()
             if self._control.fileno() in ready:
                 done = self._receive()
@@ -214,8 +212,7 @@ class Starter:
             linux.die_with_parent(parent)
             linux.yield_memory_first()
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGINT):
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGHUP, self._hangup)
             channel, out, err, stacks = fds
             os.dup2(out, 1)

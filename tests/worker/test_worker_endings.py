@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from kinds import THREADS, one_at_a_time
-from worker_driver import BOOT, Fifo, Pipe, Process, Start, Starter, Worker
+from worker_driver import BOOT, Fifo, Pipe, Process, Start, Starter, Worker, readable
 
 from snakepit_port.wire import messages
 from snakepit_port.worker import linux, starter_frames
@@ -370,6 +370,23 @@ def test_a_starter_takes_no_notice_of_sigint(own: Starter) -> None:
         assert worker.ready().call("add", 1, 2) == 3
     assert own.end() == 0
     assert own.output.rest() == ""
+
+
+@pytest.mark.parametrize("pings", [1, 2000], ids=["one", "more than there is room for"])
+def test_what_nobody_is_there_to_be_told_is_nothing_to_complain_about(
+    own: Starter, pings: int
+) -> None:
+    worker = own.start().ready()
+    own.process.send_signal(signal.SIGSTOP)
+    own.control.sendall(starter_frames.ping() * pings)
+    if pings > 1:
+        own.process.send_signal(signal.SIGCONT)
+        readable(own.control.fileno())
+    own.control.close()
+    own.process.send_signal(signal.SIGCONT)
+    assert own.end() == 0
+    assert own.output.rest() == ""
+    worker.close()
 
 
 def test_a_starter_that_hangs_in_a_preload_goes_with_its_supervisor(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ import os
 import platform
 import resource
 import signal
+import socket
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from worker_driver import HERE, MAX_FRAME_BYTES, Start, Starter, Worker
 
 from snakepit_port import __version__, wire
 from snakepit_port.wire import messages
+from snakepit_port.worker import starter_frames
+from snakepit_port.worker.stacks import FROM_C as STACKS_FROM_C
+from snakepit_port.worker.stacks import SIGNAL as STACKS_SIGNAL
 
 
 def failed(worker: Worker) -> dict[str, Any]:
@@ -217,6 +222,43 @@ def test_workers_know_nothing_of_each_other(start: Start) -> None:
     assert (one.begun, other.begun) == (1, 1)
 
 
+def test_ends_of_children_are_for_commands_to_handle(worker: Worker) -> None:
+    for signals in ("SigCgt", "SigIgn", "SigBlk"):
+        assert not is_in(signals, signal.SIGCHLD, worker.process.pid)
+
+
+def test_where_memory_runs_out_workers_go_before_others(worker: Worker) -> None:
+    starter, process = (
+        int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+        for pid in (worker.starter.process.pid, worker.process.pid)
+    )
+    assert process == min(starter + 300, 1000)
+
+
+def test_a_worker_holds_nothing_of_one_that_is_asked_for_behind_it(
+    starter: Starter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of what asks for it is read with the beginning of what asks for the next one."""
+    send_fds = socket.send_fds
+
+    def send_in_two(control: socket.socket, frames: list[bytes], fds: list[int]) -> None:
+        (frame,) = frames
+        send_fds(control, [frame[:5]], fds)
+        control.sendall(frame[5:])
+
+    with Starter(starter.start_method) as own:
+        own.told("hello")
+        own.process.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(socket, "send_fds", send_in_two)
+        workers = [own.start() for _ in range(3)]
+        own.process.send_signal(signal.SIGCONT)
+        for worker in workers:
+            held = list(worker.ready().call("descriptors").values())
+            assert len([name for name in held if name.startswith("socket:")]) == 1
+        for worker in workers:
+            worker.close()
+
+
 # -- starters --------------------------------------------------------------------------------------
 
 
@@ -236,6 +278,21 @@ def test_a_default_timeout_of_sockets_is_for_those_of_the_adapter(
     env = {"PYTHONPATH": str(tmp_path)}
     with Starter(start_method, env=env) as starter, starter.start() as worker:
         assert worker.ready().call("timeout_of_channel") is None
+
+
+def test_a_starter_waits_for_one_that_does_not_read_whatever_sockets_do_otherwise(
+    tmp_path: Path,
+) -> None:
+    text = "import socket\nsocket.setdefaulttimeout(0)\n"
+    (tmp_path / "sitecustomize.py").write_text(text)
+    with Starter(env={"PYTHONPATH": str(tmp_path)}) as starter:
+        starter.told("hello")
+        # More than the socket has room for, as long as none is read.
+        pings = 2000
+        starter.control.sendall(starter_frames.ping() * pings)
+        for _ in range(pings):
+            starter.told("pong")
+        assert starter.end() == 0
 
 
 def test_what_is_preloaded_is_there_before_the_first_worker(tmp_path: Path) -> None:
@@ -289,15 +346,17 @@ def test_a_print_of_a_preloaded_module_is_the_starters_output() -> None:
         assert starter.output.line() == "The Zen of Python, by Tim Peters"
 
 
-def test_a_print_that_ends_no_line_is_the_starters_output_too(tmp_path: Path) -> None:
-    folder = module(tmp_path, "prompts", "print('loading', end='')")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_print_that_ends_no_line_is_the_starters_output_too(tmp_path: Path, stream: str) -> None:
+    text = f"import sys\nprint('loading', end='', file=sys.{stream})"
+    folder = module(tmp_path, "prompts", text)
     # Whatever these tests were started with.
     env = {"PYTHONUNBUFFERED": ""}
     with Starter(preload=("prompts",), python_path=(folder, str(HERE)), env=env) as starter:
         starter.told("hello")
         with starter.start() as worker:
             worker.ready().hang_up()
-            assert worker.stdout.rest() == ""
+            assert (worker.stdout.rest(), worker.stderr.rest()) == ("", "")
         starter.end()
         assert starter.output.rest() == "loading"
 
@@ -311,6 +370,19 @@ def test_what_a_preloaded_module_starts_holds_nothing_of_ours(tmp_path: Path) ->
         assert held.count("pipe:") == 2
         assert "socket:" not in held
         assert "/memfd:" not in held
+
+
+def test_what_it_starts_when_a_worker_starts_holds_nothing_of_that(tmp_path: Path) -> None:
+    text = "import os\nos.register_at_fork(before=lambda: os.system('ls -l /proc/self/fd'))"
+    folder = module(tmp_path, "hooked", text)
+    with Starter(preload=("hooked",), python_path=(folder, str(HERE))) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            worker.ready()
+        starter.end()
+        held = starter.output.rest()
+        assert held.count("pipe:") == 2
+        assert "socket:" not in held
 
 
 @pytest.mark.parametrize(
@@ -334,16 +406,24 @@ def test_a_preloaded_module_that_handles_signals_hides_no_end_of_a_worker(
         with starter.start() as worker:
             id = worker.ready().begin("wait_for_event")
             assert worker.stdout.line() == "in"
+            for number in (STACKS_SIGNAL, STACKS_FROM_C):
+                ask = partial(worker.signal, number)
+                assert "wait_for_event" in worker.stacks.until(bytes([STACKS_FROM_C]), ask)
             worker.interrupt(id)
             assert worker.failure_of(id)["type"] == "cancelled"
         assert starter.end() == 0
 
 
-def ignores_sighup(pid: int) -> bool:
+def is_in(signals: str, number: int, pid: int) -> bool:
+    """Whether a signal is in a set that the status of a process shows."""
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
-    return bool(int(status["SigIgn"], 16) & 1 << signal.SIGHUP - 1)
+    return bool(int(status[signals], 16) & 1 << number - 1)
+
+
+def ignores_sighup(pid: int) -> bool:
+    return is_in("SigIgn", signal.SIGHUP, pid)
 
 
 @pytest.mark.parametrize("ignored", [False, True])
@@ -406,6 +486,18 @@ def test_a_starter_without_processes_says_so(starter: Starter, tmp_path: Path) -
             assert list(worker.frames()) == []
             worker.forget()
         assert other.end() == 0
+
+
+def test_a_worker_that_cannot_begin_says_why_and_ends(tmp_path: Path) -> None:
+    text = "import os\ndef dup2(*_):\n    raise OSError(9, 'no way')\nos.dup2 = dup2"
+    env = {"PYTHONPATH": module(tmp_path, "sitecustomize", text)}
+    with Starter(env=env) as starter:
+        starter.told("hello")
+        with starter.start() as worker:
+            assert list(worker.frames()) == []
+            assert os.waitstatus_to_exitcode(worker.exited()) == os.EX_SOFTWARE
+        assert starter.end() == 0
+        assert starter.output.rest().endswith("\nOSError: [Errno 9] no way\n")
 
 
 def test_an_interpreter_that_has_gone_meanwhile_is_told_in_a_line(tmp_path: Path) -> None:
