@@ -115,10 +115,7 @@ class Recalling:
                 continue
             if call.recall_due <= now:
                 if call.recalls == _RECALLS:
-                    call.recall_due = math.inf
-                    # Else it runs there, and its answer is only not known yet.
-                    if call.sequence >= self._begun(worker):
-                        self._withdrawal.waited_too_long_at(worker, call, now)
+                    self._did_not_come_back(worker, call, now)
                     continue
                 call.recalls += 1
                 call.recall_due = now + STALL_SECONDS
@@ -129,6 +126,13 @@ class Recalling:
         if recalled:
             self._record.effects.append(Recall(worker, recalled))
         return next_due
+
+    def _did_not_come_back(self, worker: Worker, call: Call, now: float) -> None:
+        """It was asked for, in vain, and has waited for its `queue_timeout`."""
+        call.recall_due = math.inf
+        # Else it runs there, and its answer is only not known yet.
+        if call.sequence >= self._begun(worker):
+            self._withdrawal.waited_too_long_at(worker, call, now)
 
     def _waiting(self, worker: Worker) -> list[Call]:
         """The calls that wait there, and may be asked for."""
