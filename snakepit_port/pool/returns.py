@@ -126,7 +126,7 @@ class Returns:
 
 def _lost_too_many(call: Call, error: Mapping[str, Any]) -> dict[str, Any]:
     message = (
-        f"{error['message']}. It is the third worker that ended before it had begun this call, and"
+        f"{error['message']}. With it {MOST_LOSSES} have ended as they were to begin this call, and"
         " no other gets it: its arguments may take more memory than a worker has"
     )
     return {**error, "message": message, "command": call.command}

@@ -92,7 +92,7 @@ async def test_what_no_worker_has_the_memory_to_read_ends_three_of_them_and_no_m
     settings = config(pool_size=2, queue_timeout="infinity", call_timeout="infinity", **pool)
     settings["supervisor"] = {"max_frame_bytes": "128MiB"}
     async with open_host(settings) as host:
-        with pytest.raises(CallError, match="third worker that ended before it had") as caught:
+        with pytest.raises(CallError, match="With it 3 have ended as they were to begin") as caught:
             await host.call(None, "length", ["x" * TOO_LARGE])
         assert (caught.value.type, caught.value.command) == ("worker_crashed", "length")
         assert await host.call(None, "length", ["x"]) == 1

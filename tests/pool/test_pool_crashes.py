@@ -132,8 +132,8 @@ class TestWhatEndsWorkersAsTheyReadIt:
         self.crash(pool)
         assert pool.error(call) == {
             "type": "worker_crashed",
-            "message": "it died. It is the third worker that ended before it had begun this call,"
-            " and no other gets it: its arguments may take more memory than a worker has",
+            "message": "it died. With it 3 have ended as they were to begin this call, and no other"
+            " gets it: its arguments may take more memory than a worker has",
             "command": "work",
         }
         assert at(pool.workers[0]) == [behind.id]
@@ -160,7 +160,7 @@ class TestWhatEndsWorkersAsTheyReadIt:
             assert worker is not None
             pool.gone(worker, started=1)
         assert pool.outcomes(running) == ["worker_crashed"] * 3
-        assert pool.error(call)["message"].startswith("it died. It is the third worker")
+        assert pool.error(call)["message"].startswith("it died. With it 3 have ended")
 
     def test_workers_that_the_pool_has_ended_do_not_count(self) -> None:
         pool = Driver()
