@@ -4,10 +4,9 @@ it has, and then ends by itself."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from snakepit_port.config.model import PoolSettings
-from snakepit_port.pool.call import Call
 from snakepit_port.pool.effects import Finish
 from snakepit_port.pool.queue import Queue
 from snakepit_port.pool.record import Record
@@ -66,25 +65,25 @@ class Draining:
             if not worker.sessions and worker not in self._queue.lines:
                 fate = Fate.CANCELLED if worker.recycled_for is None else Fate.RECYCLED
                 self.finish(worker, fate, now)
-        elif worker.stuck:
-            others = [call for call in worker.at_work if call.id not in worker.stuck]
-            if not others:
+        elif self._works_on_stuck_alone(worker):
+            if worker.stuck.issuperset(call.id for call in worker.at_work):
                 self._kill_stuck(worker)
-            elif not self._has_begun(worker, others):
-                # They may be on their way, and it has a thread for them. Or what is stuck there
+            else:
+                # The others may be on their way, and it has a thread for them. Or what is stuck
                 # keeps it from reading them: so does code in C that does not let go of the GIL.
                 due = now + STALL_SECONDS
                 self._record.timers.at(due, self._kill_if_still_stuck, worker)
 
-    def _has_begun(self, worker: Worker, calls: Iterable[Call]) -> bool:
+    def _works_on_stuck_alone(self, worker: Worker) -> bool:
+        """Whether what it has begun, and not answered, are calls that do not stop."""
         begun = self._begun(worker)
-        return any(call.sequence < begun for call in calls)
+        return bool(worker.stuck) and all(
+            call.id in worker.stuck or call.sequence >= begun for call in worker.at_work
+        )
 
     def _kill_if_still_stuck(self, worker: Worker, now: float) -> None:
-        if worker.stuck and worker.state is WorkerState.DRAINING:
-            others = (call for call in worker.at_work if call.id not in worker.stuck)
-            if not self._has_begun(worker, others):
-                self._kill_stuck(worker)
+        if worker.state is WorkerState.DRAINING and self._works_on_stuck_alone(worker):
+            self._kill_stuck(worker)
 
     def _kill_stuck(self, worker: Worker) -> None:
         running = worker.running

@@ -54,34 +54,36 @@ class Withdrawal:
         self._withdrawn(now)
 
     def waited_too_long(self, call: Call, now: float) -> None:
-        record = self._record
-        if call.state is QUEUED:
-            record.counts["queue_timeouts"] += 1
-            seconds = in_words(call.queue_timeout)
-            if call.waits_for is not None:
-                message = self._why_no_turn(call.waits_for, call, seconds)
-            else:
-                why = self._standing.why_none_serves(now)
-                if why is None:
-                    others = len(self._queue) - 1
-                    why = f"{others} more waited; {self._what_would_help()}"
-                message = f"no worker of pool {record.name!r} was free within {seconds}: {why}"
-            error = record.error("queue_timeout", message, call, call.waits_for)
-            self._withdraw(call, error, now)
-            self._withdrawn(now)
+        if call.state is not QUEUED:
+            return
+        if call.waits_for is not None:
+            message = self._why_no_turn(call.waits_for, call)
+        else:
+            why = self._standing.why_none_serves(now)
+            if why is None:
+                others = len(self._queue) - 1
+                why = f"{others} more waited; {self._what_would_help()}"
+            message = self._why_none_was_free(call, why)
+        self._tell_waited_too_long(call, message, now)
 
     def waited_too_long_at(self, worker: Worker, call: Call, now: float) -> None:
         """It waits at a worker that has not begun it and does not give it back. That leaves it out
         when it next looks at its channel, as it was told to before it begins another."""
-        record = self._record
-        record.counts["queue_timeouts"] += 1
-        message = (
-            f"no worker of pool {record.name!r} was free within {in_words(call.queue_timeout)}: the"
-            f" call waits at worker {worker.id}, which cannot give it back before its command"
+        why = (
+            f"the call waits at worker {worker.id}, which cannot give it back before its command"
             " returns from C; prefetch = 1 has none wait there"
         )
-        self._withdraw(call, record.error("queue_timeout", message, call), now)
+        self._tell_waited_too_long(call, self._why_none_was_free(call, why), now)
+
+    def _tell_waited_too_long(self, call: Call, message: str, now: float) -> None:
+        record = self._record
+        record.counts["queue_timeouts"] += 1
+        self._withdraw(call, record.error("queue_timeout", message, call, call.waits_for), now)
         self._withdrawn(now)
+
+    def _why_none_was_free(self, call: Call, why: str) -> str:
+        seconds = in_words(call.queue_timeout)
+        return f"no worker of pool {self._record.name!r} was free within {seconds}: {why}"
 
     def _what_would_help(self) -> str:
         # Some were let go for having nothing to do, say: a larger pool is not what is missing.
@@ -90,13 +92,13 @@ class Withdrawal:
         return "raise pool_size or queue_timeout"
 
     @staticmethod
-    def _why_no_turn(worker: Worker, call: Call, seconds: str) -> str:
+    def _why_no_turn(worker: Worker, call: Call) -> str:
         others = len(worker.sessions) - 1
         more = f" and {others} more" if others else ""
         return (
             f"worker {worker.id}, which has session {call.session_id!r}{more}, was not free within"
-            f" {seconds}; raise queue_timeout, or pool_size: new sessions go to the worker with the"
-            " fewest"
+            f" {in_words(call.queue_timeout)}; raise queue_timeout, or pool_size: new sessions go"
+            " to the worker with the fewest"
         )
 
     def cancelled(self, call: Call, now: float) -> None:

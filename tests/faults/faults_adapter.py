@@ -77,24 +77,6 @@ def loop_in_python() -> None:
         pass
 
 
-@command
-def read_in_c(path: str) -> None:
-    """The same, but waits in C, for a mutex, and no signal ends that."""
-    if path == os.devnull:
-        return
-    libc = ctypes.CDLL(None)
-    mutex = ctypes.create_string_buffer(128)
-
-    def read() -> None:
-        with open(path) as file:
-            file.read()
-        libc.pthread_mutex_unlock(mutex)
-
-    libc.pthread_mutex_lock(mutex)
-    threading.Thread(target=read).start()
-    libc.pthread_mutex_lock(mutex)
-
-
 def deeper(n: int) -> int:
     return deeper(n - 1) if n else 0
 
@@ -146,6 +128,24 @@ def read(path: str) -> bytes:
     """Fast, or until somebody has written a pipe."""
     with open(path, "rb") as file:
         return file.read()
+
+
+@command
+def read_in_c(path: str) -> None:
+    """The same, but waits in C, for a mutex, and no signal ends that."""
+    if path == os.devnull:
+        return
+    libc = ctypes.CDLL(None)
+    mutex = ctypes.create_string_buffer(128)
+
+    def read() -> None:
+        with open(path) as file:
+            file.read()
+        libc.pthread_mutex_unlock(mutex)
+
+    libc.pthread_mutex_lock(mutex)
+    threading.Thread(target=read).start()
+    libc.pthread_mutex_lock(mutex)
 
 
 @command

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -145,11 +145,14 @@ class Stage:
         self.status = await self.supervisor.run()
         return trio.current_time() - began
 
-    async def greeted(self, nursery: trio.Nursery) -> None:
-        """Runs it in a nursery, up to hello."""
-        nursery.start_soon(self.run)
-        self.say(HELLO)
-        await trio.testing.wait_all_tasks_blocked()
+    @asynccontextmanager
+    async def greeted(self) -> AsyncIterator[trio.Nursery]:
+        """Runs it, from hello on; waits for its end."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.run)
+            self.say(HELLO)
+            await trio.testing.wait_all_tasks_blocked()
+            yield nursery
 
 
 @pytest.fixture
@@ -168,8 +171,7 @@ async def test_what_dead_runs_left_is_removed_and_hello_said_before_pools_start(
 ) -> None:
     left = Leaving(12, "34", "1-2-abc", "sleep 600")
     stage.leavings = Leavings([left], [])
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted() as nursery:
         assert [said[0] for said in stage.hear()] == ["hello"]
         line = "killed process 12, left by run 1-2-abc: sleep 600"
         *before, warned = stage.did
@@ -212,8 +214,7 @@ async def test_a_signal_that_comes_with_hello_waits_for_nothing_more(
 async def test_the_host_does_what_is_due_when_it_is(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted() as nursery:
         began = trio.current_time()
         for seconds in (3.0, 9.0):
             stage.host.next_due = began + seconds
@@ -265,8 +266,7 @@ async def test_one_without_pools_is_there_until_it_is_told_to_stop(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
     stage.host.pools.stopped = True
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted():
         assert stage.status is None
         stage.close_stdin()
     assert stage.status == os.EX_OK
@@ -278,8 +278,7 @@ async def test_one_without_pools_is_there_until_it_is_told_to_stop(
 async def test_end_of_file_has_pools_stop_once_and_waits_for_them(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted():
         stage.did.clear()
         stage.close_stdin()
         await trio.sleep(1000)
@@ -297,8 +296,7 @@ async def test_end_of_file_has_pools_stop_once_and_waits_for_them(
 async def test_after_the_death_of_its_host_commands_get_a_second(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted():
         stage.did.clear()
         stage.close_stdout()
         began = trio.current_time()
@@ -313,8 +311,7 @@ async def test_one_that_says_no_more_and_does_not_read_has_its_grace(
     stage: Stage, autojump_clock: MockClock, how: str
 ) -> None:
     """Whatever else comes meanwhile. What others have said may wait to be read for ever."""
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted() as nursery:
         stage.host.is_behind = True
         stage.supervisor._link.pause(True)
         if how != "may say more":
@@ -356,8 +353,7 @@ async def test_the_last_that_is_said_may_be_read_for_a_while(
 async def test_cancelled_it_leaves_at_once_and_nothing_behind(
     stage: Stage, autojump_clock: MockClock
 ) -> None:
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted() as nursery:
         nursery.cancel_scope.cancel()
     assert stage.did[-1] == ("end_descendants", 1.0)
     assert stage.signals.are_ignored
@@ -368,8 +364,7 @@ async def test_results_are_left_to_a_host_that_is_there(
     stage: Stage, autojump_clock: MockClock, is_there: bool
 ) -> None:
     stage.host.shm = SimpleNamespace(leave=partial(stage.note, "leave"), info={})
-    async with trio.open_nursery() as nursery:
-        await stage.greeted(nursery)
+    async with stage.greeted():
         stage.host.pools.stopped = True
         if is_there:
             stage.close_stdin()
